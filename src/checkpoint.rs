@@ -1,0 +1,307 @@
+//! Checkpoints: one `.safetensors` file with the net's tensors and, as JSON strings in its
+//! metadata, everything needed to use them.
+//!
+//! Reading is strict: a file whose tensors are not exactly those of its architecture, with exact
+//! shapes and finite values, is refused.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::nn::{TensorSpec, VideoNetConfig};
+use crate::tuning::TuningSpace;
+use crate::{Error, Result, atomic_file};
+
+/// Version written, and the only one read.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Largest file read.
+pub const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Label of the checkpoint inside the library in messages.
+const BUILT_IN: &str = "built-in checkpoint";
+
+/// The net and its configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "net", rename_all = "lowercase")]
+pub enum Architecture {
+    /// [`crate::nn::VideoNet`].
+    Video(VideoNetConfig),
+}
+
+impl Architecture {
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Architecture::Video(config) => config.validate(),
+        }
+    }
+
+    /// The tensors of such a net with `p` parameters.
+    pub fn tensors(&self, p: usize) -> Vec<TensorSpec> {
+        match self {
+            Architecture::Video(config) => config.tensors(p),
+        }
+    }
+
+    /// What such a net reads and writes.
+    pub fn io(&self) -> Io {
+        match self {
+            Architecture::Video(config) => {
+                Io { colour: Colour::Yuv420, scale: 1, reach: config.reach() }
+            }
+        }
+    }
+}
+
+/// Colour representation a net works in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Colour {
+    /// Normalised 4:2:0, see [`crate::frame`].
+    Yuv420,
+    /// RGB in 0 to 1.
+    Rgb,
+}
+
+/// What a net reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Io {
+    /// Colour representation.
+    pub colour: Colour,
+    /// Output size over input size.
+    pub scale: usize,
+    /// How far an output pixel looks, in input pixels.
+    pub reach: usize,
+}
+
+/// A data set used for training.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSet {
+    /// Its name.
+    pub name: String,
+    /// Its licence, as its source states it.
+    pub licence: String,
+}
+
+/// Where a checkpoint comes from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// Name of the recipe.
+    pub recipe: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Optimiser steps taken.
+    pub steps: u64,
+    /// Data sets and their licences.
+    pub data: Vec<DataSet>,
+    /// Version of the crate that trained it.
+    pub crate_version: String,
+}
+
+/// Everything in a checkpoint but the tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metadata {
+    /// The net.
+    pub architecture: Architecture,
+    /// Its tuning parameters and their domain.
+    pub tuning: TuningSpace,
+    /// Where it comes from.
+    pub provenance: Provenance,
+}
+
+impl Metadata {
+    fn to_strings(&self) -> HashMap<String, String> {
+        HashMap::from([
+            ("tunableconv".into(), FORMAT_VERSION.to_string()),
+            ("architecture".into(), to_json(&self.architecture)),
+            ("io".into(), to_json(self.architecture.io())),
+            ("tuning".into(), to_json(&self.tuning)),
+            ("provenance".into(), to_json(&self.provenance)),
+        ])
+    }
+
+    fn from_strings(file: &str, strings: &HashMap<String, String>) -> Result<Self> {
+        let version = entry(file, strings, "tunableconv")?;
+        if version != FORMAT_VERSION.to_string() {
+            let reason = format!("format version {version}, expected {FORMAT_VERSION}");
+            return Err(Error::Checkpoint { file: file.into(), reason });
+        }
+        let metadata = Self {
+            architecture: parse(file, strings, "architecture")?,
+            tuning: parse(file, strings, "tuning")?,
+            provenance: parse(file, strings, "provenance")?,
+        };
+        let checked = metadata.architecture.validate().and_then(|()| metadata.tuning.validate());
+        checked.map_err(|e| Error::Checkpoint { file: file.into(), reason: e.to_string() })?;
+        let (io, expected) = (parse::<Io>(file, strings, "io")?, metadata.architecture.io());
+        if io != expected {
+            let reason = format!("io is {io:?}, this architecture has {expected:?}");
+            return Err(Error::Checkpoint { file: file.into(), reason });
+        }
+        Ok(metadata)
+    }
+
+    /// The tensors that the file must hold.
+    pub fn tensors(&self) -> Vec<TensorSpec> {
+        self.architecture.tensors(self.tuning.len())
+    }
+}
+
+fn to_json(value: impl Serialize) -> String {
+    serde_json::to_string(&value).expect("plain data is JSON")
+}
+
+fn entry<'s>(file: &str, strings: &'s HashMap<String, String>, key: &str) -> Result<&'s str> {
+    strings.get(key).map(String::as_str).ok_or_else(|| Error::Checkpoint {
+        file: file.into(),
+        reason: format!("its metadata has no `{key}`: not made for tunableconv"),
+    })
+}
+
+fn parse<T: DeserializeOwned>(
+    file: &str,
+    strings: &HashMap<String, String>,
+    key: &str,
+) -> Result<T> {
+    serde_json::from_str(entry(file, strings, key)?).map_err(|e| Error::Checkpoint {
+        file: file.into(),
+        reason: format!("metadata `{key}`: {e}"),
+    })
+}
+
+/// A checkpoint in memory: metadata and the values of each tensor, in its specified order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// Everything but the tensors.
+    pub metadata: Metadata,
+    /// By name; shapes are those of [`Metadata::tensors`].
+    pub tensors: BTreeMap<String, Vec<f32>>,
+}
+
+impl Checkpoint {
+    /// Reads and validates a file.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Checkpoint`] or [`Error::Tensor`], each naming the file.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::from_bytes(&path.display().to_string(), &read_bounded(path)?)
+    }
+
+    /// The `broadcast` checkpoint that the library carries.
+    ///
+    /// # Errors
+    /// None in a correctly built library.
+    pub fn built_in() -> Result<Self> {
+        let bytes = include_bytes!("../checkpoints/broadcast.safetensors");
+        Self::from_bytes(BUILT_IN, bytes)
+    }
+
+    /// Validates the bytes of a file; `file` is its name in messages.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] or [`Error::Tensor`].
+    pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Self> {
+        let malformed = |e: safetensors::SafeTensorError| Error::Checkpoint {
+            file: file.into(),
+            reason: format!("not a whole safetensors file: {e}"),
+        };
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
+        let strings = header.metadata().clone().unwrap_or_default();
+        let metadata = Metadata::from_strings(file, &strings)?;
+        let data = SafeTensors::deserialize(bytes).map_err(malformed)?;
+
+        let specs = metadata.tensors();
+        let expected: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let mut names = data.names();
+        names.sort_unstable();
+        if let Some(extra) = names.into_iter().find(|name| !expected.contains(name)) {
+            return Err(tensor_error(file, extra, "not part of this architecture".into()));
+        }
+        let read = |spec: &TensorSpec| {
+            let values = data
+                .tensor(&spec.name)
+                .map_err(|_| tensor_error(file, &spec.name, format!("missing, expected {spec}")))
+                .and_then(|view| values_of(file, spec, &view))?;
+            Ok((spec.name.clone(), values))
+        };
+        Ok(Self { tensors: specs.iter().map(read).collect::<Result<_>>()?, metadata })
+    }
+
+    /// Writes a file, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] when the tensors are not those of the metadata; [`Error::Io`].
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let bytes = self.to_bytes(&path.display().to_string())?;
+        atomic_file::write(path, |file| file.write_all(&bytes))
+            .map_err(|source| Error::Io { path: path.into(), source })
+    }
+
+    /// The bytes of a file; validated as when read. `file` is its name in messages.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] when the tensors are not those of the metadata.
+    pub fn to_bytes(&self, file: &str) -> Result<Vec<u8>> {
+        let specs = self.metadata.tensors();
+        let bytes: BTreeMap<&str, Vec<u8>> = self
+            .tensors
+            .iter()
+            .map(|(name, values)| {
+                (name.as_str(), values.iter().flat_map(|v| v.to_le_bytes()).collect())
+            })
+            .collect();
+        let views = specs.iter().map(|spec| {
+            let data = bytes.get(spec.name.as_str()).ok_or_else(|| {
+                tensor_error(file, &spec.name, format!("missing, expected {spec}"))
+            })?;
+            let view = TensorView::new(Dtype::F32, spec.shape.clone(), data)
+                .map_err(|_| tensor_error(file, &spec.name, format!("expected {spec}")))?;
+            Ok((spec.name.as_str(), view))
+        });
+        let views = views.collect::<Result<Vec<_>>>()?;
+        let bytes = safetensors::serialize(views, Some(self.metadata.to_strings()))
+            .map_err(|e| Error::Checkpoint { file: file.into(), reason: e.to_string() })?;
+        Self::from_bytes(file, &bytes)?;
+        Ok(bytes)
+    }
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>> {
+    let io = |source| Error::Io { path: path.into(), source };
+    let length = fs::metadata(path).map_err(io)?.len();
+    if length > MAX_FILE_BYTES {
+        let reason = format!("{length} bytes, expected at most {MAX_FILE_BYTES}");
+        return Err(Error::Checkpoint { file: path.display().to_string(), reason });
+    }
+    fs::read(path).map_err(io)
+}
+
+fn values_of(file: &str, spec: &TensorSpec, view: &TensorView<'_>) -> Result<Vec<f32>> {
+    if view.dtype() != Dtype::F32 || view.shape() != spec.shape {
+        let got = format!("{:?} {:?}, expected {spec}", view.dtype(), view.shape());
+        return Err(tensor_error(file, &spec.name, got));
+    }
+    let (words, _) = view.data().as_chunks::<4>();
+    let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(values),
+        Some(at) => {
+            let reason = format!("element {at} is {}, expected finite values", values[at]);
+            Err(tensor_error(file, &spec.name, reason))
+        }
+    }
+}
+
+fn tensor_error(file: &str, tensor: &str, reason: String) -> Error {
+    Error::Tensor { file: file.into(), tensor: tensor.into(), reason }
+}

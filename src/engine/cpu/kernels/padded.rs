@@ -1,0 +1,106 @@
+//! Zero-padded copies of maps, and the buffers that hold them.
+
+use super::lanes::LINE;
+use std::ops::Deref;
+
+/// A zero-padded copy: sizes of one channel's plane, in values.
+#[derive(Clone, Copy)]
+pub(super) struct Padding {
+    pub(super) rows: usize,
+    pub(super) row: usize,
+    pub(super) plane: usize,
+}
+
+impl Padding {
+    /// Room for `rows` rows of `reach` values and vectors that end beyond them.
+    pub(super) fn new(rows: usize, reach: usize) -> Self {
+        let row = reach.next_multiple_of(LINE);
+        // An odd number of lines spreads the planes over the cache's sets.
+        let lines = rows * row / LINE;
+        let plane = (lines + 1 - lines % 2) * LINE;
+        Self { rows, row, plane }
+    }
+
+    /// Writes one plane: its top left is pixel `(y0, x0)` of an `h` by `w` map, and
+    /// `copy` writes pixels of the map given the index of the first.
+    pub(super) fn fill(
+        &self,
+        plane: &mut [f32],
+        (y0, x0): (isize, isize),
+        (h, w): (usize, usize),
+        mut copy: impl FnMut(&mut [f32], usize),
+    ) {
+        let left = x0.min(0).unsigned_abs().min(self.row);
+        let from = x0.max(0) as usize;
+        let len = w.saturating_sub(from).min(self.row - left);
+        for (i, row) in plane.chunks_exact_mut(self.row).take(self.rows).enumerate() {
+            match usize::try_from(y0 + i as isize) {
+                Ok(y) if y < h && len > 0 => {
+                    row[..left].fill(0.0);
+                    let (middle, right) = row[left..].split_at_mut(len);
+                    copy(middle, y * w + from);
+                    right.fill(0.0);
+                }
+                _ => row.fill(0.0),
+            }
+        }
+    }
+}
+
+/// A cache line of values: what makes a [`Scratch`] start on one.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; LINE]);
+
+/// A buffer that its thread keeps for the next call, holding whatever that call
+/// left in it.
+pub(super) struct Scratch {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl Scratch {
+    /// Buffers above this size, in bytes, go back to the allocator.
+    const KEEP: usize = 64 << 20;
+
+    /// `len` values of any content; `slot` tells buffers apart that are in use at
+    /// the same time.
+    pub(super) fn take(slot: usize, len: usize) -> Self {
+        let mut lines = KEPT.with_borrow_mut(|kept| std::mem::take(&mut kept[slot]));
+        if lines.len() < len.div_ceil(LINE) {
+            lines = vec![Line([0.0; LINE]); len.div_ceil(LINE)];
+        }
+        Self { lines, len }
+    }
+
+    /// Hands the buffer back to the thread.
+    pub(super) fn keep(self, slot: usize) {
+        if self.lines.len() * size_of::<Line>() <= Self::KEEP {
+            KEPT.with_borrow_mut(|kept| kept[slot] = self.lines);
+        }
+    }
+
+    pub(super) fn as_mut(&mut self) -> &mut [f32] {
+        // SAFETY: the lines are arrays of f32 without padding between them, all
+        // initialised, and at least `len` values long (checked in `take`).
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+impl Deref for Scratch {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: as in `as_mut`.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+}
+
+/// Number of slots.
+const SLOTS: usize = 3;
+
+thread_local! {
+    static KEPT: std::cell::RefCell<[Vec<Line>; SLOTS]> = const {
+        std::cell::RefCell::new([Vec::new(), Vec::new(), Vec::new()])
+    };
+}

@@ -1,0 +1,189 @@
+use super::*;
+
+/// Largest error of an f32 sum against f64, relative to the sum of magnitudes that
+/// the operands here can reach.
+const TOLERANCE: f64 = 2e-6;
+
+fn noise(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn wide(v: &[f32]) -> Vec<f64> {
+    v.iter().map(|&v| f64::from(v)).collect()
+}
+
+struct Operands {
+    s: ConvShape,
+    x: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    grad: Vec<f32>,
+    slope: f32,
+}
+
+impl Operands {
+    fn new(x: [usize; 4], weight: [usize; 5], padding: usize, slope: f32) -> Self {
+        let s = ConvShape::new(&x, &weight, [1, padding, 1, 1]).unwrap();
+        Self {
+            s,
+            x: noise(s.x_len(), 1),
+            weight: noise(s.weight_len(), 2),
+            bias: noise(s.sets * s.c_out, 3),
+            grad: noise(s.out_len(), 4),
+            slope,
+        }
+    }
+
+    fn forward(&self, level: Level) -> Vec<f32> {
+        conv_nchw::forward(level, &self.s, &self.x, &self.weight, &self.bias, self.slope)
+    }
+
+    fn backward(&self, level: Level, out: &[f32]) -> Gradients<f32> {
+        let operands =
+            Backward { x: &self.x, weight: &self.weight, out, grad: &self.grad, slope: self.slope };
+        conv_nchw_grad::backward(level, &self.s, &operands, ALL)
+    }
+}
+
+const ALL: Wanted = Wanted { x: true, weight: true, bias: true };
+
+#[track_caller]
+fn assert_close(got: &[f32], want: &[f64], terms: usize, what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+        let error = (f64::from(got) - want).abs();
+        let bound = TOLERANCE * (1.0 + (terms as f64).sqrt());
+        assert!(error <= bound, "{what} [{i}]: {got}, want {want}");
+    }
+}
+
+fn check(o: &Operands, level: Level) {
+    let s = &o.s;
+    let (x, weight, bias) = (wide(&o.x), wide(&o.weight), wide(&o.bias));
+    let what = format!("{} {s:?}", level.name());
+    let slope = f64::from(o.slope);
+    let out = o.forward(level);
+    let want = conv_general::forward(s, &x, &weight, &bias, slope);
+    assert_close(&out, &want, s.c_in * s.k_h * s.k_w, &what);
+    let got = o.backward(level, &out);
+    let operands =
+        Backward { x: &x, weight: &weight, out: &wide(&out), grad: &wide(&o.grad), slope };
+    let want = conv_general::backward(s, &operands, ALL);
+    let terms = s.c_out * s.k_h * s.k_w;
+    assert_close(&got.x.unwrap(), &want.x.unwrap(), terms, &what);
+    let terms = s.n / s.sets * s.out_h * s.out_w;
+    assert_close(&got.weight.unwrap(), &want.weight.unwrap(), terms, &what);
+    assert_close(&got.bias.unwrap(), &want.bias.unwrap(), terms, &what);
+}
+
+/// Runs at each level the machine has, and tells which it has not.
+fn at_levels(mut run: impl FnMut(Level)) {
+    for level in Level::ALL {
+        if level <= Level::detected() {
+            run(level);
+        } else {
+            println!("skipped level {}", level.name());
+        }
+    }
+}
+
+#[test]
+fn sizes_against_f64() {
+    let sizes = [(1, 1), (1, 7), (2, 3), (5, 5), (3, 16), (6, 17), (9, 31), (4, 33), (19, 37)];
+    at_levels(|level| {
+        for (h, w) in sizes {
+            for k in [1, 3, 5] {
+                for padding in 0..=k / 2 {
+                    if h + 2 * padding < k || w + 2 * padding < k {
+                        continue;
+                    }
+                    for slope in [1.0, 0.1] {
+                        let o = Operands::new([2, 3, h, w], [2, 6, 3, k, k], padding, slope);
+                        check(&o, level);
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn channels_against_f64() {
+    at_levels(|level| {
+        for c_in in [1, 3, 6, 7, 8, 9, 32] {
+            for c_out in [1, 3, 6, 7, 8, 9, 32] {
+                for k in [1, 3, 5] {
+                    let o = Operands::new([2, c_in, 5, 18], [1, c_out, c_in, k, k], k / 2, 0.2);
+                    check(&o, level);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn kernel_sets_against_f64() {
+    at_levels(|level| {
+        for sets in [1, 2, 3, 6] {
+            check(&Operands::new([6, 4, 7, 9], [sets, 5, 4, 3, 3], 1, 0.2), level);
+        }
+        // Wider and higher than a tile; and more padding than "same".
+        check(&Operands::new([1, 6, 40, 300], [1, 3, 6, 3, 3], 1, 1.0), level);
+        check(&Operands::new([1, 32, 70, 193], [1, 4, 32, 3, 3], 1, 0.1), level);
+        check(&Operands::new([1, 2, 6, 5], [1, 3, 2, 5, 5], 4, 1.0), level);
+    });
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let o = Operands::new([4, 6, 37, 211], [2, 9, 6, 3, 3], 1, 0.1);
+    at_levels(|level| {
+        let runs = [1, 3].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let out = o.forward(level);
+                let g = o.backward(level, &out);
+                [out, g.x.unwrap(), g.weight.unwrap(), g.bias.unwrap()]
+                    .map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            })
+        });
+        assert!(runs[0] == runs[1], "{}", level.name());
+    });
+}
+
+#[test]
+fn general_path_does_not_depend_on_threads_either() {
+    let s = ConvShape::new(&[4, 4, 21, 20], &[2, 4, 2, 3, 3], [2, 1, 2, 2]).unwrap();
+    let (x, w) = (noise(s.x_len(), 1), noise(s.weight_len(), 2));
+    let (bias, grad) = (noise(s.sets * s.c_out, 3), noise(s.out_len(), 4));
+    let runs = [1, 3].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let out = conv_general::forward(&s, &x, &w, &bias, 0.1);
+            let operands = Backward { x: &x, weight: &w, out: &out, grad: &grad, slope: 0.1 };
+            let g = conv_general::backward(&s, &operands, ALL);
+            [g.x.unwrap(), g.weight.unwrap(), g.bias.unwrap(), out]
+        })
+    });
+    assert_eq!(runs[0], runs[1]);
+}
+
+#[test]
+fn nan_and_infinity_pass_through() {
+    at_levels(|level| {
+        let mut o = Operands::new([1, 1, 3, 20], [1, 1, 1, 1, 1], 0, 0.1);
+        o.x[0] = f32::NAN;
+        o.x[1] = f32::INFINITY;
+        let out = o.forward(level);
+        assert!(out[0].is_nan());
+        assert!(out[1].is_infinite());
+        assert!(out[2..].iter().all(|v| v.is_finite()));
+    });
+}

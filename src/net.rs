@@ -1,0 +1,92 @@
+//! A checkpoint's net, loaded: the banks, shared by every engine that runs it.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::checkpoint::{Architecture, Checkpoint, Metadata};
+use crate::nn::{FoldedChain, VideoNet};
+use crate::tuning::Tuning;
+use crate::{Error, Result};
+
+/// A loaded net. It holds the kernel banks and never changes; put it in an `Arc` and give it to as
+/// many engines as there are streams.
+#[derive(Clone, Debug)]
+pub struct Net {
+    metadata: Metadata,
+    device: Device,
+    model: VideoNet,
+}
+
+impl Net {
+    /// Reads a checkpoint file onto `device`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`]; [`Error::Candle`] when the device fails.
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        Self::new(&Checkpoint::read(path)?, device)
+    }
+
+    /// Puts a checkpoint's tensors onto `device`.
+    ///
+    /// # Errors
+    /// [`Error::Candle`] when the device fails.
+    pub fn new(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+        let tensors = checkpoint.metadata.tensors().into_iter().map(|spec| {
+            let values = checkpoint
+                .tensors
+                .get(&spec.name)
+                .ok_or_else(|| Error::Config(format!("tensor `{}` is missing", spec.name)))?;
+            let tensor = Tensor::from_slice(values.as_slice(), spec.shape.as_slice(), device)?;
+            Ok((spec.name, tensor))
+        });
+        let tensors = tensors.collect::<Result<HashMap<_, _>>>()?;
+        Self::from_tensors(checkpoint.metadata.clone(), tensors, device)
+    }
+
+    /// A net on tensors by name; they may be trainable variables, which then receive gradients.
+    ///
+    /// # Errors
+    /// [`Error::Candle`] naming a missing or misshaped tensor.
+    pub fn from_tensors(
+        metadata: Metadata,
+        tensors: HashMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Self> {
+        let vb = VarBuilder::from_tensors(tensors, DType::F32, device);
+        let Architecture::Video(config) = &metadata.architecture;
+        let model = VideoNet::new(metadata.tuning.len(), config, vb)?;
+        Ok(Self { metadata, device: device.clone(), model })
+    }
+
+    /// What the checkpoint says of itself.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Where the banks are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The net itself.
+    pub fn model(&self) -> &VideoNet {
+        &self.model
+    }
+
+    /// The ordinary net at one tuning.
+    ///
+    /// # Errors
+    /// [`Error::TuningLen`] for a tuning made for another net; [`Error::Candle`].
+    pub fn fold(&self, tuning: &Tuning) -> Result<FoldedChain> {
+        let (values, space) = (tuning.values(), &self.metadata.tuning);
+        if values.len() != space.len() {
+            let (expected, got) = (space.len(), values.len());
+            return Err(Error::TuningLen { expected, got, names: space.names() });
+        }
+        let omega = Tensor::from_slice(values, (1, values.len()), &self.device)?;
+        Ok(self.model.fold(&omega)?)
+    }
+}

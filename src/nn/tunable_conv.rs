@@ -1,0 +1,349 @@
+//! Tunable layers: a bank of P kernels mixed by coefficients a = φ(ω) that come from the tuning.
+//!
+//! Maggioni, Tanay, Babiloni, McDonagh, Leonardis, "Tunable Convolutions with Parametric
+//! Multi-Loss Optimization", CVPR 2023 (arXiv:2304.00898):
+//! `k(ω) = Σ aᵢ kᵢ`, `b(ω) = Σ aᵢ bᵢ`, `y = conv(x, k(ω)) + b(ω)`.
+//!
+//! A layer is always folded first, then run as an ordinary convolution. A tuning tensor of shape
+//! `[B, p]` gives B folded kernels; a batch of N samples is then split into B equal runs, so that
+//! `B = 1` is one tuning for the whole batch, `B = N` one per sample, and anything between one per
+//! micro-batch. Gradients reach bank and φ through the fold.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use candle_nn::{VarBuilder, VarMap};
+//! use tunableconv::nn::{TunableConv2d, TunableConv2dConfig};
+//!
+//! let (vars, device) = (VarMap::new(), Device::Cpu);
+//! let vb = VarBuilder::from_varmap(&vars, DType::F32, &device);
+//! let config = TunableConv2dConfig { padding: 1, ..Default::default() };
+//! let layer = TunableConv2d::new(2, 3, 8, 3, config, vb)?;
+//! let x = Tensor::zeros((4, 3, 16, 16), DType::F32, &device)?;
+//! let one_per_sample = Tensor::rand(0f32, 1., (4, 2), &device)?;
+//! assert_eq!(layer.forward(&x, &one_per_sample)?.dims(), [4, 8, 16, 16]);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+
+use candle_core::{Module, Result, Tensor, bail};
+use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
+
+use super::conv::{Activation, ConvGeometry, conv2d};
+use super::init::{Init, TensorSpec};
+
+/// How the tuning becomes mixing coefficients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// a = ω (with `expand` > 1: as `Mlp`).
+    Linear,
+    /// a = W ω + c.
+    Mlp,
+    /// One kernel per corner of the unit box: a_c = Π_j (ω_j if corner c has bit j, else 1 − ω_j).
+    Multilinear,
+}
+
+/// Configuration of φ, the map from a tuning to mixing coefficients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhiConfig {
+    /// The kind of map.
+    pub mode: Mode,
+    /// Kernels per parameter, P = p·expand; must be 1 for [`Mode::Multilinear`], where P = 2^p.
+    pub expand: usize,
+}
+
+impl Default for PhiConfig {
+    fn default() -> Self {
+        Self { mode: Mode::Mlp, expand: 1 }
+    }
+}
+
+impl PhiConfig {
+    /// Number of kernels P in a bank for `p` parameters.
+    pub fn kernels(&self, p: usize) -> usize {
+        match self.mode {
+            Mode::Linear | Mode::Mlp => p * self.expand,
+            Mode::Multilinear => 1 << p,
+        }
+    }
+
+    fn has_affine(&self) -> bool {
+        match self.mode {
+            Mode::Linear => self.expand > 1,
+            Mode::Mlp => true,
+            Mode::Multilinear => false,
+        }
+    }
+
+    fn tensors(&self, p: usize, prefix: &str) -> Vec<TensorSpec> {
+        if !self.has_affine() {
+            return vec![];
+        }
+        // At ω = 0 the bank's mean (scaled to keep its variance) is used; W is small beside it, so
+        // that activations start at the same scale all over the domain.
+        let kernels = self.kernels(p);
+        let (weight, bias) = (0.5 / (p as f64).sqrt(), 1.0 / (kernels as f64).sqrt());
+        vec![
+            TensorSpec::new(format!("{prefix}mlp.weight"), &[kernels, p], Init::Uniform(weight)),
+            TensorSpec::new(format!("{prefix}mlp.bias"), &[kernels], Init::Constant(bias)),
+        ]
+    }
+}
+
+/// φ: maps tunings `[B, p]` to mixing coefficients `[B, P]`.
+#[derive(Clone, Debug)]
+enum Phi {
+    Identity,
+    Affine { weight: Tensor, bias: Tensor },
+    Multilinear,
+}
+
+impl Phi {
+    fn new(p: usize, config: PhiConfig, vb: VarBuilder) -> Result<Self> {
+        if config.expand == 0 || (config.mode == Mode::Multilinear && config.expand != 1) {
+            bail!("expand = {} is not possible with {:?}", config.expand, config.mode);
+        }
+        if config.has_affine() {
+            let kernels = config.kernels(p);
+            let vb = vb.pp("mlp");
+            let (weight, bias) = (vb.get((kernels, p), "weight")?, vb.get(kernels, "bias")?);
+            return Ok(Phi::Affine { weight, bias });
+        }
+        Ok(if config.mode == Mode::Multilinear { Phi::Multilinear } else { Phi::Identity })
+    }
+
+    fn coefficients(&self, omega: &Tensor) -> Result<Tensor> {
+        match self {
+            Phi::Identity => Ok(omega.clone()),
+            Phi::Affine { weight, bias } => omega.matmul(&weight.t()?)?.broadcast_add(bias),
+            Phi::Multilinear => {
+                let (_, p) = omega.dims2()?;
+                let rest = omega.affine(-1.0, 1.0)?;
+                let corners = (0..1usize << p).map(|corner| {
+                    let factor = |j: usize| {
+                        let source = if corner >> j & 1 == 1 { omega } else { &rest };
+                        source.narrow(1, j, 1)
+                    };
+                    (1..p).try_fold(factor(0)?, |product, j| product.mul(&factor(j)?))
+                });
+                Tensor::cat(&corners.collect::<Result<Vec<_>>>()?, 1)
+            }
+        }
+    }
+}
+
+/// Mixes `bank`, `[1, P, …]`, by coefficients `[B, P]`; returns `[B, …]`.
+fn mix(bank: &Tensor, coefficients: &Tensor) -> Result<Tensor> {
+    let (batch, kernels) = coefficients.dims2()?;
+    let dims = bank.dims();
+    if dims.len() < 2 || dims[0] != 1 || dims[1] != kernels {
+        bail!("bank has shape {dims:?}, expected [1, {kernels}, …]");
+    }
+    let mut mixed = vec![batch];
+    mixed.extend_from_slice(&dims[2..]);
+    coefficients.matmul(&bank.reshape((kernels, ()))?)?.reshape(mixed)
+}
+
+fn check_tuning(omega: &Tensor, p: usize) -> Result<()> {
+    match omega.dims() {
+        [_, entries] if *entries == p => Ok(()),
+        dims => bail!("tuning has shape {dims:?}, expected [B, {p}]"),
+    }
+}
+
+/// Configuration of a [`TunableConv2d`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TunableConv2dConfig {
+    /// Step of the kernel, in samples.
+    pub stride: usize,
+    /// Zeros added on every side, in samples.
+    pub padding: usize,
+    /// Distance of neighbouring taps, in samples.
+    pub dilation: usize,
+    /// Channel groups.
+    pub groups: usize,
+    /// Whether a bank of biases is mixed along.
+    pub bias: bool,
+    /// φ.
+    pub phi: PhiConfig,
+    /// Applied to the output.
+    pub activation: Activation,
+}
+
+impl Default for TunableConv2dConfig {
+    fn default() -> Self {
+        Self {
+            stride: 1,
+            padding: 0,
+            dilation: 1,
+            groups: 1,
+            bias: true,
+            phi: PhiConfig::default(),
+            activation: Activation::None,
+        }
+    }
+}
+
+impl TunableConv2dConfig {
+    /// The tensors such a layer needs, with their initialisation: Kaiming uniform for the gain of
+    /// leaky ReLU 0.1, times `gain`.
+    pub fn tensors(
+        &self,
+        prefix: &str,
+        p: usize,
+        channels: (usize, usize),
+        kernel: usize,
+        gain: f64,
+    ) -> Vec<TensorSpec> {
+        let (c_in, c_out) = channels;
+        let (kernels, c_group) = (self.phi.kernels(p), c_in / self.groups.max(1));
+        let fan_in = (c_group * kernel * kernel) as f64;
+        let bound = gain * (6.0 / (1.01 * fan_in)).sqrt();
+        let weight = [1, kernels, c_out, c_group, kernel, kernel];
+        let mut specs =
+            vec![TensorSpec::new(format!("{prefix}weight"), &weight, Init::Uniform(bound))];
+        if self.bias {
+            let bias = [1, kernels, c_out];
+            specs.push(TensorSpec::new(format!("{prefix}bias"), &bias, Init::Constant(0.0)));
+        }
+        specs.extend(self.phi.tensors(p, prefix));
+        specs
+    }
+}
+
+/// A convolution whose kernel is mixed from a bank by the tuning.
+#[derive(Clone, Debug)]
+pub struct TunableConv2d {
+    parameters: usize,
+    weight: Tensor,
+    bias: Option<Tensor>,
+    phi: Phi,
+    geometry: ConvGeometry,
+    activation: Activation,
+}
+
+impl TunableConv2d {
+    /// Reads `weight` `[1, P, C_out, C_in/groups, K, K]`, `bias` `[1, P, C_out]`, `mlp.weight`
+    /// `[P, p]` and `mlp.bias` `[P]` from `vb`.
+    ///
+    /// # Errors
+    /// A missing or misshaped tensor, or an impossible configuration.
+    pub fn new(
+        p: usize,
+        c_in: usize,
+        c_out: usize,
+        kernel: usize,
+        config: TunableConv2dConfig,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let TunableConv2dConfig { stride, padding, dilation, groups, .. } = config;
+        if p == 0 || groups == 0 || !c_in.is_multiple_of(groups) || !c_out.is_multiple_of(groups) {
+            bail!("{p} parameters, {c_in} → {c_out} channels in {groups} groups is not possible");
+        }
+        let kernels = config.phi.kernels(p);
+        let shape = (1, kernels, c_out, c_in / groups, kernel, kernel);
+        let weight =
+            vb.get(vec![shape.0, shape.1, shape.2, shape.3, shape.4, shape.5], "weight")?;
+        let bias = if config.bias { Some(vb.get((1, kernels, c_out), "bias")?) } else { None };
+        Ok(Self {
+            parameters: p,
+            weight,
+            bias,
+            phi: Phi::new(p, config.phi, vb)?,
+            geometry: ConvGeometry { stride, padding, dilation, groups },
+            activation: config.activation,
+        })
+    }
+
+    /// The ordinary convolutions at tunings `omega`, `[B, p]`.
+    ///
+    /// # Errors
+    /// A tuning of another shape.
+    pub fn fold(&self, omega: &Tensor) -> Result<FoldedConv2d> {
+        check_tuning(omega, self.parameters)?;
+        let coefficients = self.phi.coefficients(omega)?;
+        Ok(FoldedConv2d {
+            weight: mix(&self.weight, &coefficients)?,
+            bias: self.bias.as_ref().map(|bias| mix(bias, &coefficients)).transpose()?,
+            geometry: self.geometry,
+            activation: self.activation,
+        })
+    }
+
+    /// `conv(x, k(ω)) + b(ω)`, then the activation.
+    ///
+    /// # Shapes
+    /// - `x`: `[N, C_in, H, W]`
+    /// - `omega`: `[B, p]` with B a divisor of N
+    /// - returns `[N, C_out, H', W']`
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward(&self, x: &Tensor, omega: &Tensor) -> Result<Tensor> {
+        self.fold(omega)?.forward(x)
+    }
+}
+
+/// An ordinary convolution with its activation: what a tunable one becomes at fixed tunings.
+#[derive(Clone, Debug)]
+pub struct FoldedConv2d {
+    /// `[B, C_out, C_in/groups, K, K]`.
+    pub weight: Tensor,
+    /// `[B, C_out]`.
+    pub bias: Option<Tensor>,
+    /// Stride, padding, dilation, groups.
+    pub geometry: ConvGeometry,
+    /// Applied to the output.
+    pub activation: Activation,
+}
+
+impl FoldedConv2d {
+    /// Whether every weight and bias is zero, so that the output is zero for any finite input.
+    ///
+    /// # Errors
+    /// A failed copy from the device.
+    pub fn is_zero(&self) -> Result<bool> {
+        let zero = |tensor: &Tensor| -> Result<bool> {
+            let largest = tensor.abs()?.flatten_all()?.max(0)?;
+            Ok(largest.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()? == 0.0)
+        };
+        Ok(zero(&self.weight)? && self.bias.as_ref().map_or(Ok(true), zero)?)
+    }
+}
+
+impl Module for FoldedConv2d {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        conv2d(x, &self.weight, self.bias.as_ref(), self.geometry, self.activation)
+    }
+}
+
+/// A plain parameter mixed by the tuning, such as the residual scales β and γ of NAFNet.
+#[derive(Clone, Debug)]
+pub struct TunableParameter {
+    parameters: usize,
+    weight: Tensor,
+    phi: Phi,
+}
+
+impl TunableParameter {
+    /// Reads `weight` `[1, P, shape…]`, and `mlp.weight`, `mlp.bias` when φ has them, from `vb`.
+    ///
+    /// # Errors
+    /// A missing or misshaped tensor, or an impossible configuration.
+    pub fn new(p: usize, shape: &[usize], phi: PhiConfig, vb: VarBuilder) -> Result<Self> {
+        let mut full = vec![1, phi.kernels(p)];
+        full.extend_from_slice(shape);
+        let weight = vb.get(full, "weight")?;
+        Ok(Self { parameters: p, weight, phi: Phi::new(p, phi, vb)? })
+    }
+
+    /// The parameter at tunings `omega`, `[B, p]`; returns `[B, shape…]`.
+    ///
+    /// # Errors
+    /// A tuning of another shape.
+    pub fn fold(&self, omega: &Tensor) -> Result<Tensor> {
+        check_tuning(omega, self.parameters)?;
+        mix(&self.weight, &self.phi.coefficients(omega)?)
+    }
+}

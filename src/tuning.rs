@@ -1,0 +1,210 @@
+//! Tuning parameters, their domain, and validated tunings.
+//!
+//! A *tuning* ω has one entry per parameter. It lives in a *domain*: a box (every entry in its own
+//! range) or the simplex (non-negative entries that sum to 1).
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// More parameters than any published tunable net has; bounds what a checkpoint may ask for.
+pub const MAX_PARAMETERS: usize = 16;
+
+/// How far the sum of a simplex tuning may be from 1.
+const SIMPLEX_TOLERANCE: f64 = 1e-4;
+
+/// One tuning parameter, described for people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameter {
+    /// Lower-case identifier, `[a-z][a-z0-9-]*`.
+    pub name: String,
+    /// Short human-readable name.
+    pub nick: String,
+    /// One sentence on what turning it up does.
+    pub blurb: String,
+    /// Smallest value.
+    pub minimum: f64,
+    /// Largest value.
+    pub maximum: f64,
+    /// Value when nobody sets one.
+    pub default: f64,
+    /// What the net is asked for where this parameter is at its maximum.
+    pub objective: String,
+}
+
+/// The set that tunings are drawn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Domain {
+    /// Every entry is free in its `[minimum, maximum]`.
+    Box,
+    /// Entries are ≥ 0 and sum to 1.
+    Simplex,
+}
+
+/// The parameters of a net together with their domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TuningSpace {
+    /// Box or simplex.
+    pub domain: Domain,
+    /// In the order of the tuning's entries.
+    pub parameters: Vec<Parameter>,
+}
+
+/// A validated tuning ω; made by [`TuningSpace`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuning(Vec<f32>);
+
+impl Tuning {
+    /// The entries, one per parameter.
+    pub fn values(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl TuningSpace {
+    /// Number of parameters p.
+    pub fn len(&self) -> usize {
+        self.parameters.len()
+    }
+
+    /// Whether there are no parameters (never true of a validated space).
+    pub fn is_empty(&self) -> bool {
+        self.parameters.is_empty()
+    }
+
+    /// Checks names, ranges and defaults.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] naming the first parameter at fault; [`Error::Config`] for a bad count.
+    pub fn validate(&self) -> Result<()> {
+        if self.is_empty() || self.len() > MAX_PARAMETERS {
+            return Err(Error::Config(format!(
+                "{} tuning parameters, expected 1 to {MAX_PARAMETERS}",
+                self.len()
+            )));
+        }
+        for (index, parameter) in self.parameters.iter().enumerate() {
+            let fail =
+                |reason: String| Err(Error::Parameter { name: parameter.name.clone(), reason });
+            let mut letters = parameter.name.chars();
+            if !letters.next().is_some_and(|c| c.is_ascii_lowercase())
+                || !letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            {
+                return fail("a name is a lower-case letter, then letters, digits or `-`".into());
+            }
+            if self.parameters[..index].iter().any(|other| other.name == parameter.name) {
+                return fail("the name is used twice".into());
+            }
+            let Parameter { minimum, maximum, default, .. } = *parameter;
+            if !(minimum.is_finite() && maximum.is_finite() && minimum < maximum) {
+                return fail(format!("range {minimum}..={maximum} is empty or not finite"));
+            }
+            if !(minimum..=maximum).contains(&default) {
+                return fail(format!("default {default} is outside {minimum}..={maximum}"));
+            }
+            if self.domain == Domain::Simplex && (minimum, maximum) != (0.0, 1.0) {
+                return fail(format!("range {minimum}..={maximum} on a simplex, expected 0..=1"));
+            }
+        }
+        self.default_tuning().map(drop)
+    }
+
+    /// A tuning from one value per parameter.
+    ///
+    /// # Errors
+    /// [`Error::TuningLen`], [`Error::TuningRange`] (also for NaN) or [`Error::TuningSum`].
+    pub fn tuning(&self, values: &[f64]) -> Result<Tuning> {
+        self.check_len(values)?;
+        for (parameter, &value) in self.parameters.iter().zip(values) {
+            if !(parameter.minimum..=parameter.maximum).contains(&value) {
+                return Err(range_error(parameter, value));
+            }
+        }
+        let sum: f64 = values.iter().sum();
+        if self.domain == Domain::Simplex && (sum - 1.0).abs() > SIMPLEX_TOLERANCE {
+            return Err(Error::TuningSum { sum });
+        }
+        Ok(Tuning(values.iter().map(|&v| v as f32).collect()))
+    }
+
+    /// A tuning from weights: on a simplex divided by their sum (all zero: the defaults), in a box
+    /// taken as they are.
+    ///
+    /// # Errors
+    /// As [`TuningSpace::tuning`].
+    pub fn tuning_from_weights(&self, weights: &[f64]) -> Result<Tuning> {
+        self.check_len(weights)?;
+        let sum: f64 = weights.iter().sum();
+        match self.domain {
+            Domain::Box => self.tuning(weights),
+            Domain::Simplex if sum == 0.0 => self.default_tuning(),
+            Domain::Simplex => {
+                let normalised: Vec<f64> = weights.iter().map(|w| w / sum).collect();
+                self.tuning(&normalised)
+            }
+        }
+    }
+
+    /// A tuning from `(name, value)` pairs; parameters not named are 0.
+    ///
+    /// # Errors
+    /// [`Error::UnknownParameter`], or as [`TuningSpace::tuning`].
+    pub fn tuning_from_names(&self, named: &[(String, f64)]) -> Result<Tuning> {
+        let mut values = vec![0.0; self.len()];
+        for (name, value) in named {
+            let index = self.parameters.iter().position(|p| &p.name == name).ok_or_else(|| {
+                Error::UnknownParameter { name: name.clone(), names: self.names() }
+            })?;
+            values[index] = *value;
+        }
+        self.tuning(&values)
+    }
+
+    /// The tuning of every parameter's default.
+    ///
+    /// # Errors
+    /// [`Error::TuningSum`] when the defaults are not on the simplex.
+    pub fn default_tuning(&self) -> Result<Tuning> {
+        let defaults: Vec<f64> = self.parameters.iter().map(|p| p.default).collect();
+        self.tuning(&defaults)
+    }
+
+    /// A tuning that may leave the domain, for studying extrapolation; only finiteness is checked.
+    ///
+    /// # Errors
+    /// [`Error::TuningLen`], or [`Error::TuningRange`] for an entry that is not finite.
+    pub fn extrapolated_tuning(&self, values: &[f64]) -> Result<Tuning> {
+        self.check_len(values)?;
+        for (parameter, &value) in self.parameters.iter().zip(values) {
+            if !value.is_finite() {
+                return Err(range_error(parameter, value));
+            }
+        }
+        Ok(Tuning(values.iter().map(|&v| v as f32).collect()))
+    }
+
+    /// The parameters' names, for messages.
+    pub fn names(&self) -> String {
+        let names: Vec<&str> = self.parameters.iter().map(|p| p.name.as_str()).collect();
+        names.join(", ")
+    }
+
+    fn check_len(&self, values: &[f64]) -> Result<()> {
+        if values.len() == self.len() {
+            return Ok(());
+        }
+        Err(Error::TuningLen { expected: self.len(), got: values.len(), names: self.names() })
+    }
+}
+
+fn range_error(parameter: &Parameter, value: f64) -> Error {
+    Error::TuningRange {
+        name: parameter.name.clone(),
+        value,
+        minimum: parameter.minimum,
+        maximum: parameter.maximum,
+    }
+}

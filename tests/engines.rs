@@ -1,0 +1,225 @@
+//! Engines on frames: sizes, strides, layouts, identity, folding, threads.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use candle_core::{Device, Tensor};
+use common::{Picture, random_checkpoint};
+use tunableconv::engine::{self, DeviceChoice, Engine};
+use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range};
+use tunableconv::net::Net;
+use tunableconv::nn::Mode;
+
+const SIZES: [(usize, usize); 6] = [(1, 1), (2, 2), (3, 2), (16, 16), (33, 17), (64, 50)];
+
+fn engine(mode: Mode, threads: usize) -> Box<dyn Engine> {
+    engine::open(&random_checkpoint(mode, 7), DeviceChoice::Cpu, threads).unwrap()
+}
+
+fn tune(engine: &mut dyn Engine, values: [f64; 2]) -> bool {
+    let tuning = engine.metadata().tuning.tuning(&values).unwrap();
+    engine.set_tuning(&tuning).unwrap()
+}
+
+fn filtered(engine: &mut dyn Engine, input: &Picture, padding: usize) -> Picture {
+    let FrameFormat { width, height, .. } = input.format;
+    let mut output = Picture::random(width, height, padding, 99);
+    output.format = input.format;
+    engine.process(&input.frame(), &mut output.frame_mut()).unwrap();
+    output
+}
+
+/// The definition, written out: normalise, unshuffle, net, shuffle, add, round.
+fn reference(net: &Net, input: &Picture, omega: [f32; 2]) -> [Vec<u8>; 3] {
+    let FrameFormat { width, height, range } = input.format;
+    let (w2, h2) = input.format.half_size();
+    let [y, u, v] = input.samples();
+    let ((black, span), (zero, chroma_span)) = match range {
+        Range::Limited => ((16.0, 219.0), (128.0 - 112.0, 224.0)),
+        Range::Full => ((0.0, 255.0), (128.0 - 127.5, 255.0)),
+    };
+    let mut x = vec![0f32; 6 * w2 * h2];
+    for (i, x) in x.iter_mut().enumerate() {
+        let (channel, row, column) = (i / (w2 * h2), i / w2 % h2, i % w2);
+        *x = match channel {
+            0..4 => {
+                let (r, c) = (2 * row + channel / 2, 2 * column + channel % 2);
+                let code = y[r.min(height - 1) * width + c.min(width - 1)];
+                (f32::from(code) - black) / span
+            }
+            4 => (f32::from(u[row * w2 + column]) - zero) / chroma_span,
+            _ => (f32::from(v[row * w2 + column]) - zero) / chroma_span,
+        };
+    }
+    let x = Tensor::from_vec(x, (1, 6, h2, w2), &Device::Cpu).unwrap();
+    let omega = Tensor::new(&[omega], &Device::Cpu).unwrap();
+    let out = net.model().forward(&x, &omega).unwrap();
+    let out: Vec<f32> = out.flatten_all().unwrap().to_vec1().unwrap();
+    let code = |value: f32, (offset, span): (f32, f32)| (value * span + offset).round() as u8;
+    let luma = (0..width * height).map(|i| {
+        let (r, c) = (i / width, i % width);
+        let channel = 2 * (r % 2) + c % 2;
+        code(out[(channel * h2 + r / 2) * w2 + c / 2], (black, span))
+    });
+    let chroma = |channel: usize| {
+        let plane = &out[channel * w2 * h2..][..w2 * h2];
+        plane.iter().map(|v| code(*v, (zero, chroma_span))).collect()
+    };
+    [luma.collect(), chroma(4), chroma(5)]
+}
+
+#[test]
+fn frames_go_through_the_net_at_every_size_stride_and_range() {
+    let checkpoint = random_checkpoint(Mode::Mlp, 7);
+    let net = Net::new(&checkpoint, &Device::Cpu).unwrap();
+    let mut engine = engine(Mode::Mlp, 0);
+    assert!(tune(engine.as_mut(), [0.75, 0.25]));
+    for (width, height) in SIZES {
+        for range in [Range::Limited, Range::Full] {
+            let mut input = Picture::random(width, height, 5, 3);
+            input.format.range = range;
+            let expected = reference(&net, &input, [0.75, 0.25]);
+            let got = filtered(engine.as_mut(), &input, 9).samples();
+            for (plane, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                // Rounding the sum in code values may differ from rounding the normalised sum by
+                // one where a value falls on a half; nothing else may.
+                let worst = got.iter().zip(expected).map(|(a, b)| a.abs_diff(*b)).max();
+                assert!(worst <= Some(1), "{width}×{height} {range:?} plane {plane}: {worst:?}");
+                let unequal = got.iter().zip(expected).filter(|(a, b)| a != b).count();
+                assert!(unequal * 100 <= got.len(), "{width}×{height} plane {plane}: {unequal}");
+            }
+        }
+    }
+}
+
+#[test]
+fn padding_between_rows_is_not_touched() {
+    let mut engine = engine(Mode::Mlp, 0);
+    tune(engine.as_mut(), [1.0, 1.0]);
+    let input = Picture::random(33, 17, 0, 3);
+    let before = Picture::random(33, 17, 6, 99);
+    let after = filtered(engine.as_mut(), &input, 6);
+    let (luma, chroma) = after.strides();
+    for (plane, (stride, width)) in [(luma, 33), (chroma, 17), (chroma, 17)].iter().enumerate() {
+        let rows = after.planes[plane].chunks(*stride).zip(before.planes[plane].chunks(*stride));
+        for (after, before) in rows {
+            assert_eq!(after[*width..], before[*width..]);
+        }
+    }
+}
+
+#[test]
+fn zero_tuning_is_the_identity_bit_for_bit() {
+    for mode in [Mode::Mlp, Mode::Multilinear, Mode::Linear] {
+        let mut engine = engine(mode, 0);
+        tune(engine.as_mut(), [0.0, 0.0]);
+        assert!(engine.is_identity());
+        for (width, height) in SIZES {
+            let input = Picture::random(width, height, 0, 5);
+            assert_eq!(filtered(engine.as_mut(), &input, 3).samples(), input.samples());
+        }
+        tune(engine.as_mut(), [0.25, 0.0]);
+        assert!(!engine.is_identity());
+        let input = Picture::random(33, 17, 0, 5);
+        assert_ne!(filtered(engine.as_mut(), &input, 3).samples(), input.samples());
+    }
+}
+
+#[test]
+fn folds_only_when_the_tuning_changes() {
+    let mut engine = engine(Mode::Mlp, 0);
+    assert!(tune(engine.as_mut(), [0.5, 0.5]));
+    assert!(!tune(engine.as_mut(), [0.5, 0.5]));
+    assert!(tune(engine.as_mut(), [0.5, 0.25]));
+}
+
+#[test]
+fn thread_count_never_changes_a_bit() {
+    let input = Picture::random(131, 77, 0, 11);
+    let outputs: Vec<_> = [1, 2, 5]
+        .map(|threads| {
+            let mut engine = engine(Mode::Mlp, threads);
+            tune(engine.as_mut(), [0.5, 1.0]);
+            filtered(engine.as_mut(), &input, 0)
+        })
+        .into();
+    assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn interleaved_chroma_gives_the_same_samples_as_planar() {
+    let mut engine = engine(Mode::Mlp, 0);
+    tune(engine.as_mut(), [1.0, 0.5]);
+    let input = Picture::random(33, 17, 0, 21);
+    let [y, u, v] = filtered(engine.as_mut(), &input, 0).samples();
+    for v_first in [false, true] {
+        let interleave = |planes: &[Vec<u8>; 3]| {
+            let (first, second) = if v_first { (2, 1) } else { (1, 2) };
+            let pairs = planes[first].iter().zip(&planes[second]);
+            pairs.flat_map(|(a, b)| [*a, *b]).collect::<Vec<u8>>()
+        };
+        let uv = interleave(&input.planes);
+        let plane = |data, stride_bytes| Plane { data, stride_bytes };
+        let chroma = Chroma::SemiPlanar { uv: plane(&uv, 34), v_first };
+        let frame = Frame::new(input.format, plane(&input.planes[0], 33), chroma).unwrap();
+        let (mut out_y, mut out_uv) = (vec![0; 33 * 17], vec![0; 34 * 9]);
+        let luma = PlaneMut { data: &mut out_y, stride_bytes: 33 };
+        let uv = PlaneMut { data: &mut out_uv, stride_bytes: 34 };
+        let chroma = Chroma::SemiPlanar { uv, v_first };
+        let mut output = FrameMut::new(input.format, luma, chroma).unwrap();
+        engine.process(&frame, &mut output).unwrap();
+        assert_eq!(out_y, y);
+        assert_eq!(out_uv, interleave(&[vec![], u.clone(), v.clone()]));
+    }
+}
+
+#[test]
+fn planes_that_do_not_fit_are_refused_by_name() {
+    let format = FrameFormat { width: 16, height: 16, range: Range::Full };
+    let (y, u) = (vec![0; 256], vec![0; 63]);
+    let plane = |data, stride_bytes| Plane { data, stride_bytes };
+    let chroma = Chroma::Planar { u: plane(&u, 8), v: plane(&u, 8) };
+    let error = Frame::new(format, plane(&y, 16), chroma).unwrap_err().to_string();
+    assert!(error.contains("plane U has 63 bytes"), "{error}");
+    let error = Frame::new(format, plane(&y, 15), chroma).unwrap_err().to_string();
+    assert!(error.contains("plane Y"), "{error}");
+    let format = FrameFormat { width: 8193, ..format };
+    let error = Frame::new(format, plane(&y, 16), chroma).unwrap_err().to_string();
+    assert!(error.contains("8193×16"), "{error}");
+}
+
+#[test]
+fn one_tuning_per_sample_per_micro_batch_and_per_batch_agree() {
+    let net = Net::new(&random_checkpoint(Mode::Mlp, 7), &Device::Cpu).unwrap();
+    let x = Tensor::rand(0f32, 1., (4, 6, 9, 13), &Device::Cpu).unwrap();
+    let (a, b) = ([0.25f32, 1.0], [1.0f32, 0.5]);
+    let omega = |rows: &[[f32; 2]]| {
+        Tensor::from_iter(rows.iter().flatten().copied(), &Device::Cpu)
+            .and_then(|t| t.reshape((rows.len(), 2)))
+            .unwrap()
+    };
+    let run = |x: &Tensor, rows: &[[f32; 2]]| {
+        let y = net.model().forward(x, &omega(rows)).unwrap();
+        y.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let per_sample = run(&x, &[a, a, b, b]);
+    assert_eq!(per_sample, run(&x, &[a, b]));
+    let halves = [(0, a), (2, b)].map(|(n, w)| run(&x.narrow(0, n, 2).unwrap(), &[w]));
+    assert_eq!(per_sample, halves.concat());
+}
+
+#[test]
+fn a_cuda_device_that_cannot_be_used_is_one_clear_error() {
+    if cfg!(feature = "cuda") && Device::new_cuda(0).is_ok() {
+        println!("skipped: this machine has a CUDA device");
+        return;
+    }
+    let choice: DeviceChoice = "cuda:0".parse().unwrap();
+    let opened = engine::open(&random_checkpoint(Mode::Mlp, 7), choice, 0);
+    let error = opened.err().unwrap().to_string();
+    assert!(error.starts_with("device cuda:0: "), "{error}");
+    let auto = engine::open(&random_checkpoint(Mode::Mlp, 7), DeviceChoice::Auto, 0).unwrap();
+    assert!(auto.description().contains("no CUDA: "), "{}", auto.description());
+    assert!("gpu".parse::<DeviceChoice>().is_err());
+}
