@@ -1,0 +1,327 @@
+//! The command line: what each command takes, and which library call it is.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tunableconv::checkpoint::Checkpoint;
+use tunableconv::engine::{self, DeviceChoice, Engine};
+use tunableconv::net::Net;
+use tunableconv::tuning::Tuning;
+use tunableconv_train::evaluate::{Conditions, Report, evaluate};
+use tunableconv_train::forward::forward;
+use tunableconv_train::freeze::freeze_inner_layers;
+use tunableconv_train::inspect::describe;
+use tunableconv_train::recipe::Recipe;
+use tunableconv_train::rgb::Rgb;
+use tunableconv_train::sweep::sweep;
+use tunableconv_train::trainer::{self, Cadence};
+use tunableconv_train::video::{Strengths, degrade_y4m};
+use tunableconv_train::yuv::Matrix;
+
+/// Trains and evaluates tunable video filters.
+#[derive(Parser)]
+#[command(version)]
+pub struct Cli {
+    /// Worker threads; 0: one per core.
+    #[arg(long, global = true, default_value_t = 0)]
+    threads: usize,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a recipe on folders of images.
+    Train(TrainArgs),
+    /// Score a checkpoint on a folder of clean images.
+    Eval(EvalArgs),
+    /// Run the net on tensors of a safetensors file.
+    Forward(ForwardArgs),
+    /// Say what a checkpoint is.
+    Inspect {
+        /// Checkpoint.
+        checkpoint: PathBuf,
+    },
+    /// Draw a contact sheet of one image over the tuning domain.
+    Sweep(SweepArgs),
+    /// Degrade a Y4M clip the way training images are.
+    Degrade(DegradeArgs),
+}
+
+#[derive(Args)]
+struct TrainArgs {
+    /// Recipe (TOML); left out with --resume.
+    recipe: Option<PathBuf>,
+    /// Folders of PNG, JPEG or WebP images.
+    #[arg(long, required = true, num_args = 1.., value_name = "DIR")]
+    data: Vec<PathBuf>,
+    /// Run directory to make, or with --resume to continue.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Continue the run in --run from its last saved state.
+    #[arg(long)]
+    resume: bool,
+    /// Instead of the recipe's number of steps.
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Instead of the recipe's seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Steps between lines of the metrics log.
+    #[arg(long, default_value_t = Cadence::default().log_every, value_parser = at_least_one())]
+    log_every: u64,
+    /// Steps between saved states.
+    #[arg(long, default_value_t = Cadence::default().save_every, value_parser = at_least_one())]
+    save_every: u64,
+}
+
+#[derive(Args)]
+struct EvalArgs {
+    /// Checkpoint.
+    checkpoint: PathBuf,
+    /// Folder of clean images.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    #[command(flatten)]
+    degradation: DegradationArgs,
+    /// Degradations that the reference keeps, as the target of a corner that leaves them alone.
+    #[arg(long, value_delimiter = ',')]
+    keep: Vec<Kept>,
+    #[command(flatten)]
+    tuning: TuningArgs,
+    /// Fix all layers but the last at this tuning (an ablation).
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = name_value)]
+    freeze: Vec<(String, f64)>,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Kept {
+    Noise,
+    Blur,
+}
+
+#[derive(Args)]
+struct ForwardArgs {
+    /// Checkpoint.
+    checkpoint: PathBuf,
+    /// Holds `x` [N,6,H,W] and `omega` [N,p], both f32.
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Gets `y` [N,6,H,W].
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+}
+
+#[derive(Args)]
+struct SweepArgs {
+    /// Checkpoint.
+    checkpoint: PathBuf,
+    /// Clean image.
+    image: PathBuf,
+    #[command(flatten)]
+    degradation: DegradationArgs,
+    /// Side of the square shown from the middle of the image, in pixels.
+    #[arg(long, default_value_t = 320, value_parser = clap::value_parser!(u32).range(16..))]
+    crop: u32,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+    /// PNG file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+struct DegradeArgs {
+    /// Y4M clip, 8-bit 4:2:0.
+    input: PathBuf,
+    #[command(flatten)]
+    degradation: DegradationArgs,
+    /// Seed of the noise.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Matrix of the clip: bt601 or bt709.
+    #[arg(long, default_value = "bt601", value_parser = matrix)]
+    matrix: Matrix,
+    /// Y4M clip to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+struct DegradationArgs {
+    /// Standard deviation of the noise, of 255.
+    #[arg(long, default_value_t = 0.0)]
+    noise: f32,
+    /// Standard deviation of the blur, in pixels.
+    #[arg(long, default_value_t = 0.0)]
+    blur: f32,
+}
+
+#[derive(Args)]
+struct TuningArgs {
+    /// Parameters of the checkpoint; those not named are 0.
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = name_value)]
+    tuning: Vec<(String, f64)>,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever went wrong, as a chain of causes.
+    pub fn run(self) -> anyhow::Result<()> {
+        if self.threads > 0 {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(self.threads)
+                .build_global()
+                .context("cannot start the worker threads")?;
+        }
+        match self.command {
+            Command::Train(args) => train(args),
+            Command::Eval(args) => eval(&args),
+            Command::Forward(args) => {
+                let device = args.device.open()?.device;
+                forward(&Net::load(&args.checkpoint, &device)?, &args.input, &args.output)
+            }
+            Command::Inspect { checkpoint } => {
+                print!("{}", describe(&Checkpoint::read(&checkpoint)?));
+                Ok(())
+            }
+            Command::Sweep(args) => draw_sweep(&args),
+            Command::Degrade(args) => degrade(&args),
+        }
+    }
+}
+
+fn train(args: TrainArgs) -> anyhow::Result<()> {
+    let cadence = Cadence { log_every: args.log_every, save_every: args.save_every };
+    let checkpoint = match (args.recipe, args.resume) {
+        (None, true) => {
+            if args.steps.or(args.seed).is_some() {
+                bail!("--steps and --seed are part of the run's recipe, which --resume keeps");
+            }
+            trainer::resume(&args.data, &args.run, cadence)?
+        }
+        (Some(path), false) => {
+            let mut recipe = Recipe::read(&path)?;
+            recipe.steps = args.steps.unwrap_or(recipe.steps);
+            recipe.seed = args.seed.unwrap_or(recipe.seed);
+            recipe.validate()?;
+            trainer::start(recipe, &args.data, &args.run, cadence)?
+        }
+        (Some(_), true) => bail!("give a recipe or --resume, not both: a run keeps its recipe"),
+        (None, false) => bail!("give a recipe, or --resume to continue the run in --run"),
+    };
+    println!("{}", checkpoint.display());
+    Ok(())
+}
+
+fn eval(args: &EvalArgs) -> anyhow::Result<()> {
+    let mut checkpoint = Checkpoint::read(&args.checkpoint)?;
+    let tuning = checkpoint.metadata.tuning.tuning_from_names(&args.tuning.tuning)?;
+    if !args.freeze.is_empty() {
+        let frozen = checkpoint.metadata.tuning.tuning_from_names(&args.freeze)?;
+        freeze_inner_layers(&mut checkpoint, &frozen)?;
+    }
+    let mut engine = open(&checkpoint, args.tuning.device)?;
+    engine.set_tuning(&tuning)?;
+    let conditions = Conditions {
+        keep_noise: args.keep.contains(&Kept::Noise),
+        keep_blur: args.keep.contains(&Kept::Blur),
+        ..args.degradation.conditions()
+    };
+    let report = evaluate(engine.as_mut(), &args.data, conditions, tuning.values())?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print_report(&report, &checkpoint, &tuning);
+    }
+    Ok(())
+}
+
+fn print_report(report: &Report, checkpoint: &Checkpoint, tuning: &Tuning) {
+    let parameters = checkpoint.metadata.tuning.parameters.iter().zip(tuning.values());
+    let named: Vec<String> = parameters.map(|(p, v)| format!("{}={v}", p.name)).collect();
+    let Conditions { noise, blur, .. } = report.conditions;
+    println!("{} images, noise {noise}, blur {blur}, {}", report.images, named.join(" "));
+    println!("         PSNR-Y   PSNR-UV  SSIM-Y");
+    let row = |name: &str, y: f64, uv: f64, ssim: f64| {
+        println!("{name:<7} {y:>7.2}  {uv:>7.2}  {ssim:>6.4}");
+    };
+    row("input", report.input_psnr_y, report.input_psnr_uv, report.input_ssim_y);
+    row("output", report.output.psnr_y, report.output.psnr_uv, report.output.ssim_y);
+}
+
+fn draw_sweep(args: &SweepArgs) -> anyhow::Result<()> {
+    let checkpoint = Checkpoint::read(&args.checkpoint)?;
+    let image = Rgb::load(&args.image)?;
+    let width = image.width.min(args.crop as usize);
+    let height = image.height.min(args.crop as usize);
+    let image = image.crop((image.width - width) / 2, (image.height - height) / 2, width, height);
+    let mut engine = open(&checkpoint, args.device)?;
+    let conditions = args.degradation.conditions();
+    let Conditions { noise, blur, .. } = conditions;
+    let name = args.image.file_name().unwrap_or_default().to_string_lossy();
+    let title =
+        format!("{} on {name}, noise {noise}, blur {blur}", checkpoint.metadata.provenance.recipe);
+    sweep(engine.as_mut(), &title, &image, conditions)?.save(&args.out)
+}
+
+fn degrade(args: &DegradeArgs) -> anyhow::Result<()> {
+    let DegradationArgs { noise, blur } = args.degradation;
+    let strengths = Strengths { noise_sigma: noise, blur_sigma: blur };
+    let frames = degrade_y4m(&args.input, &args.out, strengths, args.seed, args.matrix)?;
+    eprintln!("{frames} frames: {}", args.out.display());
+    Ok(())
+}
+
+/// An engine on all threads of this process.
+fn open(checkpoint: &Checkpoint, device: DeviceChoice) -> anyhow::Result<Box<dyn Engine>> {
+    Ok(engine::open(checkpoint, device, 0)?)
+}
+
+impl DegradationArgs {
+    fn conditions(&self) -> Conditions {
+        Conditions { noise: self.noise, blur: self.blur, ..Default::default() }
+    }
+}
+
+fn at_least_one() -> impl clap::builder::TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(1..)
+}
+
+fn name_value(text: &str) -> anyhow::Result<(String, f64)> {
+    let (name, value) = text.split_once('=').context("expected NAME=VALUE")?;
+    let value = value.parse().with_context(|| format!("`{value}` is not a number"))?;
+    ensure!(!name.is_empty(), "expected NAME=VALUE");
+    Ok((name.into(), value))
+}
+
+fn matrix(text: &str) -> anyhow::Result<Matrix> {
+    match text {
+        "bt601" => Ok(Matrix::Bt601),
+        "bt709" => Ok(Matrix::Bt709),
+        _ => bail!("expected bt601 or bt709"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

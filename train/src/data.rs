@@ -1,0 +1,188 @@
+//! Folders of clean images, and random crops out of them.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use image::RgbImage;
+use indicatif::{ProgressBar, ProgressStyle};
+use rand::{Rng, RngExt as _};
+use rayon::prelude::*;
+
+use crate::rgb::{Rgb, load_image};
+
+const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
+
+/// Images held in memory as 8-bit RGB.
+#[derive(Debug)]
+pub struct ImageFolder {
+    images: Vec<RgbImage>,
+    paths: Vec<PathBuf>,
+    skipped: usize,
+    min_side: usize,
+}
+
+impl ImageFolder {
+    /// Decodes every PNG, JPEG and WebP file in `dirs` and their subfolders, in the order of
+    /// [`list_images`] for one folder after the other. A file that is broken, or has a side
+    /// shorter than `min_side` pixels, is skipped with a line on stderr.
+    ///
+    /// # Errors
+    /// If a folder does not exist or cannot be listed, or no usable image is left in it.
+    pub fn load(dirs: &[PathBuf], min_side: usize) -> anyhow::Result<Self> {
+        ensure!(!dirs.is_empty(), "no image folder was given");
+        let mut folder = Self { images: Vec::new(), paths: Vec::new(), skipped: 0, min_side };
+        for dir in dirs {
+            let paths = list_images(dir)?;
+            let bar = ProgressBar::new(paths.len() as u64)
+                .with_style(bar_style())
+                .with_message(format!("reading {}", dir.display()));
+            let decoded: Vec<anyhow::Result<RgbImage>> = paths
+                .par_iter()
+                .map(|path| {
+                    let image = load_usable(path, min_side);
+                    bar.inc(1);
+                    image
+                })
+                .collect();
+            bar.finish_and_clear();
+            let before = folder.images.len();
+            for (path, image) in paths.into_iter().zip(decoded) {
+                match image {
+                    Ok(image) => {
+                        folder.images.push(image);
+                        folder.paths.push(path);
+                    }
+                    Err(error) => {
+                        folder.skipped += 1;
+                        eprintln!("warning: skipped: {error:#}");
+                    }
+                }
+            }
+            if folder.images.len() == before {
+                bail!(
+                    "{}: no usable PNG, JPEG or WebP image with sides of at least {min_side} pixels",
+                    dir.display()
+                );
+            }
+        }
+        Ok(folder)
+    }
+
+    /// Number of images; at least 1.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a loaded folder is never empty")]
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// Number of files that were skipped as broken or too small.
+    #[must_use]
+    pub fn skipped(&self) -> usize {
+        self.skipped
+    }
+
+    /// The images.
+    #[must_use]
+    pub fn images(&self) -> &[RgbImage] {
+        &self.images
+    }
+
+    /// Where each image came from.
+    #[must_use]
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// A square crop at a random place of a random image, in one of its eight orientations, all
+    /// uniformly drawn.
+    ///
+    /// Its side is `size + 2 · halo` pixels. Along an axis where the image is shorter than that,
+    /// only the inner `size` pixels are sure to lie inside, and edges are replicated outside.
+    ///
+    /// # Panics
+    /// If `size` is 0 or above the `min_side` of [`Self::load`].
+    pub fn sample_crop<R: Rng + ?Sized>(&self, size: usize, halo: usize, rng: &mut R) -> Rgb {
+        assert!(
+            0 < size && size <= self.min_side,
+            "crops of {size} pixels from images that may have only {}",
+            self.min_side
+        );
+        let image = &self.images[rng.random_range(0..self.images.len())];
+        let columns = pick_span(image.width() as usize, size, halo, rng);
+        let rows = pick_span(image.height() as usize, size, halo, rng);
+        let stride = 3 * image.width() as usize;
+        let mut data = Vec::with_capacity(3 * rows.len() * columns.len());
+        for c in 0..3 {
+            for y in &rows {
+                let row = &image.as_raw()[y * stride..][..stride];
+                data.extend(columns.iter().map(|x| f32::from(row[3 * x + c]) / 255.0));
+            }
+        }
+        Rgb::new(columns.len(), rows.len(), data).dihedral(rng.random_range(0..8))
+    }
+}
+
+/// The source indices of `size + 2 · halo` consecutive pixels along an axis of `len` pixels.
+fn pick_span<R: Rng + ?Sized>(len: usize, size: usize, halo: usize, rng: &mut R) -> Vec<usize> {
+    let full = size + 2 * halo;
+    if full <= len {
+        let start = rng.random_range(0..=len - full);
+        (start..start + full).collect()
+    } else {
+        let core = rng.random_range(0..=len - size);
+        (core..core + full).map(|i| i.saturating_sub(halo).min(len - 1)).collect()
+    }
+}
+
+fn load_usable(path: &Path, min_side: usize) -> anyhow::Result<RgbImage> {
+    let image = load_image(path)?;
+    let (width, height) = image.dimensions();
+    ensure!(
+        width.min(height) as usize >= min_side,
+        "{}: {width}x{height} is smaller than {min_side} pixels",
+        path.display()
+    );
+    Ok(image)
+}
+
+fn bar_style() -> ProgressStyle {
+    ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} {eta}")
+        .expect("the template is a constant")
+        .progress_chars("=> ")
+}
+
+/// The PNG, JPEG and WebP files (by extension, in either case) in `dir` and its subfolders,
+/// sorted by path.
+///
+/// # Errors
+/// If a folder does not exist or cannot be listed; the message names it.
+pub fn list_images(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut images = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    // Links may lead back to a folder already seen.
+    let mut seen = HashSet::new();
+    while let Some(folder) = folders.pop() {
+        let context = || format!("cannot list the image folder {}", folder.display());
+        if !seen.insert(folder.canonicalize().with_context(context)?) {
+            continue;
+        }
+        for entry in fs::read_dir(&folder).with_context(context)? {
+            let path = entry.with_context(context)?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if has_image_extension(&path) {
+                images.push(path);
+            }
+        }
+    }
+    images.sort();
+    Ok(images)
+}
+
+fn has_image_extension(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| {
+        EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+    })
+}

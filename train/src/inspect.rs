@@ -1,0 +1,45 @@
+//! What a checkpoint says of itself, for people.
+
+use std::fmt::Write as _;
+
+use tunableconv::checkpoint::{Architecture, Checkpoint};
+
+/// A table of a checkpoint's net, parameters, provenance and tensors.
+pub fn describe(checkpoint: &Checkpoint) -> String {
+    let metadata = &checkpoint.metadata;
+    let Architecture::Video(net) = &metadata.architecture;
+    let io = metadata.architecture.io();
+    let numbers: usize = checkpoint.tensors.values().map(Vec::len).sum();
+    let c = net.channels;
+    let macs = 9.0 * (12 * c + net.layers * c * c) as f64 / 4.0 / 1000.0;
+
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<12}{value}");
+    };
+    line(
+        "net",
+        format!("4:2:0 video net, C={c} N={}, leaky ReLU {}", net.layers, net.negative_slope),
+    );
+    line("mixing", format!("{:?}, expand {}", net.phi.mode, net.phi.expand).to_lowercase());
+    line("cost", format!("{macs:.1} kMAC per pixel once folded, {numbers} numbers in the banks"));
+    line("reach", format!("{} pixels, scale ×{}", io.reach, io.scale));
+    line("domain", format!("{:?}", metadata.tuning.domain).to_lowercase());
+    for p in &metadata.tuning.parameters {
+        line(&p.name, format!("{}..{} (default {})  {}", p.minimum, p.maximum, p.default, p.blurb));
+    }
+    let from = &metadata.provenance;
+    line("recipe", format!("{}, seed {}, {} steps", from.recipe, from.seed, from.steps));
+    line("made by", format!("tunableconv-train {}", from.crate_version));
+    for set in &from.data {
+        line("data", format!("{} ({})", set.name, set.licence));
+    }
+    for spec in metadata.tensors() {
+        let values = checkpoint.tensors.get(&spec.name).map_or(&[][..], Vec::as_slice);
+        let squares: f64 = values.iter().map(|v| f64::from(*v).powi(2)).sum();
+        let rms = (squares / values.len().max(1) as f64).sqrt();
+        line("tensor", format!("{:<20}{:?}  rms {rms:.4}", spec.name, spec.shape));
+    }
+    text
+}

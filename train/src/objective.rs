@@ -1,0 +1,73 @@
+//! The parametric multi-loss: one objective per corner of the domain, weighted by the tuning that
+//! also mixes the kernels (Maggioni et al., CVPR 2023, sec. 3).
+//!
+//! Every corner has a target, the degraded image with the degradations of the parameters that are
+//! on undone, and a squared error towards it. The weighted sum of squared errors is the squared
+//! error to the weighted mean of the targets plus a constant without gradient,
+//! `Σ w_c ‖y − t_c‖² = ‖y − t̄‖² + Σ w_c ‖t_c − t̄‖²`, and that is how it is computed here.
+//!
+//! Each sample's error is divided by its own input-to-clean error, so that weak degradations, whose
+//! errors are tiny beside strong noise, are heard.
+
+use rand::{Rng, RngExt as _};
+use tunableconv::tuning::Domain;
+
+use crate::recipe::Recipe;
+
+/// Added to the divisor: errors far below two code values do not matter to anyone.
+const FLOOR: f64 = (2.0 / 255.0) * (2.0 / 255.0);
+
+/// Draws one tuning of the recipe's domain.
+pub fn sample_tuning<R: Rng + ?Sized>(recipe: &Recipe, rng: &mut R) -> Vec<f32> {
+    let p = recipe.tuning.len();
+    let at_corner = rng.random::<f64>() < recipe.batch.corner_share;
+    match (recipe.tuning.domain, at_corner) {
+        (Domain::Box, true) => {
+            // ω = 0 is the identity by construction: nothing can be learned there.
+            let corner = rng.random_range(1..1usize << p);
+            (0..p).map(|j| (corner >> j & 1) as f32).collect()
+        }
+        (Domain::Box, false) => (0..p).map(|_| rng.random()).collect(),
+        (Domain::Simplex, true) => {
+            let corner = rng.random_range(0..p);
+            (0..p).map(|j| f32::from(u8::from(j == corner))).collect()
+        }
+        (Domain::Simplex, false) => {
+            // Normalised exponentials are uniform on the simplex.
+            let draws: Vec<f64> = (0..p).map(|_| -(1.0 - rng.random::<f64>()).ln()).collect();
+            let sum: f64 = draws.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+            draws.iter().map(|d| (d / sum) as f32).collect()
+        }
+    }
+}
+
+/// Weight of each of [`Recipe::corners`] at a tuning: Π_j (ω_j or 1 − ω_j) in a box, ω_j on the
+/// simplex. They sum to 1.
+pub fn corner_weights(recipe: &Recipe, tuning: &[f32]) -> Vec<f32> {
+    let weight = |corner: &usize| match recipe.tuning.domain {
+        Domain::Box => {
+            let on = |j: usize| corner >> j & 1 == 1;
+            tuning.iter().enumerate().map(|(j, &w)| if on(j) { w } else { 1.0 - w }).product()
+        }
+        Domain::Simplex => tuning[corner.trailing_zeros() as usize],
+    };
+    recipe.corners().iter().map(weight).collect()
+}
+
+/// Weighted mean of equally long targets.
+pub fn mean_target(weights: &[f32], targets: &[Vec<f32>]) -> Vec<f32> {
+    let mut mean = vec![0.0; targets.first().map_or(0, Vec::len)];
+    for (weight, target) in weights.iter().zip(targets) {
+        for (mean, value) in mean.iter_mut().zip(target) {
+            *mean += weight * value;
+        }
+    }
+    mean
+}
+
+/// What a sample's mean squared error is multiplied with: 1 / (input-to-clean error + floor).
+pub fn sample_scale(input: &[f32], clean: &[f32]) -> f32 {
+    let squared = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+    let error = input.iter().zip(clean).map(squared).sum::<f64>() / input.len() as f64;
+    (1.0 / (error + FLOOR)) as f32
+}

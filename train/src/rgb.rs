@@ -1,0 +1,218 @@
+//! RGB images as planar floats, the form in which degradations are defined.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use image::RgbImage;
+
+/// An RGB image in planar floats.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rgb {
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// `[3, height, width]`, values in `[0, 1]`.
+    pub data: Vec<f32>,
+}
+
+impl Rgb {
+    /// Wraps planar data.
+    ///
+    /// # Shapes
+    /// - `data`: `[3, height, width]`
+    ///
+    /// # Panics
+    /// If a side is 0 or the length of `data` is not `3 · height · width`.
+    #[must_use]
+    pub fn new(width: usize, height: usize, data: Vec<f32>) -> Self {
+        assert!(width > 0 && height > 0, "empty image {width}x{height}");
+        assert_eq!(
+            data.len(),
+            3 * width * height,
+            "[3, {height}, {width}] needs another number of values"
+        );
+        Self { width, height, data }
+    }
+
+    /// The plane of channel `c` (0 red, 1 green, 2 blue): `[height, width]`.
+    #[must_use]
+    pub fn plane(&self, c: usize) -> &[f32] {
+        let size = self.width * self.height;
+        &self.data[c * size..][..size]
+    }
+
+    /// The part `width × height` whose top left pixel is `(x, y)`.
+    ///
+    /// # Panics
+    /// If that part is empty or reaches outside the image.
+    #[must_use]
+    pub fn crop(&self, x: usize, y: usize, width: usize, height: usize) -> Self {
+        assert!(
+            x + width <= self.width && y + height <= self.height,
+            "crop {width}x{height} at ({x}, {y}) leaves the image {}x{}",
+            self.width,
+            self.height
+        );
+        let mut data = Vec::with_capacity(3 * width * height);
+        for c in 0..3 {
+            for row in self.plane(c).chunks_exact(self.width).skip(y).take(height) {
+                data.extend_from_slice(&row[x..x + width]);
+            }
+        }
+        Self::new(width, height, data)
+    }
+
+    /// Mirrored left to right.
+    #[must_use]
+    pub fn flip_horizontal(mut self) -> Self {
+        for row in self.data.chunks_exact_mut(self.width) {
+            row.reverse();
+        }
+        self
+    }
+
+    /// Mirrored top to bottom.
+    #[must_use]
+    pub fn flip_vertical(self) -> Self {
+        let mut data = Vec::with_capacity(self.data.len());
+        for c in 0..3 {
+            for row in self.plane(c).chunks_exact(self.width).rev() {
+                data.extend_from_slice(row);
+            }
+        }
+        Self::new(self.width, self.height, data)
+    }
+
+    /// Rows become columns; a `w × h` image becomes `h × w`.
+    #[must_use]
+    pub fn transpose(self) -> Self {
+        let mut data = Vec::with_capacity(self.data.len());
+        for c in 0..3 {
+            let plane = self.plane(c);
+            for x in 0..self.width {
+                data.extend(plane[x..].iter().step_by(self.width));
+            }
+        }
+        Self::new(self.height, self.width, data)
+    }
+
+    /// One of the eight symmetries of the square, by `index` in `0..8`: bit 0 flips horizontally,
+    /// then bit 1 flips vertically, then bit 2 transposes. Index 0 is the identity.
+    ///
+    /// # Panics
+    /// If `index > 7`.
+    #[must_use]
+    pub fn dihedral(self, index: u8) -> Self {
+        assert!(index < 8, "there are eight dihedral transforms, got {index}");
+        let mut image = self;
+        if index & 1 != 0 {
+            image = image.flip_horizontal();
+        }
+        if index & 2 != 0 {
+            image = image.flip_vertical();
+        }
+        if index & 4 != 0 {
+            image = image.transpose();
+        }
+        image
+    }
+
+    /// From 8 bit, `v / 255`.
+    ///
+    /// # Panics
+    /// If the image is empty.
+    #[must_use]
+    pub fn from_image(image: &RgbImage) -> Self {
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        let mut data = Vec::with_capacity(3 * width * height);
+        for c in 0..3 {
+            let channel = image.as_raw().iter().skip(c).step_by(3);
+            data.extend(channel.map(|&v| f32::from(v) / 255.0));
+        }
+        Self::new(width, height, data)
+    }
+
+    /// To 8 bit: `255 · v`, rounded to the nearest (ties away from zero), clipped.
+    #[must_use]
+    pub fn to_image(&self) -> RgbImage {
+        let (red, green, blue) = (self.plane(0), self.plane(1), self.plane(2));
+        RgbImage::from_fn(self.width as u32, self.height as u32, |x, y| {
+            let i = y as usize * self.width + x as usize;
+            image::Rgb([red[i], green[i], blue[i]].map(|v| (v * 255.0).round() as u8))
+        })
+    }
+
+    /// Reads an image file; its content, not its name, tells the format. Alpha is dropped.
+    ///
+    /// # Errors
+    /// If the file cannot be read or decoded; the message names it.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self::from_image(&load_image(path)?))
+    }
+}
+
+/// Reads an image file as 8-bit RGB; see [`Rgb::load`].
+pub(crate) fn load_image(path: &Path) -> anyhow::Result<RgbImage> {
+    let image = image::ImageReader::open(path)
+        .and_then(image::ImageReader::with_guessed_format)
+        .with_context(|| format!("cannot read {}", path.display()))?
+        .decode()
+        .with_context(|| format!("cannot decode {}", path.display()))?
+        .into_rgb8();
+    anyhow::ensure!(
+        image.width() > 0 && image.height() > 0,
+        "{} is an empty image",
+        path.display()
+    );
+    Ok(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A 3×2 image whose pixels all differ.
+    fn sample() -> Rgb {
+        Rgb::new(3, 2, (0..18).map(|v| v as f32 / 255.0).collect())
+    }
+
+    #[test]
+    fn eight_bit_round_trip_is_exact() {
+        let image = sample();
+        let back = Rgb::from_image(&image.to_image());
+        assert_eq!(back, image);
+        assert_eq!(image.to_image().get_pixel(1, 1).0, [4, 10, 16]);
+    }
+
+    #[test]
+    fn out_of_range_values_are_clipped_and_halves_rounded_up() {
+        let image = Rgb::new(1, 1, vec![-0.2, 1.3, 0.5]);
+        assert_eq!(image.to_image().get_pixel(0, 0).0, [0, 255, 128]);
+    }
+
+    #[test]
+    fn crop_takes_the_named_window() {
+        let red: Vec<f32> = sample().crop(1, 0, 2, 2).plane(0).to_vec();
+        assert_eq!(red, [1.0, 2.0, 4.0, 5.0].map(|v| v / 255.0));
+    }
+
+    #[test]
+    fn the_eight_transforms_differ_and_are_undone_by_their_inverses() {
+        let image = sample();
+        let all: Vec<Rgb> = (0..8).map(|i| image.clone().dihedral(i)).collect();
+        for (i, a) in all.iter().enumerate() {
+            for b in &all[i + 1..] {
+                assert_ne!(a, b);
+            }
+            // Without the transpose each is its own inverse; with it, the flips swap.
+            let i = i as u8;
+            let inverse = match i {
+                5 => 6,
+                6 => 5,
+                _ => i,
+            };
+            assert_eq!(a.clone().dihedral(inverse), image, "transform {i}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The run directory: resolved recipe, metrics log, resumable state, checkpoint.
+//!
+//! | file | what |
+//! |---|---|
+//! | `recipe.toml` | the recipe with every value, its seed among them |
+//! | `data.json` | the image folders, and a fingerprint of what was in them |
+//! | `metrics.csv` | one line per logged step |
+//! | `state.safetensors` | weights, moments and averages at a step: what `--resume` reads |
+//! | `checkpoint.safetensors` | the averaged weights as a checkpoint, ready for the element |
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use tunableconv::atomic_file;
+
+use crate::data::ImageFolder;
+use crate::optimiser::Slot;
+use crate::recipe::Recipe;
+
+const METRICS_HEADER: &str = "step,loss,psnr_db,learning_rate,gradient_norm,live_channels";
+
+/// What the images of a run were; a resumed run must have the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// Folders, as given.
+    pub folders: Vec<PathBuf>,
+    /// Images used.
+    pub images: usize,
+    /// Hash of the images' names and sizes, in order.
+    pub fingerprint: String,
+}
+
+impl DataRecord {
+    /// Records the images of `folder`, loaded from `folders`.
+    pub fn new(folders: &[PathBuf], folder: &ImageFolder) -> Self {
+        // FNV-1a, 64 bits.
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for (path, image) in folder.paths().iter().zip(folder.images()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let line = format!("{name} {}x{}\n", image.width(), image.height());
+            for byte in line.bytes() {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        let fingerprint = format!("{hash:016x}");
+        Self { folders: folders.to_vec(), images: folder.len(), fingerprint }
+    }
+}
+
+/// One line of the metrics log.
+#[derive(Clone, Copy, Debug)]
+pub struct Metrics {
+    /// Steps taken.
+    pub step: u64,
+    /// Mean loss since the last line.
+    pub loss: f64,
+    /// Mean luma PSNR to the targets since the last line, in dB.
+    pub psnr_db: f64,
+    /// Learning rate of the last step.
+    pub learning_rate: f64,
+    /// Mean gradient norm since the last line.
+    pub gradient_norm: f64,
+    /// Share of inner channels that are positive somewhere in the batch.
+    pub live_channels: f64,
+}
+
+/// A run directory on disk.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// Makes a new run directory.
+    ///
+    /// # Errors
+    /// When it already holds a run.
+    pub fn create(path: &Path, recipe: &Recipe, data: &DataRecord) -> anyhow::Result<Self> {
+        let dir = Self { path: path.into() };
+        ensure!(
+            !dir.recipe_path().exists(),
+            "{} already holds a run; continue it with --resume or choose another folder",
+            path.display()
+        );
+        fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
+        write_text(&dir.path.join("data.json"), &serde_json::to_string_pretty(data)?)?;
+        write_text(&dir.metrics_path(), &format!("{METRICS_HEADER}\n"))?;
+        write_text(&dir.recipe_path(), &recipe.to_toml()?)?;
+        Ok(dir)
+    }
+
+    /// Opens the run directory of an earlier run; returns its recipe too.
+    ///
+    /// # Errors
+    /// When it holds no run, or the run had other images.
+    pub fn open(path: &Path) -> anyhow::Result<(Self, Recipe)> {
+        let dir = Self { path: path.into() };
+        let recipe = Recipe::read(&dir.recipe_path())
+            .with_context(|| format!("{} holds no run to resume", path.display()))?;
+        Ok((dir, recipe))
+    }
+
+    /// Checks that the images are those the run began with.
+    ///
+    /// # Errors
+    /// Names both sets when they differ.
+    pub fn check_data(&self, data: &DataRecord) -> anyhow::Result<()> {
+        let path = self.path.join("data.json");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let began: DataRecord = serde_json::from_str(&text).context(path.display().to_string())?;
+        if (began.images, &began.fingerprint) == (data.images, &data.fingerprint) {
+            return Ok(());
+        }
+        bail!(
+            "the run began with {} images of {:?}, this is {} other images of {:?}",
+            began.images,
+            began.folders,
+            data.images,
+            data.folders
+        )
+    }
+
+    /// Where the shippable checkpoint goes.
+    pub fn checkpoint_path(&self) -> PathBuf {
+        self.path.join("checkpoint.safetensors")
+    }
+
+    fn recipe_path(&self) -> PathBuf {
+        self.path.join("recipe.toml")
+    }
+
+    fn metrics_path(&self) -> PathBuf {
+        self.path.join("metrics.csv")
+    }
+
+    fn state_path(&self) -> PathBuf {
+        self.path.join("state.safetensors")
+    }
+
+    /// Appends to the metrics log.
+    ///
+    /// # Errors
+    /// The I/O error, naming the file.
+    pub fn log(&self, metrics: &Metrics) -> anyhow::Result<()> {
+        let path = self.metrics_path();
+        let Metrics { step, loss, psnr_db, learning_rate, gradient_norm, live_channels } = metrics;
+        let append = |mut file: File| {
+            writeln!(
+                file,
+                "{step},{loss:.6},{psnr_db:.3},{learning_rate:.3e},{gradient_norm:.4},{live_channels:.4}"
+            )
+        };
+        let file = OpenOptions::new().append(true).open(&path);
+        file.and_then(append).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Drops lines of the metrics log after `step`, which a resumed run will write again.
+    ///
+    /// # Errors
+    /// The I/O error, naming the file.
+    pub fn rewind_log(&self, step: u64) -> anyhow::Result<()> {
+        let path = self.metrics_path();
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let step_of = |line: &str| line.split(',').next().and_then(|s| s.parse::<u64>().ok());
+        let kept = text.lines().skip(1).filter(|line| step_of(line).is_some_and(|s| s <= step));
+        let lines: Vec<&str> = std::iter::once(METRICS_HEADER).chain(kept).collect();
+        write_text(&path, &(lines.join("\n") + "\n"))
+    }
+
+    /// Writes the resumable state after `steps` steps.
+    ///
+    /// # Errors
+    /// The I/O error, naming the file.
+    pub fn write_state(&self, steps: u64, slots: &BTreeMap<String, Slot>) -> anyhow::Result<()> {
+        let path = self.state_path();
+        let mut parts = Vec::new();
+        for (name, slot) in slots {
+            for (part, values) in
+                [("value", &slot.value), ("m", &slot.m), ("v", &slot.v), ("ema", &slot.ema)]
+            {
+                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                parts.push((format!("{part}.{name}"), slot.shape.clone(), bytes));
+            }
+        }
+        let views = parts.iter().map(|(name, shape, bytes)| {
+            Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?))
+        });
+        let views = views.collect::<anyhow::Result<Vec<_>>>()?;
+        let metadata = HashMap::from([("steps".to_string(), steps.to_string())]);
+        let bytes = safetensors::serialize(views, Some(metadata))?;
+        atomic_file::write(&path, |file| file.write_all(&bytes))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Reads the state, if the run got as far as writing one: steps taken and slots.
+    ///
+    /// # Errors
+    /// A malformed file, or tensors other than those of `fresh`.
+    pub fn read_state(
+        &self,
+        fresh: &BTreeMap<String, Slot>,
+    ) -> anyhow::Result<Option<(u64, BTreeMap<String, Slot>)>> {
+        let path = self.state_path();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+        parse_state(&bytes, fresh).with_context(|| path.display().to_string()).map(Some)
+    }
+}
+
+fn parse_state(
+    bytes: &[u8],
+    fresh: &BTreeMap<String, Slot>,
+) -> anyhow::Result<(u64, BTreeMap<String, Slot>)> {
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    let steps = header.metadata().as_ref().and_then(|m| m.get("steps"));
+    let steps = steps.and_then(|s| s.parse().ok()).context("no step number in its metadata")?;
+    let file = SafeTensors::deserialize(bytes)?;
+    let read = |part: &str, name: &str, shape: &[usize]| {
+        let full = format!("{part}.{name}");
+        let view = file.tensor(&full).with_context(|| format!("tensor `{full}`"))?;
+        ensure!(
+            view.dtype() == Dtype::F32 && view.shape() == shape,
+            "tensor `{full}` is {:?} {:?}, expected F32 {shape:?}",
+            view.dtype(),
+            view.shape()
+        );
+        let (words, _) = view.data().as_chunks::<4>();
+        Ok(words.iter().map(|word| f32::from_le_bytes(*word)).collect())
+    };
+    let slot = |(name, Slot { shape, .. }): (&String, &Slot)| {
+        let (value, m) = (read("value", name, shape)?, read("m", name, shape)?);
+        let (v, ema) = (read("v", name, shape)?, read("ema", name, shape)?);
+        Ok((name.clone(), Slot { shape: shape.clone(), value, m, v, ema }))
+    };
+    Ok((steps, fresh.iter().map(slot).collect::<anyhow::Result<_>>()?))
+}
+
+fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
+    atomic_file::write(path, |file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

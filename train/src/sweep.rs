@@ -1,0 +1,90 @@
+//! A labelled contact sheet of one image over the tuning domain.
+
+use tunableconv::engine::Engine;
+use tunableconv::tuning::{Domain, TuningSpace};
+
+use crate::evaluate::{Conditions, filter};
+use crate::metrics::psnr;
+use crate::rgb::Rgb;
+use crate::sheet::Sheet;
+use crate::yuv::{Matrix, Range, Yuv420};
+
+const COLUMNS: usize = 5;
+
+/// Filters `image` over the domain: the first parameter from column to column, the second (if any)
+/// from row to row, the others at 0. On a simplex, the first parameter gives way to each other.
+/// Above, the clean and the degraded image.
+///
+/// # Errors
+/// A failing engine.
+pub fn sweep(
+    engine: &mut dyn Engine,
+    title: &str,
+    image: &Rgb,
+    conditions: Conditions,
+) -> anyhow::Result<Sheet> {
+    conditions.validate()?;
+    let degraded = conditions.degraded(image, 0);
+    let reference = conditions.reference(image, 0);
+    let quality = |picture: &Yuv420| {
+        let db = psnr(&picture.y, &reference.y, 255.0);
+        if db.is_finite() { format!("{db:.2} dB") } else { "identical".into() }
+    };
+    let show = |picture: &Yuv420| picture.to_rgb(Matrix::Bt601, Range::Limited).to_image();
+
+    let mut sheet = Sheet::new(COLUMNS)
+        .title(title)
+        .tile(show(&reference), "reference")
+        .tile(show(&degraded), format!("input  {}", quality(&degraded)));
+    // The tunings begin on a row of their own.
+    for _ in 2..COLUMNS {
+        sheet = sheet.gap();
+    }
+    let space = engine.metadata().tuning.clone();
+    for values in grid(&space) {
+        let tuning = space.tuning(&values)?;
+        engine.set_tuning(&tuning)?;
+        let filtered = filter(engine, &degraded)?;
+        let names = space.parameters.iter().zip(&values).take(2);
+        let caption: Vec<String> = names.map(|(p, v)| format!("{} {v:.2}", p.name)).collect();
+        let caption = format!("{}  {}", caption.join(" "), quality(&filtered));
+        sheet = sheet.tile(show(&filtered), caption);
+    }
+    Ok(sheet)
+}
+
+/// Tunings to show, row by row of [`COLUMNS`].
+fn grid(space: &TuningSpace) -> Vec<Vec<f64>> {
+    let p = space.len();
+    let steps = |count: usize| (0..count).map(move |i| i as f64 / (count - 1) as f64);
+    let at = |j: usize, t: f64| {
+        let parameter = &space.parameters[j];
+        parameter.minimum + t * (parameter.maximum - parameter.minimum)
+    };
+    let mut tunings = Vec::new();
+    match space.domain {
+        Domain::Box => {
+            let rows: Vec<f64> = if p > 1 { steps(3).collect() } else { vec![0.0] };
+            for row in rows {
+                for column in steps(COLUMNS) {
+                    let mut values = vec![0.0; p];
+                    values[0] = at(0, column);
+                    if p > 1 {
+                        values[1] = at(1, row);
+                    }
+                    tunings.push(values);
+                }
+            }
+        }
+        Domain::Simplex => {
+            for other in 1..p {
+                for t in steps(COLUMNS) {
+                    let mut values = vec![0.0; p];
+                    (values[0], values[other]) = (1.0 - t, t);
+                    tunings.push(values);
+                }
+            }
+        }
+    }
+    tunings
+}

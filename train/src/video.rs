@@ -1,0 +1,226 @@
+//! Degrades a Y4M clip through the RGB path that training uses.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Cursor, Read, Write};
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{Context as _, bail, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+
+use crate::degrade::{blur, noise_for_eval};
+use crate::yuv::{Matrix, Range, Yuv420};
+
+/// How strongly a clip is degraded, the same in every frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Strengths {
+    /// Standard deviation of the noise, of 255; 0 for none.
+    pub noise_sigma: f32,
+    /// Standard deviation of the blur, in pixels; 0 for none.
+    pub blur_sigma: f32,
+}
+
+/// The 8-bit 4:2:0 colour spaces. They differ in where chroma is sited, which is carried over.
+const SUPPORTED: [&str; 4] = ["420", "420jpeg", "420mpeg2", "420paldv"];
+
+/// The longest side that is accepted, in pixels, so that sizes in bytes cannot overflow.
+const MAX_SIDE: usize = 1 << 15;
+
+/// The longest stream header that is accepted, in bytes.
+const MAX_HEADER: u64 = 1024;
+
+/// Degrades every frame of the Y4M file `input` (8-bit 4:2:0) and writes `output`, whole or not
+/// at all. Returns the number of frames.
+///
+/// A frame becomes RGB (chroma replicated), is blurred, gets noise from generator seed
+/// `seed · 0x9E3779B97F4A7C15 + frame index` (wrapping; see [`noise_for_eval`]), and goes back
+/// to rounded 4:2:0. At zero strengths only that round trip is left. The range is limited
+/// unless the header says `XCOLORRANGE=FULL`; all header fields are carried over.
+///
+/// # Errors
+/// If a strength is negative or not finite, a file cannot be read or written, the colour space
+/// is another one, or the clip is empty, broken or cut short. The message names the file and,
+/// where it applies, the frame (from 0).
+pub fn degrade_y4m(
+    input: &Path,
+    output: &Path,
+    strengths: Strengths,
+    seed: u64,
+    matrix: Matrix,
+) -> anyhow::Result<usize> {
+    for (name, sigma) in [("noise", strengths.noise_sigma), ("blur", strengths.blur_sigma)] {
+        ensure!(sigma.is_finite() && sigma >= 0.0, "{name} sigma must be 0 or more, got {sigma}");
+    }
+    let mut clip = Clip::open(input).with_context(|| format!("cannot read {}", input.display()))?;
+    let bar = ProgressBar::new(clip.expected_frames).with_style(bar_style());
+    let mut frames = 0;
+    tunableconv::atomic_file::write::<anyhow::Error>(output, |file| {
+        file.write_all(&clip.header)?;
+        // A batch of one frame a thread, so that memory stays bounded.
+        let batch_size = rayon::current_num_threads();
+        loop {
+            let mut batch = Vec::with_capacity(batch_size);
+            while batch.len() < batch_size {
+                let index = frames + batch.len();
+                let frame =
+                    clip.next_frame().with_context(|| format!("cannot read frame {index}"))?;
+                let Some(frame) = frame else { break };
+                batch.push((seed_of_frame(seed, index as u64), frame));
+            }
+            let degraded: Vec<[Vec<u8>; 3]> = batch
+                .par_iter()
+                .map(|(seed, frame)| {
+                    degrade_frame(&frame.picture, strengths, *seed, matrix, clip.range)
+                })
+                .collect();
+            for ((_, frame), planes) in batch.iter().zip(degraded) {
+                write_frame(file, &frame.params, &planes)?;
+            }
+            frames += batch.len();
+            bar.inc(batch.len() as u64);
+            if batch.len() < batch_size {
+                break;
+            }
+        }
+        ensure!(frames > 0, "the clip holds no frame");
+        Ok(())
+    })
+    .with_context(|| format!("cannot degrade {} into {}", input.display(), output.display()))?;
+    bar.finish_and_clear();
+    Ok(frames)
+}
+
+fn seed_of_frame(seed: u64, index: u64) -> u64 {
+    // The odd multiplier keeps the frames of neighbouring seeds apart.
+    seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(index)
+}
+
+fn degrade_frame(
+    picture: &Yuv420,
+    strengths: Strengths,
+    seed: u64,
+    matrix: Matrix,
+    range: Range,
+) -> [Vec<u8>; 3] {
+    let clean = picture.to_rgb(matrix, range);
+    let blurred = blur(&clean, strengths.blur_sigma);
+    let noisy = noise_for_eval(&blurred, strengths.noise_sigma, seed);
+    Yuv420::from_rgb(&noisy, matrix, range).to_bytes()
+}
+
+fn write_frame(file: &mut impl Write, params: &[u8], planes: &[Vec<u8>; 3]) -> io::Result<()> {
+    file.write_all(b"FRAME")?;
+    if !params.is_empty() {
+        file.write_all(b" ")?;
+        file.write_all(params)?;
+    }
+    file.write_all(b"\n")?;
+    planes.iter().try_for_each(|plane| file.write_all(plane))
+}
+
+fn bar_style() -> ProgressStyle {
+    ProgressStyle::with_template("degrading [{bar:40}] {pos}/{len} frames {eta}")
+        .expect("the template is a constant")
+        .progress_chars("=> ")
+}
+
+struct Frame {
+    /// What stands after `FRAME `.
+    params: Vec<u8>,
+    picture: Yuv420,
+}
+
+/// The stream header, read ahead to name its colour space, then what follows it.
+type HeaderThenFile = io::Chain<Cursor<Vec<u8>>, BufReader<File>>;
+
+/// An open 8-bit 4:2:0 clip.
+struct Clip {
+    decoder: y4m::Decoder<Counted<HeaderThenFile>>,
+    /// Bytes handed to the decoder so far.
+    consumed: Rc<Cell<u64>>,
+    /// The stream header with its newline, as it came.
+    header: Vec<u8>,
+    range: Range,
+    expected_frames: u64,
+}
+
+impl Clip {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        let mut reader = BufReader::new(file);
+        let mut header = Vec::new();
+        reader.by_ref().take(MAX_HEADER).read_until(b'\n', &mut header)?;
+        ensure!(
+            header.starts_with(b"YUV4MPEG2 ") && header.ends_with(b"\n"),
+            "it does not begin with a YUV4MPEG2 header"
+        );
+        let mut range = Range::Limited;
+        for field in String::from_utf8_lossy(&header).split_whitespace().skip(1) {
+            if let Some(space) = field.strip_prefix('C') {
+                ensure!(
+                    SUPPORTED.contains(&space),
+                    "colour space C{space} is not supported; only 8-bit 4:2:0 is (C{})",
+                    SUPPORTED.join(", C")
+                );
+            } else if let Some(side) = field.strip_prefix(['W', 'H']) {
+                let side: usize = side.parse().with_context(|| format!("field {field}"))?;
+                ensure!(side <= MAX_SIDE, "{field}: sides end at {MAX_SIDE} pixels");
+            } else if field == "XCOLORRANGE=FULL" {
+                range = Range::Full;
+            }
+        }
+        let consumed = Rc::new(Cell::new(0));
+        let reader = Counted {
+            inner: Cursor::new(header.clone()).chain(reader),
+            count: Rc::clone(&consumed),
+        };
+        let decoder = y4m::Decoder::new(reader).context("the header is broken")?;
+        let (width, height) = (decoder.get_width(), decoder.get_height());
+        let luma = (width * height) as u64;
+        let chroma = (width.div_ceil(2) * height.div_ceil(2)) as u64;
+        let frame_bytes = "FRAME\n".len() as u64 + luma + 2 * chroma;
+        Ok(Self {
+            expected_frames: bytes.saturating_sub(header.len() as u64) / frame_bytes,
+            decoder,
+            consumed,
+            header,
+            range,
+        })
+    }
+
+    /// The next frame, or `None` at the end of the file.
+    fn next_frame(&mut self) -> anyhow::Result<Option<Frame>> {
+        let (width, height) = (self.decoder.get_width(), self.decoder.get_height());
+        let before = self.consumed.get();
+        match self.decoder.read_frame() {
+            Ok(frame) => {
+                let planes = [frame.get_y_plane(), frame.get_u_plane(), frame.get_v_plane()];
+                Ok(Some(Frame {
+                    params: frame.get_raw_params().unwrap_or_default().to_vec(),
+                    picture: Yuv420::from_bytes(width, height, planes)?,
+                }))
+            }
+            // The decoder reports both the end between frames and one within a frame.
+            Err(y4m::Error::EOF) if self.consumed.get() == before => Ok(None),
+            Err(y4m::Error::EOF) => bail!("the file is cut short"),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Counts the bytes that pass.
+struct Counted<R> {
+    inner: R,
+    count: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.count.set(self.count.get() + read as u64);
+        Ok(read)
+    }
+}
