@@ -10,7 +10,6 @@ use std::io::Write;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::nn::{TensorSpec, VideoNetConfig};
@@ -119,64 +118,63 @@ pub struct Metadata {
     pub provenance: Provenance,
 }
 
+/// The one key in the file's metadata. A single JSON document keeps files reproducible: the order
+/// of several keys would be random.
+const KEY: &str = "tunableconv";
+
+/// The JSON document.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    format_version: u32,
+    architecture: Architecture,
+    io: Io,
+    tuning: TuningSpace,
+    provenance: Provenance,
+}
+
 impl Metadata {
     fn to_strings(&self) -> HashMap<String, String> {
-        HashMap::from([
-            ("tunableconv".into(), FORMAT_VERSION.to_string()),
-            ("architecture".into(), to_json(&self.architecture)),
-            ("io".into(), to_json(self.architecture.io())),
-            ("tuning".into(), to_json(&self.tuning)),
-            ("provenance".into(), to_json(&self.provenance)),
-        ])
+        let document = Document {
+            format_version: FORMAT_VERSION,
+            architecture: self.architecture.clone(),
+            io: self.architecture.io(),
+            tuning: self.tuning.clone(),
+            provenance: self.provenance.clone(),
+        };
+        let json = serde_json::to_string(&document).expect("plain data is JSON");
+        HashMap::from([(KEY.into(), json)])
     }
 
     fn from_strings(file: &str, strings: &HashMap<String, String>) -> Result<Self> {
-        let version = entry(file, strings, "tunableconv")?;
-        if version != FORMAT_VERSION.to_string() {
-            let reason = format!("format version {version}, expected {FORMAT_VERSION}");
-            return Err(Error::Checkpoint { file: file.into(), reason });
+        let refuse = |reason: String| Error::Checkpoint { file: file.into(), reason };
+        let json = strings
+            .get(KEY)
+            .ok_or_else(|| refuse(format!("no metadata `{KEY}`: not made for tunableconv")))?;
+        let malformed = |e: serde_json::Error| refuse(format!("metadata `{KEY}`: {e}"));
+        // The version first: other versions may have other fields.
+        let any: serde_json::Value = serde_json::from_str(json).map_err(malformed)?;
+        if any["format_version"] != FORMAT_VERSION {
+            let version = &any["format_version"];
+            return Err(refuse(format!("format version {version}, expected {FORMAT_VERSION}")));
         }
-        let metadata = Self {
-            architecture: parse(file, strings, "architecture")?,
-            tuning: parse(file, strings, "tuning")?,
-            provenance: parse(file, strings, "provenance")?,
-        };
-        let checked = metadata.architecture.validate().and_then(|()| metadata.tuning.validate());
-        checked.map_err(|e| Error::Checkpoint { file: file.into(), reason: e.to_string() })?;
-        let (io, expected) = (parse::<Io>(file, strings, "io")?, metadata.architecture.io());
-        if io != expected {
-            let reason = format!("io is {io:?}, this architecture has {expected:?}");
-            return Err(Error::Checkpoint { file: file.into(), reason });
+        let document: Document = serde_json::from_value(any).map_err(malformed)?;
+        let Document { architecture, io, tuning, provenance, .. } = document;
+        architecture
+            .validate()
+            .and_then(|()| tuning.validate())
+            .map_err(|e| refuse(e.to_string()))?;
+        if io != architecture.io() {
+            let expected = architecture.io();
+            return Err(refuse(format!("io is {io:?}, this architecture has {expected:?}")));
         }
-        Ok(metadata)
+        Ok(Self { architecture, tuning, provenance })
     }
 
     /// The tensors that the file must hold.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         self.architecture.tensors(self.tuning.len())
     }
-}
-
-fn to_json(value: impl Serialize) -> String {
-    serde_json::to_string(&value).expect("plain data is JSON")
-}
-
-fn entry<'s>(file: &str, strings: &'s HashMap<String, String>, key: &str) -> Result<&'s str> {
-    strings.get(key).map(String::as_str).ok_or_else(|| Error::Checkpoint {
-        file: file.into(),
-        reason: format!("its metadata has no `{key}`: not made for tunableconv"),
-    })
-}
-
-fn parse<T: DeserializeOwned>(
-    file: &str,
-    strings: &HashMap<String, String>,
-    key: &str,
-) -> Result<T> {
-    serde_json::from_str(entry(file, strings, key)?).map_err(|e| Error::Checkpoint {
-        file: file.into(),
-        reason: format!("metadata `{key}`: {e}"),
-    })
 }
 
 /// A checkpoint in memory: metadata and the values of each tensor, in its specified order.

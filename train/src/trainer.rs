@@ -83,6 +83,10 @@ fn train(
     let net = Net::from_tensors(metadata(&recipe, first), tensors, &device)?;
     let batches = batch::stream(recipe.clone(), Arc::new(folder), first..recipe.steps)?;
 
+    if first == recipe.steps {
+        // Nothing left to train; the checkpoint may come from an older version.
+        save(&recipe, &adam, first, dir)?;
+    }
     let bar = progress_bar(&recipe, first);
     let mut window = Window::default();
     for step in first..recipe.steps {

@@ -1,0 +1,116 @@
+//! A tiny recipe and tiny image folders.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "test helpers")]
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use image::RgbImage;
+
+pub const RECIPE: &str = r#"
+name = "tiny"
+seed = 3
+steps = 12
+
+[net]
+net = "video"
+channels = 4
+layers = 1
+negative_slope = 0.1
+phi = { mode = "mlp", expand = 2 }
+
+[tuning]
+domain = "box"
+parameters = [
+  { name = "denoise", nick = "Denoise", blurb = "Noise", minimum = 0.0, maximum = 1.0, default = 1.0, objective = "no noise" },
+  { name = "deblur", nick = "Deblur", blurb = "Blur", minimum = 0.0, maximum = 1.0, default = 0.0, objective = "no blur" },
+]
+
+[[degradations]]
+parameter = "deblur"
+degradation = { kind = "blur", sigma = [0.0, 2.0] }
+
+[[degradations]]
+parameter = "denoise"
+degradation = { kind = "noise", sigma = [0.0, 50.0] }
+
+[batch]
+crop = 16
+halo = 4
+micro_batches = 2
+samples = [["denoise"], ["denoise", "deblur"]]
+corner_share = 0.5
+
+[optimiser]
+learning_rate = 1e-3
+final_learning_rate = 1e-5
+warmup_steps = 2
+beta1 = 0.9
+beta2 = 0.99
+clip_norm = 1.0
+ema_decay = 0.9
+
+[[data]]
+name = "squares"
+licence = "none needed"
+"#;
+
+/// A folder with a recipe, a folder of images, and room for runs.
+pub struct Workplace {
+    dir: tempfile::TempDir,
+}
+
+impl Workplace {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let workplace = Self { dir };
+        std::fs::create_dir(workplace.path("data")).unwrap();
+        std::fs::write(workplace.path("tiny.toml"), RECIPE).unwrap();
+        for index in 0..3 {
+            let name = format!("data/{index}.png");
+            picture(40 + 6 * index, 36, index).save(workplace.path(&name)).unwrap();
+        }
+        workplace
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The command line, run in the folder.
+    pub fn command(&self, line: &str) -> Command {
+        let mut command = Command::cargo_bin("tunableconv-train").unwrap();
+        command.current_dir(self.dir.path()).args(line.split_whitespace());
+        command
+    }
+
+    /// Runs a command that must succeed; returns what it printed.
+    pub fn succeed(&self, line: &str) -> String {
+        let output = self.command(line).assert().success().get_output().clone();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must fail; returns the last line it complained with.
+    pub fn fail(&self, line: &str) -> String {
+        let output = self.command(line).assert().failure().get_output().clone();
+        assert_ne!(output.status.code(), Some(101), "{line}: panicked");
+        String::from_utf8(output.stderr).unwrap().trim().into()
+    }
+
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
+    }
+}
+
+/// Coloured squares: edges and flats.
+pub fn picture(width: u32, height: u32, seed: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let cell = (x / 7 + 3 * (y / 5) + seed).wrapping_mul(2_654_435_761);
+        image::Rgb([(cell >> 8) as u8, (cell >> 16) as u8, (cell >> 24) as u8])
+    })
+}
+
+pub fn entries(dir: &Path) -> usize {
+    std::fs::read_dir(dir).unwrap().count()
+}

@@ -1,0 +1,184 @@
+//! Runs: reproducible, resumable after a kill, and clear about bad input.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::process::{Command, Stdio};
+
+use common::{RECIPE, Workplace, entries};
+use tunableconv::checkpoint::Checkpoint;
+use tunableconv_train::batch;
+use tunableconv_train::data::ImageFolder;
+use tunableconv_train::objective::{corner_weights, mean_target, sample_tuning};
+use tunableconv_train::recipe::Recipe;
+
+#[test]
+fn same_seed_same_weights_whatever_the_thread_count() {
+    let at = Workplace::new();
+    at.succeed("train tiny.toml --data data --run a --threads 1");
+    at.succeed("train tiny.toml --data data --run b --threads 3");
+    at.succeed("train tiny.toml --data data --run c --seed 4");
+    assert!(at.read("a/state.safetensors") == at.read("b/state.safetensors"));
+    assert!(at.read("a/checkpoint.safetensors") == at.read("b/checkpoint.safetensors"));
+    assert!(at.read("a/checkpoint.safetensors") != at.read("c/checkpoint.safetensors"));
+    let checkpoint = Checkpoint::read(&at.path("a/checkpoint.safetensors")).unwrap();
+    assert_eq!(checkpoint.metadata.provenance.steps, 12);
+    assert_eq!(checkpoint.metadata.provenance.seed, 3);
+}
+
+#[test]
+fn training_lowers_the_loss() {
+    let at = Workplace::new();
+    let strong = RECIPE
+        .replace("channels = 4", "channels = 8")
+        .replace("sigma = [0.0, 50.0]", "sigma = [50.0, 50.0]")
+        .replace("learning_rate = 1e-3", "learning_rate = 5e-3");
+    std::fs::write(at.path("strong.toml"), strong).unwrap();
+    at.succeed("train strong.toml --data data --run a --steps 400 --log-every 100");
+    let log = String::from_utf8(at.read("a/metrics.csv")).unwrap();
+    let loss = |line: &str| line.split(',').nth(1).unwrap().parse::<f64>().unwrap();
+    let losses: Vec<f64> = log.lines().skip(1).map(loss).collect();
+    assert_eq!(losses.len(), 4);
+    assert!(losses[3] < 0.75 * losses[0], "{losses:?}");
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one() {
+    let at = Workplace::new();
+    let rest = "--save-every 7 --log-every 5";
+    at.succeed(&format!("train tiny.toml --data data --run whole --steps 900 {rest}"));
+
+    let line = format!("train tiny.toml --data data --run killed --steps 900 {rest}");
+    let mut run = Command::new(env!("CARGO_BIN_EXE_tunableconv-train"))
+        .current_dir(at.path(""))
+        .args(line.split_whitespace())
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !at.path("killed/state.safetensors").exists() {
+        assert!(run.try_wait().unwrap().is_none(), "the run ended before it saved");
+        std::thread::yield_now();
+    }
+    run.kill().unwrap();
+    assert!(!run.wait().unwrap().success(), "the run was over before it could be killed");
+    assert!(at.read("killed/state.safetensors") != at.read("whole/state.safetensors"));
+
+    at.succeed(&format!("train --resume --run killed --data data {rest}"));
+    assert!(at.read("killed/state.safetensors") == at.read("whole/state.safetensors"));
+    assert!(at.read("killed/checkpoint.safetensors") == at.read("whole/checkpoint.safetensors"));
+    let steps = |log: Vec<u8>| {
+        let text = String::from_utf8(log).unwrap();
+        text.lines().map(|l| l.split(',').next().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(steps(at.read("killed/metrics.csv")), steps(at.read("whole/metrics.csv")));
+}
+
+#[test]
+fn a_run_is_neither_overwritten_nor_resumed_on_other_images() {
+    let at = Workplace::new();
+    at.succeed("train tiny.toml --data data --run a");
+    let before = at.read("a/state.safetensors");
+    assert!(at.fail("train tiny.toml --data data --run a").contains("already holds a run"));
+    assert!(at.fail("train --resume --run b --data data").contains("b holds no run to resume"));
+    assert!(at.fail("train --resume --run a --data data --seed 9").contains("--resume keeps"));
+    assert!(at.fail("train tiny.toml --resume --run a --data data").contains("not both"));
+    std::fs::remove_file(at.path("data/1.png")).unwrap();
+    assert!(at.fail("train --resume --run a --data data").contains("began with 3 images"));
+    assert!(before == at.read("a/state.safetensors"));
+}
+
+#[test]
+fn a_truncated_state_is_named() {
+    let at = Workplace::new();
+    at.succeed("train tiny.toml --data data --run a");
+    let state = at.read("a/state.safetensors");
+    std::fs::write(at.path("a/state.safetensors"), &state[..state.len() / 2]).unwrap();
+    assert!(at.fail("train --resume --run a --data data").contains("a/state.safetensors"));
+}
+
+#[test]
+fn bad_recipes_are_refused_in_one_line_that_names_the_key() {
+    let at = Workplace::new();
+    let refused = |from: &str, to: &str| {
+        assert!(RECIPE.contains(from), "{from}");
+        std::fs::write(at.path("bad.toml"), RECIPE.replace(from, to)).unwrap();
+        let error = at.fail("train bad.toml --data data --run bad");
+        assert!(error.contains("bad.toml"), "{error}");
+        assert!(!at.path("bad").exists());
+        error
+    };
+    assert!(refused("steps = 12", "steps = 12\nstep_size = 3").contains("step_size"));
+    assert!(refused("steps = 12", "steps = 0").contains("steps = 0"));
+    assert!(refused("channels = 4", "channels = 0").contains("channels = 0"));
+    assert!(refused("crop = 16", "crop = 15").contains("crop = 15"));
+    assert!(refused("parameter = \"deblur\"", "parameter = \"sharpen\"").contains("`sharpen`"));
+    assert!(refused("[[\"denoise\"],", "[[\"grain\"],").contains("`grain`"));
+    assert!(refused("sigma = [0.0, 2.0]", "sigma = [3.0, 2.0]").contains("deblur"));
+    assert!(refused("learning_rate = 1e-3", "learning_rate = -1.0").contains("learning_rate"));
+    assert!(refused("default = 0.0", "default = 7.0").contains("deblur"));
+    assert!(at.fail("train none.toml --data data --run x").contains("none.toml"));
+}
+
+#[test]
+fn bad_image_folders_are_named_and_broken_images_skipped() {
+    let at = Workplace::new();
+    assert!(at.fail("train tiny.toml --data nowhere --run a").contains("nowhere"));
+    std::fs::create_dir(at.path("empty")).unwrap();
+    assert!(at.fail("train tiny.toml --data empty --run a").contains("empty"));
+    std::fs::write(at.path("data/broken.jpg"), b"not a picture").unwrap();
+    let run = at.command("train tiny.toml --data data --run a").assert().success();
+    let warnings = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+    assert_eq!(warnings.matches("broken.jpg").count(), 1, "{warnings}");
+    assert_eq!(entries(&at.path("a")), 5);
+}
+
+#[test]
+fn a_batch_depends_on_seed_and_step_only() {
+    let at = Workplace::new();
+    let mut recipe = Recipe::parse(RECIPE).unwrap();
+    let folder = ImageFolder::load(&[at.path("data")], 16).unwrap();
+    let first = batch::make(&recipe, &folder, 5);
+    assert_eq!(first, batch::make(&recipe, &folder, 5));
+    assert_ne!(first, batch::make(&recipe, &folder, 6));
+    recipe.seed += 1;
+    assert_ne!(first, batch::make(&recipe, &folder, 5));
+    assert_eq!(first.tunings.len(), 2 * 2);
+    assert_eq!(first.scale.len(), 4);
+    assert_eq!(first.input.len(), 4 * 6 * 8 * 8);
+}
+
+#[test]
+fn at_a_corner_the_target_is_that_corners_own() {
+    let recipe = Recipe::parse(RECIPE).unwrap();
+    assert_eq!(recipe.corners(), [0, 1, 2, 3]);
+    assert_eq!(corner_weights(&recipe, &[1.0, 0.0]), [0.0, 1.0, 0.0, 0.0]);
+    assert_eq!(corner_weights(&recipe, &[0.5, 0.25]), [0.375, 0.375, 0.125, 0.125]);
+    // Bit 0 is denoise: that corner keeps the blur, which comes first in the chain.
+    assert_eq!(recipe.kept_at(1), [true, false]);
+    assert_eq!(recipe.kept_at(2), [false, true]);
+    let targets = vec![vec![0.0, 4.0], vec![8.0, 0.0]];
+    assert_eq!(mean_target(&[0.25, 0.75], &targets), [6.0, 1.0]);
+}
+
+#[test]
+fn random_tunings_fill_the_domain() {
+    use rand::SeedableRng as _;
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let boxed = Recipe::parse(RECIPE).unwrap();
+    let simplex = Recipe::parse(&RECIPE.replace("\"box\"", "\"simplex\"")).unwrap();
+    let (mut corners, mut sums) = (0, [0.0; 2]);
+    for _ in 0..2000 {
+        let tuning = sample_tuning(&boxed, &mut rng);
+        assert_ne!(tuning, [0.0, 0.0]);
+        corners += usize::from(tuning.iter().all(|w| w.fract() == 0.0));
+        let tuning = sample_tuning(&simplex, &mut rng);
+        assert!((tuning.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        simplex.tuning.tuning(&tuning.iter().map(|w| f64::from(*w)).collect::<Vec<_>>()).unwrap();
+        sums[0] += tuning[0];
+        sums[1] += tuning[1];
+    }
+    assert!((900..1100).contains(&corners), "{corners}");
+    assert!((sums[0] - sums[1]).abs() < 100.0, "{sums:?}");
+}
