@@ -61,6 +61,7 @@ pub fn resume(folders: &[PathBuf], run: &Path, cadence: Cadence) -> anyhow::Resu
 
 fn load(folders: &[PathBuf], recipe: &Recipe) -> anyhow::Result<(ImageFolder, DataRecord)> {
     let folder = ImageFolder::load(folders, recipe.batch.crop)?;
+    eprintln!("{} images, {} skipped", folder.len(), folder.skipped());
     let record = DataRecord::new(folders, &folder);
     Ok((folder, record))
 }

@@ -131,6 +131,7 @@ fn bad_image_folders_are_named_and_broken_images_skipped() {
     let run = at.command("train tiny.toml --data data --run a").assert().success();
     let warnings = String::from_utf8(run.get_output().stderr.clone()).unwrap();
     assert_eq!(warnings.matches("broken.jpg").count(), 1, "{warnings}");
+    assert!(warnings.contains("3 images, 1 skipped"), "{warnings}");
     assert_eq!(entries(&at.path("a")), 5);
 }
 

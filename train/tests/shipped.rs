@@ -1,0 +1,69 @@
+//! What the shipped checkpoint does to a photograph: that each knob works and that the whole net,
+//! not only its last layer, tunes.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+
+use tunableconv::checkpoint::Checkpoint;
+use tunableconv::engine::{self, DeviceChoice};
+use tunableconv_train::evaluate::{Conditions, evaluate};
+use tunableconv_train::freeze::freeze_inner_layers;
+
+fn shipped() -> Checkpoint {
+    Checkpoint::built_in().unwrap()
+}
+
+/// PSNR-Y of output and input on the photograph, in dB.
+fn score(checkpoint: &Checkpoint, conditions: Conditions, tuning: [f64; 2]) -> (f64, f64) {
+    let mut engine = engine::open(checkpoint, DeviceChoice::Cpu, 0).unwrap();
+    let tuning = checkpoint.metadata.tuning.tuning(&tuning).unwrap();
+    engine.set_tuning(&tuning).unwrap();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let report = evaluate(engine.as_mut(), &dir, conditions, tuning.values()).unwrap();
+    (report.output.psnr_y, report.input_psnr_y)
+}
+
+#[test]
+fn quality_rises_along_denoise_on_a_noisy_photograph() {
+    let conditions = Conditions { noise: 25.0, ..Default::default() };
+    let along: Vec<f64> =
+        [0.0, 0.25, 0.5, 0.75, 1.0].map(|t| score(&shipped(), conditions, [t, 0.0]).0).into();
+    assert!(along.is_sorted_by(|a, b| a < b), "{along:?}");
+    assert_eq!(along[0], score(&shipped(), conditions, [0.0, 0.0]).1);
+    assert!(along[4] > along[0] + 4.0, "{along:?}");
+}
+
+#[test]
+fn quality_rises_along_deblur_on_a_blurred_photograph() {
+    let conditions = Conditions { blur: 1.5, ..Default::default() };
+    let along: Vec<f64> =
+        [0.0, 0.25, 0.5, 0.75, 1.0].map(|t| score(&shipped(), conditions, [0.0, t]).0).into();
+    assert!(along.is_sorted_by(|a, b| a < b), "{along:?}");
+    assert!(along[4] > along[0] + 1.0, "{along:?}");
+}
+
+#[test]
+fn both_knobs_beat_either_on_a_blurred_noisy_photograph() {
+    let conditions = Conditions { noise: 5.0, blur: 1.5, ..Default::default() };
+    let at = |tuning| score(&shipped(), conditions, tuning).0;
+    let both = at([1.0, 1.0]);
+    assert!(both > at([1.0, 0.0]) && both > at([0.0, 1.0]));
+}
+
+#[test]
+fn inner_layers_frozen_at_the_far_corner_lose_at_the_others() {
+    let whole = shipped();
+    let mut frozen = shipped();
+    let far = frozen.metadata.tuning.tuning(&[1.0, 1.0]).unwrap();
+    freeze_inner_layers(&mut frozen, &far).unwrap();
+    let degraded = Conditions { noise: 15.0, blur: 1.5, ..Default::default() };
+    for (tuning, conditions) in [
+        ([1.0, 0.0], Conditions { keep_blur: true, ..degraded }),
+        ([0.0, 1.0], Conditions { keep_noise: true, ..degraded }),
+    ] {
+        let ((tuned, _), (fixed, _)) =
+            (score(&whole, conditions, tuning), score(&frozen, conditions, tuning));
+        assert!(tuned > fixed + 0.1, "{tuning:?}: {tuned} {fixed}");
+    }
+}
