@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::data::ImageFolder;
 use crate::degrade::{Draw, apply_all_corners};
-use crate::objective::{corner_weights, mean_target, sample_scale, sample_tuning};
+use crate::objective::{channel_scales, corner_weights, mean_target, sample_tuning};
 use crate::recipe::Recipe;
 use crate::rgb::Rgb;
 use crate::yuv::{Matrix, Range, Yuv420};
@@ -27,8 +27,8 @@ pub struct HostBatch {
     pub input: Vec<f32>,
     /// Weighted mean target minus input, `[N, 6, H, W]`: what the residual should be.
     pub residual: Vec<f32>,
-    /// Factor of each sample's mean squared error, `[N]`.
-    pub scale: Vec<f32>,
+    /// Factor of each channel's mean squared error, `[N, 6]`.
+    pub scales: Vec<f32>,
 }
 
 /// Makes the batch of a step.
@@ -36,7 +36,7 @@ pub fn make(recipe: &Recipe, folder: &ImageFolder, step: u64) -> HostBatch {
     let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
     // Stream 0 belongs to the initial weights.
     rng.set_stream(step + 1);
-    let mut batch = HostBatch { tunings: vec![], input: vec![], residual: vec![], scale: vec![] };
+    let mut batch = HostBatch { tunings: vec![], input: vec![], residual: vec![], scales: vec![] };
     for _ in 0..recipe.batch.micro_batches {
         let tuning = sample_tuning(recipe, &mut rng);
         let weights = corner_weights(recipe, &tuning);
@@ -79,7 +79,7 @@ fn push_sample(
     let (Some(input), Some(clean)) = (planes.next(), planes.next()) else { return };
     let targets: Vec<Vec<f32>> = planes.collect();
     let mean = mean_target(&weights, &targets);
-    batch.scale.push(sample_scale(&input, &clean));
+    batch.scales.extend(channel_scales(&input, &clean));
     batch.residual.extend(mean.iter().zip(&input).map(|(mean, input)| mean - input));
     batch.input.extend(input);
 }

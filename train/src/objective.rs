@@ -6,10 +6,12 @@
 //! error to the weighted mean of the targets plus a constant without gradient,
 //! `Σ w_c ‖y − t_c‖² = ‖y − t̄‖² + Σ w_c ‖t_c − t̄‖²`, and that is how it is computed here.
 //!
-//! Each sample's error is divided by its own input-to-clean error, so that weak degradations, whose
-//! errors are tiny beside strong noise, are heard.
+//! Each sample's error is divided by its own input-to-clean error, luma's and chroma's apart: weak
+//! degradations, whose errors are tiny beside strong noise, are heard, and so is chroma, whose errors
+//! are small beside luma's.
 
 use rand::{Rng, RngExt as _};
+use tunableconv::frame::CHANNELS;
 use tunableconv::tuning::Domain;
 
 use crate::recipe::Recipe;
@@ -65,9 +67,19 @@ pub fn mean_target(weights: &[f32], targets: &[Vec<f32>]) -> Vec<f32> {
     mean
 }
 
-/// What a sample's mean squared error is multiplied with: 1 / (input-to-clean error + floor).
-pub fn sample_scale(input: &[f32], clean: &[f32]) -> f32 {
-    let squared = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
-    let error = input.iter().zip(clean).map(squared).sum::<f64>() / input.len() as f64;
-    (1.0 / (error + FLOOR)) as f32
+/// What the mean squared error of each of a sample's six channels is multiplied with:
+/// 1 / (input-to-clean error + floor), one value for the four of luma and one for the two of chroma.
+///
+/// # Shapes
+/// - `input`, `clean`: `[6, H, W]`
+pub fn channel_scales(input: &[f32], clean: &[f32]) -> [f32; CHANNELS] {
+    let luma = input.len() / CHANNELS * 4;
+    let scale = |input: &[f32], clean: &[f32]| {
+        let squared = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+        let error = input.iter().zip(clean).map(squared).sum::<f64>() / input.len() as f64;
+        (1.0 / (error + FLOOR)) as f32
+    };
+    let of_luma = scale(&input[..luma], &clean[..luma]);
+    let of_chroma = scale(&input[luma..], &clean[luma..]);
+    [of_luma, of_luma, of_luma, of_luma, of_chroma, of_chroma]
 }

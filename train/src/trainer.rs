@@ -96,7 +96,7 @@ fn train(
         let folded = net.model().fold(&batch.tunings)?;
         let residual = folded.forward(&batch.input)?;
         let errors = (residual - &batch.residual)?.sqr()?;
-        let loss = errors.mean((1, 2, 3))?.mul(&batch.scale)?.mean_all()?;
+        let loss = errors.mean((2, 3))?.mul(&batch.scales)?.mean_all()?;
         let gradients = loss.backward()?;
         let norm = adam.step(step, &gradients)?;
         let luma = errors.detach().narrow(1, 0, 4)?.mean_all()?.to_scalar::<f32>()?;
@@ -145,19 +145,19 @@ struct DeviceBatch {
     tunings: Tensor,
     input: Tensor,
     residual: Tensor,
-    scale: Tensor,
+    scales: Tensor,
 }
 
 impl DeviceBatch {
     fn new(batch: &HostBatch, recipe: &Recipe, device: &Device) -> anyhow::Result<Self> {
-        let (n, side) = (batch.scale.len(), recipe.batch.crop / 2);
+        let (n, side) = (batch.scales.len() / CHANNELS, recipe.batch.crop / 2);
         let shape = (n, CHANNELS, side, side);
         let tunings = (recipe.batch.micro_batches, recipe.tuning.len());
         Ok(Self {
             tunings: Tensor::from_slice(&batch.tunings, tunings, device)?,
             input: Tensor::from_slice(&batch.input, shape, device)?,
             residual: Tensor::from_slice(&batch.residual, shape, device)?,
-            scale: Tensor::from_slice(&batch.scale, n, device)?,
+            scales: Tensor::from_slice(&batch.scales, (n, CHANNELS), device)?,
         })
     }
 }

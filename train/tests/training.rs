@@ -10,7 +10,7 @@ use common::{RECIPE, Workplace, entries};
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv_train::batch;
 use tunableconv_train::data::ImageFolder;
-use tunableconv_train::objective::{corner_weights, mean_target, sample_tuning};
+use tunableconv_train::objective::{channel_scales, corner_weights, mean_target, sample_tuning};
 use tunableconv_train::recipe::Recipe;
 
 #[test]
@@ -146,7 +146,7 @@ fn a_batch_depends_on_seed_and_step_only() {
     recipe.seed += 1;
     assert_ne!(first, batch::make(&recipe, &folder, 5));
     assert_eq!(first.tunings.len(), 2 * 2);
-    assert_eq!(first.scale.len(), 4);
+    assert_eq!(first.scales.len(), 4 * 6);
     assert_eq!(first.input.len(), 4 * 6 * 8 * 8);
 }
 
@@ -161,6 +161,32 @@ fn at_a_corner_the_target_is_that_corners_own() {
     assert_eq!(recipe.kept_at(2), [false, true]);
     let targets = vec![vec![0.0, 4.0], vec![8.0, 0.0]];
     assert_eq!(mean_target(&[0.25, 0.75], &targets), [6.0, 1.0]);
+}
+
+#[test]
+fn the_mean_target_stands_for_the_weighted_objectives() {
+    // Both forms of the loss may differ by a constant only, so their differences must agree.
+    let (weights, targets) = ([0.2f32, 0.5, 0.3], [[1.0f32, 4.0], [-2.0, 0.5], [3.0, 1.0]]);
+    let squares =
+        |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum() };
+    let mean = mean_target(&weights, &targets.map(|t| t.to_vec()));
+    let several =
+        |y: &[f32]| -> f32 { weights.iter().zip(&targets).map(|(w, t)| w * squares(y, t)).sum() };
+    let (a, b) = ([0.3, -1.0], [2.0, 5.0]);
+    let (expected, got) = (several(&a) - several(&b), squares(&a, &mean) - squares(&b, &mean));
+    assert!((expected - got).abs() < 1e-4, "{expected} {got}");
+}
+
+#[test]
+fn luma_and_chroma_are_each_measured_against_their_own_error() {
+    let clean = vec![0.5f32; 6 * 4];
+    let input: Vec<f32> = (0..24).map(|i| if i < 16 { 0.6 } else { 0.51 }).collect();
+    let scales = channel_scales(&input, &clean);
+    let floor = (2.0f32 / 255.0).powi(2);
+    for (channel, scale) in scales.iter().enumerate() {
+        let error = if channel < 4 { 0.01 } else { 0.0001 };
+        assert!((scale * (error + floor) - 1.0).abs() < 1e-3, "{channel}: {scale}");
+    }
 }
 
 #[test]
