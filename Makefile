@@ -22,10 +22,11 @@ setup:
 # Degrades the clip in pipelines/media, filters it with a moving knob, and writes out/demo.*
 demo: setup
 	cargo build --release -p gst-plugin-tunableconv
-	cargo run --release -p gst-plugin-tunableconv --example demo -- --output-dir out
+	cargo run --release -p gst-plugin-tunableconv --example demo -- \
+		--input pipelines/media/flower_720p.264 --output-dir out
 
 test: setup
 	cargo test --workspace
 
 bench: setup
-	cargo bench --workspace
+	cargo bench -p tunableconv --bench kernels --bench frame

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Sweeps alpha 0 -> 1 -> 0 by keyframes while a video plays, and encodes the result.
+
+    sweep.py OUT.mkv                     five seconds of GStreamer's noisiest test pattern
+    sweep.py OUT.mkv --input FILE        a video file
+
+GST_PLUGIN_PATH says where the plugin is (default: ../target/release).
+Debian: python3-gi, gir1.2-gst-plugins-base-1.0, gstreamer1.0-libav, gstreamer1.0-plugins-good,
+gstreamer1.0-plugins-ugly.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+os.environ.setdefault("GST_PLUGIN_PATH", str(HERE.parent / "target" / "release"))
+
+import gi  # noqa: E402  (GStreamer reads the plugin path when it is loaded)
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstController", "1.0")
+from gi.repository import GLib, Gst, GstController  # noqa: E402
+
+TEST_PATTERN = "videotestsrc pattern=snow num-buffers=150 ! video/x-raw,width=640,height=360"
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", help="Matroska file to write")
+    parser.add_argument("--input", help="video file; a test pattern if left out")
+    parser.add_argument("--model", default="", help="checkpoint; the built-in one if left out")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of one sweep")
+    return parser.parse_args()
+
+
+def build(arguments):
+    source = "filesrc name=source ! decodebin ! videoconvert" if arguments.input else TEST_PATTERN
+    pipeline = Gst.parse_launch(
+        f"{source} ! tunableconvfilter name=filter ! queue "
+        "! x264enc speed-preset=veryfast pass=quant quantizer=18 "
+        "! h264parse ! matroskamux ! filesink name=sink"
+    )
+    if arguments.input:
+        pipeline.get_by_name("source").set_property("location", arguments.input)
+    pipeline.get_by_name("sink").set_property("location", arguments.output)
+    pipeline.get_by_name("filter").set_property("model", arguments.model)
+    return pipeline
+
+
+def keyframe(element, name, points):
+    """Sets `points`, (seconds, value), as linear keyframes of a property."""
+    source = GstController.InterpolationControlSource.new()
+    source.set_property("mode", GstController.InterpolationMode.LINEAR)
+    for seconds, value in points:
+        source.set(int(seconds * Gst.SECOND), value)
+    binding = GstController.DirectControlBinding.new_absolute(element, name, source)
+    element.add_control_binding(binding)
+
+
+def play(pipeline):
+    """Plays to the end; returns what went wrong, or None."""
+    pipeline.set_state(Gst.State.PLAYING)
+    kinds = Gst.MessageType.EOS | Gst.MessageType.ERROR
+    message = pipeline.get_bus().timed_pop_filtered(Gst.CLOCK_TIME_NONE, kinds)
+    pipeline.set_state(Gst.State.NULL)
+    if message.type == Gst.MessageType.ERROR:
+        error, details = message.parse_error()
+        return f"{message.src.get_name()}: {error.message} ({details})"
+    return None
+
+
+def main():
+    arguments = parse_arguments()
+    Gst.init(None)
+    try:
+        pipeline = build(arguments)
+    except GLib.Error as error:
+        return error.message
+    middle, end = arguments.seconds / 2, arguments.seconds
+    keyframe(pipeline.get_by_name("filter"), "alpha", [(0, 0.0), (middle, 1.0), (end, 0.0)])
+    return play(pipeline)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
