@@ -160,3 +160,86 @@ impl Update {
         ema[i] = self.ema_decay * ema[i] + (1.0 - self.ema_decay) * value[i];
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> recipe::Optimiser {
+        recipe::Optimiser {
+            learning_rate: 0.1,
+            final_learning_rate: 0.01,
+            warmup_steps: 2,
+            beta1: 0.9,
+            beta2: 0.99,
+            clip_norm: 1e9,
+            ema_decay: 0.5,
+        }
+    }
+
+    fn adam(config: recipe::Optimiser, start: f32) -> Adam {
+        let slot = Slot {
+            shape: vec![1],
+            value: vec![start],
+            m: vec![0.0],
+            v: vec![0.0],
+            ema: vec![start],
+        };
+        let slots = BTreeMap::from([("x".to_string(), slot)]);
+        Adam::new(config, 12, slots, &Device::Cpu).unwrap()
+    }
+
+    /// One step on (x − 3)²; returns the gradient norm.
+    fn step(adam: &mut Adam, number: u64) -> f64 {
+        let x = adam.vars()["x"].as_tensor().clone();
+        let loss = (x - 3.0).unwrap().sqr().unwrap().sum_all().unwrap();
+        adam.step(number, &loss.backward().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn steps_are_those_of_the_published_algorithm() {
+        let mut adam = adam(config(), 0.5);
+        let (mut x, mut m, mut v, mut ema) = (0.5f64, 0.0, 0.0, 0.5);
+        for number in 0..12 {
+            let gradient = 2.0 * (x - 3.0);
+            let norm = step(&mut adam, number);
+            assert!((norm - gradient.abs()).abs() < 1e-3);
+            let t = (number + 1) as i32;
+            (m, v) = (0.9 * m + 0.1 * gradient, 0.99 * v + 0.01 * gradient * gradient);
+            let corrected = (m / (1.0 - 0.9f64.powi(t)), v / (1.0 - 0.99f64.powi(t)));
+            x -= adam.learning_rate(number) * corrected.0 / (corrected.1.sqrt() + EPSILON);
+            let decay = 0.5f64.min((1.0 + f64::from(t)) / (10.0 + f64::from(t)));
+            ema = decay * ema + (1.0 - decay) * x;
+            let slot = &adam.slots()["x"];
+            assert!((f64::from(slot.value[0]) - x).abs() < 1e-4, "step {number}");
+            assert!((f64::from(slot.ema[0]) - ema).abs() < 1e-4, "step {number}");
+            assert_eq!(adam.vars()["x"].to_vec1::<f32>().unwrap(), slot.value);
+        }
+    }
+
+    #[test]
+    fn the_rate_warms_up_then_falls_along_half_a_cosine() {
+        let adam = adam(config(), 0.0);
+        let rates = [0, 1, 2, 7, 12].map(|step| adam.learning_rate(step));
+        for (rate, expected) in rates.iter().zip([0.05, 0.1, 0.1, 0.055, 0.01]) {
+            assert!((rate - expected).abs() < 1e-12, "{rates:?}");
+        }
+    }
+
+    #[test]
+    fn gradients_above_the_clip_norm_are_scaled_down() {
+        let clipped = recipe::Optimiser { clip_norm: 0.5, ..config() };
+        let mut adam = adam(clipped, 0.0);
+        assert!((step(&mut adam, 0) - 6.0).abs() < 1e-5, "the norm is reported before clipping");
+        assert!((adam.slots()["x"].m[0] + 0.05).abs() < 1e-6, "a tenth of the clipped gradient");
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_stops_the_run() {
+        let mut adam = adam(config(), f32::INFINITY);
+        let x = adam.vars()["x"].as_tensor().clone();
+        let gradients = x.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        let error = adam.step(7, &gradients).unwrap_err().to_string();
+        assert!(error.contains("step 7"), "{error}");
+    }
+}
