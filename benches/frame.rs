@@ -3,7 +3,8 @@
 use divan::Bencher;
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::engine::{self, DeviceChoice, Engine};
-use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range};
+use tunableconv::frame::{FrameFormat, Range};
+use tunableconv::picture::Picture;
 
 fn main() {
     divan::main();
@@ -19,18 +20,14 @@ fn engine() -> Box<dyn Engine> {
 fn process(bencher: Bencher, (width, height): (usize, usize)) {
     let mut engine = engine();
     let format = FrameFormat { width, height, range: Range::Limited };
-    let (half_width, half_height) = format.half_size();
-    let bytes: Vec<u8> = (0..width * height).map(|i| (i * i / 7 % 251) as u8).collect();
-    let (mut y, mut u) = (bytes.clone(), bytes[..half_width * half_height].to_vec());
-    let (u_in, mut v) = (u.clone(), u.clone());
-    let plane = |data, stride_bytes| Plane { data, stride_bytes };
-    let plane_mut = |data, stride_bytes| PlaneMut { data, stride_bytes };
-    let chroma = Chroma::Planar { u: plane(&u_in, half_width), v: plane(&u_in, half_width) };
-    let input = Frame::new(format, plane(&bytes, width), chroma).expect("planes that fit");
-    let chroma =
-        Chroma::Planar { u: plane_mut(&mut u, half_width), v: plane_mut(&mut v, half_width) };
-    let mut output = FrameMut::new(format, plane_mut(&mut y, width), chroma).expect("they fit");
-    bencher.bench_local(|| engine.process(&input, &mut output).expect("frames that fit"));
+    let pattern = |len: usize| (0..len).map(|i| (i * i / 7 % 251) as u8).collect::<Vec<u8>>();
+    let chroma = width.div_ceil(2) * height.div_ceil(2);
+    let planes = [pattern(width * height), pattern(chroma), pattern(chroma)];
+    let input = Picture::new(format, planes).expect("planes that fit");
+    let mut output = input.clone();
+    bencher.bench_local(|| {
+        engine.process(&input.frame(), &mut output.frame_mut()).expect("frames that fit");
+    });
 }
 
 /// A tuning that differs from the last one: what a keyframed ramp costs on every frame.

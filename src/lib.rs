@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`tuning`] | parameters, their domain, validated tunings |
 //! | [`frame`] | strided 4:2:0 frames from and to tensors |
+//! | [`picture`] | a 4:2:0 picture that owns its planes |
 //! | [`checkpoint`] | the file format: read, validate, write |
 //! | [`nn`] | tunable layers and the nets made of them |
 //! | [`net`] | a loaded checkpoint: kernel banks, shared by engines |
@@ -24,6 +25,7 @@ mod error;
 pub mod frame;
 pub mod net;
 pub mod nn;
+pub mod picture;
 pub mod tuning;
 
 pub use error::{Error, Result};

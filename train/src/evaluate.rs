@@ -13,7 +13,8 @@ use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tunableconv::engine::Engine;
-use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut};
+use tunableconv::frame::FrameFormat;
+use tunableconv::picture::Picture;
 
 use crate::data::list_images;
 use crate::degrade::{blur, noise_for_eval};
@@ -150,19 +151,10 @@ pub fn evaluate(
 /// A failing engine.
 pub fn filter(engine: &mut dyn Engine, picture: &Yuv420) -> anyhow::Result<Yuv420> {
     let format = FrameFormat { width: picture.width, height: picture.height, range: RANGE };
-    let (half_width, _) = format.half_size();
-    let bytes = picture.to_bytes();
-    let mut filtered = bytes.clone();
-    let plane = |data, stride_bytes| Plane { data, stride_bytes };
-    let plane_mut = |data, stride_bytes| PlaneMut { data, stride_bytes };
-    let [y, u, v] = &bytes;
-    let chroma = Chroma::Planar { u: plane(u, half_width), v: plane(v, half_width) };
-    let input = Frame::new(format, plane(y, picture.width), chroma)?;
-    let [y, u, v] = &mut filtered;
-    let chroma = Chroma::Planar { u: plane_mut(u, half_width), v: plane_mut(v, half_width) };
-    let mut output = FrameMut::new(format, plane_mut(y, picture.width), chroma)?;
-    engine.process(&input, &mut output)?;
-    Yuv420::from_bytes(picture.width, picture.height, filtered.each_ref().map(Vec::as_slice))
+    let input = Picture::new(format, picture.to_bytes())?;
+    let mut output = input.clone();
+    engine.process(&input.frame(), &mut output.frame_mut())?;
+    Yuv420::from_bytes(picture.width, picture.height, output.planes())
 }
 
 #[derive(Default)]

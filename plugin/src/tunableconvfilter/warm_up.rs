@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use tunableconv::Result;
 use tunableconv::engine::Engine;
-use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut};
+use tunableconv::frame::FrameFormat;
+use tunableconv::picture::Picture;
 use tunableconv::tuning::Tuning;
 
 /// Frames after the first, which is far slower than those of a running stream.
@@ -44,29 +45,11 @@ fn measure(engine: &mut dyn Engine, format: FrameFormat) -> Result<Duration> {
     let rows = format.height.min((MAX_PIXELS / format.width).max(1));
     let scale = format.height as f64 / rows as f64;
     let format = FrameFormat { height: rows, ..format };
-    let (half_width, half_height) = format.half_size();
-    let luma = vec![128; format.width * rows];
-    let chroma = vec![128; half_width * half_height];
-    let input = Frame::new(
-        format,
-        Plane { data: &luma, stride_bytes: format.width },
-        Chroma::Planar {
-            u: Plane { data: &chroma, stride_bytes: half_width },
-            v: Plane { data: &chroma, stride_bytes: half_width },
-        },
-    )?;
-    let (mut y, mut u, mut v) = (luma.clone(), chroma.clone(), chroma.clone());
-    let mut output = FrameMut::new(
-        format,
-        PlaneMut { data: &mut y, stride_bytes: format.width },
-        Chroma::Planar {
-            u: PlaneMut { data: &mut u, stride_bytes: half_width },
-            v: PlaneMut { data: &mut v, stride_bytes: half_width },
-        },
-    )?;
+    let input = Picture::grey(format)?;
+    let mut output = input.clone();
     let mut run = || {
         let start = Instant::now();
-        engine.process(&input, &mut output).map(|()| start.elapsed())
+        engine.process(&input.frame(), &mut output.frame_mut()).map(|()| start.elapsed())
     };
 
     let begun = Instant::now();
@@ -86,7 +69,7 @@ fn measure(engine: &mut dyn Engine, format: FrameFormat) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use tunableconv::checkpoint::{Architecture, Metadata, Provenance};
-    use tunableconv::frame::Range;
+    use tunableconv::frame::{Frame, FrameMut, Range};
     use tunableconv::nn::VideoNetConfig;
     use tunableconv::tuning::{Domain, Parameter, TuningSpace};
 

@@ -20,8 +20,9 @@ use gstreamer_video as gst_video;
 use tempfile::TempDir;
 use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
 use tunableconv::engine::{self, DeviceChoice};
-use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range};
+use tunableconv::frame::{FrameFormat, Range};
 use tunableconv::nn::{Mode, PhiConfig, VideoNetConfig};
+use tunableconv::picture::Picture as CorePicture;
 use tunableconv::tuning::{Domain, Parameter, TuningSpace};
 
 pub const FORMATS: [VideoFormat; 4] =
@@ -163,9 +164,10 @@ pub fn filter(checkpoint: &Checkpoint, picture: &Picture, tuning: &[f64]) -> Pic
     let mut engine = engine::open(checkpoint, DeviceChoice::Cpu, 0).unwrap();
     let tuning = checkpoint.metadata.tuning.tuning(tuning).unwrap();
     engine.set_tuning(&tuning).unwrap();
-    let mut output = picture.clone();
-    engine.process(&picture.frame(), &mut output.frame_mut()).unwrap();
-    output
+    let input = CorePicture::new(picture.format, picture.planes.clone()).unwrap();
+    let mut output = input.clone();
+    engine.process(&input.frame(), &mut output.frame_mut()).unwrap();
+    Picture { format: picture.format, planes: output.planes().map(<[u8]>::to_vec) }
 }
 
 /// Planes Y, U and V without padding.
@@ -195,22 +197,6 @@ impl Picture {
     fn widths(&self) -> [usize; 3] {
         let half = self.format.half_size().0;
         [self.format.width, half, half]
-    }
-
-    pub fn frame(&self) -> Frame<'_> {
-        let [y, u, v] = &self.planes;
-        let [luma, chroma, _] = self.widths();
-        let plane = |data, stride_bytes| Plane { data, stride_bytes };
-        let planar = Chroma::Planar { u: plane(u, chroma), v: plane(v, chroma) };
-        Frame::new(self.format, plane(y, luma), planar).unwrap()
-    }
-
-    pub fn frame_mut(&mut self) -> FrameMut<'_> {
-        let ([luma, chroma, _], format) = (self.widths(), self.format);
-        let [y, u, v] = &mut self.planes;
-        let plane = |data, stride_bytes| PlaneMut { data, stride_bytes };
-        let planar = Chroma::Planar { u: plane(u, chroma), v: plane(v, chroma) };
-        FrameMut::new(format, plane(y, luma), planar).unwrap()
     }
 
     /// Caps of this picture in a pixel format.
