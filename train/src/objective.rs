@@ -16,11 +16,8 @@ use tunableconv::tuning::Domain;
 
 use crate::recipe::Recipe;
 
-/// Added to the divisors, luma's and chroma's: errors far below two code values of luma, or four of
-/// chroma, do not matter to anyone. A lower floor for chroma would spend the net on undoing the blur
-/// of chroma, which nobody sees.
-const LUMA_FLOOR: f64 = (2.0 / 255.0) * (2.0 / 255.0);
-const CHROMA_FLOOR: f64 = (4.0 / 255.0) * (4.0 / 255.0);
+/// Added to the divisor: errors far below two code values do not matter to anyone.
+const FLOOR: f64 = (2.0 / 255.0) * (2.0 / 255.0);
 
 /// Draws one tuning of the recipe's domain.
 pub fn sample_tuning<R: Rng + ?Sized>(recipe: &Recipe, rng: &mut R) -> Vec<f32> {
@@ -77,12 +74,12 @@ pub fn mean_target(weights: &[f32], targets: &[Vec<f32>]) -> Vec<f32> {
 /// - `input`, `clean`: `[6, H, W]`
 pub fn channel_scales(input: &[f32], clean: &[f32]) -> [f32; CHANNELS] {
     let luma = input.len() / CHANNELS * 4;
-    let scale = |input: &[f32], clean: &[f32], floor: f64| {
+    let scale = |input: &[f32], clean: &[f32]| {
         let squared = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
         let error = input.iter().zip(clean).map(squared).sum::<f64>() / input.len() as f64;
-        (1.0 / (error + floor)) as f32
+        (1.0 / (error + FLOOR)) as f32
     };
-    let of_luma = scale(&input[..luma], &clean[..luma], LUMA_FLOOR);
-    let of_chroma = scale(&input[luma..], &clean[luma..], CHROMA_FLOOR);
+    let of_luma = scale(&input[..luma], &clean[..luma]);
+    let of_chroma = scale(&input[luma..], &clean[luma..]);
     [of_luma, of_luma, of_luma, of_luma, of_chroma, of_chroma]
 }

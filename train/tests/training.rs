@@ -182,10 +182,9 @@ fn luma_and_chroma_are_each_measured_against_their_own_error() {
     let clean = vec![0.5f32; 6 * 4];
     let input: Vec<f32> = (0..24).map(|i| if i < 16 { 0.6 } else { 0.51 }).collect();
     let scales = channel_scales(&input, &clean);
+    let floor = (2.0f32 / 255.0).powi(2);
     for (channel, scale) in scales.iter().enumerate() {
-        let (error, floor) =
-            if channel < 4 { (0.01, 2.0f32 / 255.0) } else { (0.0001, 4.0 / 255.0) };
-        let floor = floor.powi(2);
+        let error = if channel < 4 { 0.01 } else { 0.0001 };
         assert!((scale * (error + floor) - 1.0).abs() < 1e-3, "{channel}: {scale}");
     }
 }
