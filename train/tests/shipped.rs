@@ -1,4 +1,4 @@
-//! What the shipped checkpoint does to a photograph: that each knob works and that the whole net,
+//! What the shipped checkpoint does to two photographs: that each knob works and that the whole net,
 //! not only its last layer, tunes.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -14,7 +14,7 @@ fn shipped() -> Checkpoint {
     Checkpoint::built_in().unwrap()
 }
 
-/// PSNR-Y of output and input on the photograph, in dB.
+/// PSNR-Y of output and input on the photographs, in dB.
 fn score(checkpoint: &Checkpoint, conditions: Conditions, tuning: [f64; 2]) -> (f64, f64) {
     let mut engine = engine::open(checkpoint, DeviceChoice::Cpu, 0).unwrap();
     let tuning = checkpoint.metadata.tuning.tuning(&tuning).unwrap();
@@ -25,17 +25,17 @@ fn score(checkpoint: &Checkpoint, conditions: Conditions, tuning: [f64; 2]) -> (
 }
 
 #[test]
-fn quality_rises_along_denoise_on_a_noisy_photograph() {
+fn quality_rises_along_denoise_on_noisy_photographs() {
     let conditions = Conditions { noise: 25.0, ..Default::default() };
     let along: Vec<f64> =
         [0.0, 0.25, 0.5, 0.75, 1.0].map(|t| score(&shipped(), conditions, [t, 0.0]).0).into();
     assert!(along.is_sorted_by(|a, b| a < b), "{along:?}");
     assert_eq!(along[0], score(&shipped(), conditions, [0.0, 0.0]).1);
-    assert!(along[4] > along[0] + 4.0, "{along:?}");
+    assert!(along[4] > along[0] + 3.0, "{along:?}");
 }
 
 #[test]
-fn quality_rises_along_deblur_on_a_blurred_photograph() {
+fn quality_rises_along_deblur_on_blurred_photographs() {
     let conditions = Conditions { blur: 1.5, ..Default::default() };
     let along: Vec<f64> =
         [0.0, 0.25, 0.5, 0.75, 1.0].map(|t| score(&shipped(), conditions, [0.0, t]).0).into();
@@ -44,8 +44,8 @@ fn quality_rises_along_deblur_on_a_blurred_photograph() {
 }
 
 #[test]
-fn both_knobs_beat_either_on_a_blurred_noisy_photograph() {
-    let conditions = Conditions { noise: 5.0, blur: 1.5, ..Default::default() };
+fn both_knobs_beat_either_on_blurred_noisy_photographs() {
+    let conditions = Conditions { noise: 15.0, blur: 1.5, ..Default::default() };
     let at = |tuning| score(&shipped(), conditions, tuning).0;
     let both = at([1.0, 1.0]);
     assert!(both > at([1.0, 0.0]) && both > at([0.0, 1.0]));
@@ -57,13 +57,13 @@ fn inner_layers_frozen_at_the_far_corner_lose_at_the_others() {
     let mut frozen = shipped();
     let far = frozen.metadata.tuning.tuning(&[1.0, 1.0]).unwrap();
     freeze_inner_layers(&mut frozen, &far).unwrap();
-    let degraded = Conditions { noise: 15.0, blur: 1.5, ..Default::default() };
+    let degraded = Conditions { noise: 25.0, blur: 1.5, ..Default::default() };
     for (tuning, conditions) in [
         ([1.0, 0.0], Conditions { keep_blur: true, ..degraded }),
         ([0.0, 1.0], Conditions { keep_noise: true, ..degraded }),
     ] {
         let ((tuned, _), (fixed, _)) =
             (score(&whole, conditions, tuning), score(&frozen, conditions, tuning));
-        assert!(tuned > fixed + 0.1, "{tuning:?}: {tuned} {fixed}");
+        assert!(tuned > fixed + 0.05, "{tuning:?}: {tuned} {fixed}");
     }
 }
