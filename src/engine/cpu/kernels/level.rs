@@ -2,7 +2,7 @@
 
 use once_cell::sync::Lazy;
 
-/// Environment variable that lowers the level: `scalar`, `avx2` or `avx512`.
+/// Environment variable that lowers the level to one of [`Level::ALL`] by name.
 const VARIABLE: &str = "TUNABLECONV_CPU";
 
 /// Instruction sets with kernels of their own, lowest first.
@@ -12,13 +12,15 @@ pub(crate) enum Level {
     Scalar,
     /// AVX2 and FMA.
     Avx2,
-    /// AVX-512 F, beside AVX2 and FMA.
+    /// AVX-512 F, BW, DQ and VL, beside AVX2 and FMA.
     Avx512,
+    /// Beside AVX-512, its dot products of 8-bit and 16-bit integers.
+    Avx512Vnni,
 }
 
 impl Level {
     /// Every level, lowest first.
-    pub(crate) const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+    pub(crate) const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Avx512Vnni];
 
     /// Name, as the environment variable spells it.
     pub(crate) fn name(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Level {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Vnni => "avx512vnni",
         }
     }
 
@@ -33,10 +36,15 @@ impl Level {
     pub(crate) fn detected() -> Self {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            if is_x86_feature_detected!("avx512f") {
-                return Self::Avx512;
-            }
-            return Self::Avx2;
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            return match avx512 {
+                true if is_x86_feature_detected!("avx512vnni") => Self::Avx512Vnni,
+                true => Self::Avx512,
+                false => Self::Avx2,
+            };
         }
         Self::Scalar
     }
@@ -55,14 +63,15 @@ impl Level {
         match Self::ALL.into_iter().find(|level| level.name() == asked) {
             Some(level) => self.min(level),
             None => {
-                tracing::warn!("{VARIABLE}={asked} ignored: expected scalar, avx2 or avx512");
+                let names = Level::ALL.map(Level::name).join(", ");
+                tracing::warn!("{VARIABLE}={asked} ignored: expected one of {names}");
                 self
             }
         }
     }
 }
 
-/// Name of the CPU level in use: `scalar`, `avx2` or `avx512`.
+/// Name of the CPU level in use, as `TUNABLECONV_CPU` spells it.
 pub fn level_name() -> &'static str {
     Level::current().name()
 }
@@ -76,7 +85,7 @@ mod tests {
         for level in Level::ALL {
             assert_eq!(level.lowered_to(None), level);
             assert_eq!(level.lowered_to(Some("neon")), level);
-            assert_eq!(level.lowered_to(Some("avx512")), level);
+            assert_eq!(level.lowered_to(Some("avx512vnni")), level);
             assert_eq!(level.lowered_to(Some("scalar")), Level::Scalar);
         }
         assert_eq!(Level::Avx512.lowered_to(Some("avx2")), Level::Avx2);

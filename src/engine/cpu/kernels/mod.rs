@@ -16,9 +16,9 @@ mod padded;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use level::Level;
 pub use level::level_name;
 
-use level::Level;
 use std::ops::Range;
 
 /// Sizes of one convolution; [`ConvShape::new`] is the only way to make one, so
