@@ -6,9 +6,11 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::engine::{self, DeviceChoice, Engine};
+use tunableconv::frame::Range;
 use tunableconv::net::Net;
 use tunableconv::tuning::Tuning;
 use tunableconv_train::evaluate::{Conditions, Report, evaluate};
+use tunableconv_train::export_onnx::{self, Form};
 use tunableconv_train::forward::forward;
 use tunableconv_train::freeze::freeze_inner_layers;
 use tunableconv_train::inspect::describe;
@@ -38,6 +40,8 @@ enum Command {
     Eval(EvalArgs),
     /// Run the net on tensors of a safetensors file.
     Forward(ForwardArgs),
+    /// Write the net as an ONNX model.
+    ExportOnnx(ExportOnnxArgs),
     /// Say what a checkpoint is.
     Inspect {
         /// Checkpoint.
@@ -119,6 +123,31 @@ struct ForwardArgs {
     device: DeviceChoice,
 }
 
+/// Without --planes the model takes `x` [N,6,H,W] (Y00 Y01 Y10 Y11 U V, normalised, half the luma
+/// size) and gives `y`, the filtered `x`, not clipped.
+#[derive(Args)]
+struct ExportOnnxArgs {
+    /// Checkpoint.
+    checkpoint: PathBuf,
+    /// Fold the net at this tuning; those not named are 0. Without it the tuning is an input of
+    /// the model, `tuning` [1,p].
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = name_value)]
+    tuning: Option<Vec<(String, f64)>>,
+    /// Take and give 8-bit planes of this even luma size: `luma`, `u`, `v` to `luma_out`, `u_out`,
+    /// `v_out`.
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size)]
+    planes: Option<(usize, usize)>,
+    /// Fix the shape of `x` to one tensor of this size.
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size, conflicts_with = "planes")]
+    tensor: Option<(usize, usize)>,
+    /// Range of the planes' code values: limited or full.
+    #[arg(long, default_value = "limited", value_parser = range, requires = "planes")]
+    range: Range,
+    /// ONNX file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
 #[derive(Args)]
 struct SweepArgs {
     /// Checkpoint.
@@ -194,6 +223,7 @@ impl Cli {
                 let device = args.device.open()?.device;
                 forward(&Net::load(&args.checkpoint, &device)?, &args.input, &args.output)
             }
+            Command::ExportOnnx(args) => export_onnx(&args),
             Command::Inspect { checkpoint } => {
                 print!("{}", describe(&Checkpoint::read(&checkpoint)?));
                 Ok(())
@@ -263,6 +293,17 @@ fn print_report(report: &Report, checkpoint: &Checkpoint, tuning: &Tuning) {
     row("output", report.output.psnr_y, report.output.psnr_uv, report.output.ssim_y);
 }
 
+fn export_onnx(args: &ExportOnnxArgs) -> anyhow::Result<()> {
+    let checkpoint = Checkpoint::read(&args.checkpoint)?;
+    let space = &checkpoint.metadata.tuning;
+    let tuning = args.tuning.as_deref().map(|named| space.tuning_from_names(named)).transpose()?;
+    let form = match args.planes {
+        Some(size) => Form::Planes { size, range: args.range },
+        None => Form::Tensor(args.tensor),
+    };
+    export_onnx::export(&checkpoint, tuning.as_ref(), form, &args.out)
+}
+
 fn draw_sweep(args: &SweepArgs) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::read(&args.checkpoint)?;
     let image = Rgb::load(&args.image)?;
@@ -306,6 +347,20 @@ fn name_value(text: &str) -> anyhow::Result<(String, f64)> {
     let value = value.parse().with_context(|| format!("`{value}` is not a number"))?;
     ensure!(!name.is_empty(), "expected NAME=VALUE");
     Ok((name.into(), value))
+}
+
+fn size(text: &str) -> anyhow::Result<(usize, usize)> {
+    let (width, height) = text.split_once('x').context("expected WIDTHxHEIGHT")?;
+    let side = |text: &str| text.parse().with_context(|| format!("`{text}` is not a size"));
+    Ok((side(width)?, side(height)?))
+}
+
+fn range(text: &str) -> anyhow::Result<Range> {
+    match text {
+        "limited" => Ok(Range::Limited),
+        "full" => Ok(Range::Full),
+        _ => bail!("expected limited or full"),
+    }
 }
 
 fn matrix(text: &str) -> anyhow::Result<Matrix> {

@@ -1,0 +1,433 @@
+//! A checkpoint as an ONNX model, for other runtimes.
+//!
+//! Folded at one tuning it is a chain of `Conv` and `LeakyRelu`. Without a tuning the graph has a
+//! second input, `tuning`, and mixes the banks itself: the knobs stay live in any runtime that
+//! convolves with computed kernels.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use candle_core::Tensor;
+use prost::Message as _;
+use tunableconv::atomic_file;
+use tunableconv::checkpoint::Checkpoint;
+use tunableconv::frame::{CHANNELS, MAX_SIDE, Range};
+use tunableconv::net::Net;
+use tunableconv::nn::{Activation, FoldedConv2d};
+use tunableconv::tuning::Tuning;
+
+use crate::onnx::{self, Attribute, Dimension, FLOAT, INT64, UINT8};
+
+/// Version of the operators used.
+pub const OPSET: i64 = 17;
+
+const IR_VERSION: i64 = 8;
+
+/// What the exported model reads and writes; sizes are (width, height).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Form {
+    /// `x`, the net's input, to `y`, input plus residual, not clipped: f32, `[N, 6, H, W]` as
+    /// [`tunableconv::frame`] defines. With a size (that of the tensor, half the luma size) N is 1
+    /// and the shape is fixed; without, it is free.
+    Tensor(Option<(usize, usize)>),
+    /// `luma`, `u`, `v` to `luma_out`, `u_out`, `v_out`: planes of code values, u8,
+    /// `[1, 1, H, W]` and `[1, 1, H/2, W/2]`.
+    Planes {
+        /// Luma size in pixels, both sides even.
+        size: (usize, usize),
+        /// Range of the code values.
+        range: Range,
+    },
+}
+
+impl Form {
+    fn validate(&self) -> anyhow::Result<()> {
+        let (Form::Tensor(Some(size)) | Form::Planes { size, .. }) = *self else { return Ok(()) };
+        let (width, height) = size;
+        ensure!(
+            (1..=MAX_SIDE).contains(&width) && (1..=MAX_SIDE).contains(&height),
+            "size {width}x{height}, expected 1x1 to {MAX_SIDE}x{MAX_SIDE}"
+        );
+        ensure!(
+            matches!(self, Form::Tensor(_)) || (width % 2 == 0 && height % 2 == 0),
+            "planes of {width}x{height}: an exported model takes even widths and heights only"
+        );
+        Ok(())
+    }
+}
+
+/// Writes the model that [`model`] makes to `path`, whole or not at all.
+///
+/// # Errors
+/// As [`model`], or naming the file.
+pub fn export(
+    checkpoint: &Checkpoint,
+    tuning: Option<&Tuning>,
+    form: Form,
+    path: &Path,
+) -> anyhow::Result<()> {
+    let bytes = model(checkpoint, tuning, form)?.encode_to_vec();
+    atomic_file::write(path, |file| file.write_all(&bytes))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The ONNX model of `checkpoint`: folded at `tuning`, or with ω as the input `tuning`, f32
+/// `[1, p]`.
+///
+/// # Errors
+/// A size that the form does not take; a tuning made for another net.
+pub fn model(
+    checkpoint: &Checkpoint,
+    tuning: Option<&Tuning>,
+    form: Form,
+) -> anyhow::Result<onnx::Model> {
+    form.validate()?;
+    let space = &checkpoint.metadata.tuning;
+    let net = Net::new(checkpoint, &candle_core::Device::Cpu)?;
+    // Geometry and activation of a layer are the same at every tuning.
+    let anywhere = space.default_tuning()?;
+    let folded = net.fold(tuning.unwrap_or(&anywhere))?;
+
+    let mut builder = Builder::default();
+    let boundary = builder.begin(form);
+    let knobs = match tuning {
+        Some(_) => None,
+        None => Some(Knobs::new(&mut builder, checkpoint)),
+    };
+    let names = layer_names(checkpoint);
+    ensure!(names.len() == folded.layers.len(), "the net has layers without a bank");
+    let mut value = boundary.x.clone();
+    for (name, layer) in names.iter().zip(&folded.layers) {
+        value = builder.layer(name, layer, knobs.as_ref(), &value)?;
+    }
+    builder.end(form, &boundary, &value);
+    Ok(onnx::Model {
+        ir_version: IR_VERSION,
+        producer_name: "tunableconv".into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        doc_string: String::new(),
+        graph: Some(onnx::Graph { name: "tunableconv".into(), ..builder.graph }),
+        opset_import: vec![onnx::OperatorSetId { domain: Some(String::new()), version: OPSET }],
+        metadata_props: metadata(checkpoint, tuning, form)?,
+    })
+}
+
+/// What the file says of itself: ranges of the parameters, and where the weights come from.
+fn metadata(
+    checkpoint: &Checkpoint,
+    tuning: Option<&Tuning>,
+    form: Form,
+) -> anyhow::Result<Vec<onnx::StringStringEntry>> {
+    let space = &checkpoint.metadata.tuning;
+    let mut entries = Vec::new();
+    let mut entry = |key: String, value: String| {
+        entries.push(onnx::StringStringEntry { key, value });
+    };
+    entry("parameters".into(), space.names());
+    entry("domain".into(), format!("{:?}", space.domain).to_lowercase());
+    for p in &space.parameters {
+        let range = format!("{}..{} (default {})", p.minimum, p.maximum, p.default);
+        entry(format!("parameter.{}", p.name), format!("{range}  {}", p.blurb));
+    }
+    if let Some(tuning) = tuning {
+        let values: Vec<String> = (space.parameters.iter().zip(tuning.values()))
+            .map(|(p, v)| format!("{}={v}", p.name))
+            .collect();
+        entry("tuning".into(), values.join(","));
+    }
+    if let Form::Planes { range, .. } = form {
+        entry("range".into(), format!("{range:?}").to_lowercase());
+    }
+    entry("provenance".into(), serde_json::to_string(&checkpoint.metadata.provenance)?);
+    Ok(entries)
+}
+
+/// The names of the layers, first to last.
+fn layer_names(checkpoint: &Checkpoint) -> Vec<String> {
+    let is_bank = |name: &str| {
+        name.strip_suffix(".weight").filter(|n| !n.ends_with(".mlp")).map(String::from)
+    };
+    checkpoint.metadata.tensors().iter().filter_map(|spec| is_bank(&spec.name)).collect()
+}
+
+/// ω as an input, and the banks it mixes.
+struct Knobs<'c> {
+    checkpoint: &'c Checkpoint,
+    p: usize,
+    omega: String,
+    /// Multilinear coefficients, which all layers share.
+    corners: Option<String>,
+}
+
+impl<'c> Knobs<'c> {
+    fn new(builder: &mut Builder, checkpoint: &'c Checkpoint) -> Self {
+        let space = &checkpoint.metadata.tuning;
+        let (p, omega) = (space.len(), String::from("tuning"));
+        builder.input(&omega, FLOAT, &[1, p].map(Dimension::fixed), &space.names());
+        let mut knobs = Self { checkpoint, p, omega, corners: None };
+        // A bank of another length than p without an affine map has a kernel per corner.
+        let is_multilinear = layer_names(checkpoint).iter().any(|name| {
+            !knobs.has(&format!("{name}.mlp.weight"))
+                && knobs.bank(&format!("{name}.weight")).is_some_and(|(dims, _)| dims[1] != p)
+        });
+        if is_multilinear {
+            knobs.corners = Some(builder.corners(&knobs.omega, p));
+        }
+        knobs
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.checkpoint.tensors.contains_key(name)
+    }
+
+    /// Shape and values of a tensor of the checkpoint.
+    fn bank(&self, name: &str) -> Option<(Vec<usize>, &'c [f32])> {
+        let spec = self.checkpoint.metadata.tensors().into_iter().find(|spec| spec.name == name)?;
+        Some((spec.shape, self.checkpoint.tensors.get(name)?))
+    }
+
+    /// a = φ(ω), `[1, P]`, of one layer.
+    fn coefficients(
+        &self,
+        builder: &mut Builder,
+        layer: &str,
+        kernels: usize,
+    ) -> anyhow::Result<String> {
+        let (weight, bias) = (format!("{layer}.mlp.weight"), format!("{layer}.mlp.bias"));
+        if let (Some((dims, w)), Some((_, c))) = (self.bank(&weight), self.bank(&bias)) {
+            builder.floats(&weight, &dims, w);
+            builder.floats(&bias, &[kernels], c);
+            let inputs = [self.omega.as_str(), &weight, &bias];
+            let transposed = [Attribute::int("transB", 1)];
+            return Ok(builder.node(
+                "Gemm",
+                &format!("{layer}.coefficients"),
+                &inputs,
+                &transposed,
+            ));
+        }
+        match &self.corners {
+            _ if kernels == self.p => Ok(self.omega.clone()),
+            Some(corners) if kernels == 1 << self.p => Ok(corners.clone()),
+            _ => bail!("layer `{layer}` has {kernels} kernels for {} parameters", self.p),
+        }
+    }
+
+    /// The bank `name` mixed by `coefficients`, in the shape `dims`.
+    fn mixed(
+        &self,
+        builder: &mut Builder,
+        name: &str,
+        coefficients: &str,
+        dims: &[usize],
+    ) -> anyhow::Result<String> {
+        let (bank, values) = self.bank(name).with_context(|| format!("no tensor `{name}`"))?;
+        let flat = format!("{name}.bank");
+        builder.floats(&flat, &[bank[1], values.len() / bank[1]], values);
+        let shape = builder.integers(&format!("{name}.shape"), dims);
+        let sum = builder.node("MatMul", &format!("{name}.mixed"), &[coefficients, &flat], &[]);
+        Ok(builder.node("Reshape", name, &[&sum, &shape], &[]))
+    }
+}
+
+/// The values where the net meets the model's inputs.
+struct Boundary {
+    /// The net's input.
+    x: String,
+    /// The six channels as code values (planes only).
+    codes: String,
+    /// Code values from 0 to 1 of each channel (planes only).
+    spans: String,
+}
+
+/// A graph that grows node by node; each method returns the name of the value it made.
+#[derive(Default)]
+struct Builder {
+    graph: onnx::Graph,
+}
+
+impl Builder {
+    /// One node with one output; node and output are called `name`.
+    fn node(&mut self, op: &str, name: &str, inputs: &[&str], attributes: &[Attribute]) -> String {
+        self.graph.node.push(onnx::Node {
+            input: inputs.iter().map(|&input| input.into()).collect(),
+            output: vec![name.into()],
+            name: name.into(),
+            op_type: op.into(),
+            attribute: attributes.to_vec(),
+        });
+        name.into()
+    }
+
+    fn constant(&mut self, name: &str, data_type: i32, dims: &[usize], bytes: Vec<u8>) -> String {
+        self.graph.initializer.push(onnx::Tensor {
+            dims: dims.iter().map(|&d| d as i64).collect(),
+            data_type,
+            name: name.into(),
+            raw_data: Some(bytes),
+        });
+        name.into()
+    }
+
+    fn floats(&mut self, name: &str, dims: &[usize], values: &[f32]) -> String {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant(name, FLOAT, dims, bytes)
+    }
+
+    fn integers(&mut self, name: &str, values: &[usize]) -> String {
+        let bytes = values.iter().flat_map(|&v| (v as i64).to_le_bytes()).collect();
+        self.constant(name, INT64, &[values.len()], bytes)
+    }
+
+    fn input(&mut self, name: &str, element: i32, dims: &[Dimension], doc: &str) {
+        self.graph.input.push(value_info(name, element, dims, doc));
+    }
+
+    fn output(&mut self, name: &str, element: i32, dims: &[Dimension], doc: &str) {
+        self.graph.output.push(value_info(name, element, dims, doc));
+    }
+
+    /// Declares the inputs and makes the net's input from them.
+    fn begin(&mut self, form: Form) -> Boundary {
+        let Form::Planes { size: (width, height), range } = form else {
+            self.input("x", FLOAT, &tensor_dims(form), "Y00 Y01 Y10 Y11 U V, normalised");
+            return Boundary { x: "x".into(), codes: String::new(), spans: String::new() };
+        };
+        for (name, divisor) in [("luma", 1), ("u", 2), ("v", 2)] {
+            let dims = [1, 1, height / divisor, width / divisor].map(Dimension::fixed);
+            self.input(name, UINT8, &dims, "code values");
+        }
+        let [luma, u, v] = ["luma", "u", "v"].map(|name| {
+            let to_float = [Attribute::int("to", FLOAT as usize)];
+            self.node("Cast", &format!("{name}_codes"), &[name], &to_float)
+        });
+        let blocks = [Attribute::int("blocksize", 2)];
+        let luma = self.node("SpaceToDepth", "luma_blocks", &[&luma], &blocks);
+        let codes = self.node("Concat", "codes", &[&luma, &u, &v], &[Attribute::int("axis", 1)]);
+        let (luma, chroma) = (range.luma(), range.chroma());
+        let per_channel = |of: fn((f32, f32)) -> f32| {
+            let mut values = [of(luma); CHANNELS];
+            values[4..].fill(of(chroma));
+            values
+        };
+        let blacks = self.floats("blacks", &[1, CHANNELS, 1, 1], &per_channel(|(black, _)| black));
+        let spans = self.floats("spans", &[1, CHANNELS, 1, 1], &per_channel(|(_, span)| span));
+        let above = self.node("Sub", "above_black", &[&codes, &blacks], &[]);
+        let x = self.node("Div", "x", &[&above, &spans], &[]);
+        Boundary { x, codes, spans }
+    }
+
+    /// Adds the net's residual to its input and declares the outputs.
+    fn end(&mut self, form: Form, boundary: &Boundary, residual: &str) {
+        let Form::Planes { size: (width, height), .. } = form else {
+            self.node("Add", "y", &[&boundary.x, residual], &[]);
+            self.output("y", FLOAT, &tensor_dims(form), "x plus residual, not clipped");
+            return;
+        };
+        let scaled = self.node("Mul", "residual_codes", &[residual, &boundary.spans], &[]);
+        let sum = self.node("Add", "sum", &[&boundary.codes, &scaled], &[]);
+        let rounded = self.node("Round", "rounded", &[&sum], &[]);
+        let (zero, full) = (self.floats("zero", &[], &[0.0]), self.floats("full", &[], &[255.0]));
+        let clipped = self.node("Clip", "clipped", &[&rounded, &zero, &full], &[]);
+
+        let parts = self.integers("parts", &[4, 1, 1]);
+        self.node("Split", "luma_clipped", &[&clipped, &parts], &[Attribute::int("axis", 1)]);
+        let split = self.graph.node.last_mut().expect("just added");
+        split.output.extend(["u_clipped".into(), "v_clipped".into()]);
+        let blocks = [Attribute::int("blocksize", 2), Attribute::string("mode", "DCR")];
+        let luma = self.node("DepthToSpace", "luma_whole", &["luma_clipped"], &blocks);
+        let planes =
+            [("luma_out", luma.as_str(), 1), ("u_out", "u_clipped", 2), ("v_out", "v_clipped", 2)];
+        for (name, from, divisor) in planes {
+            self.node("Cast", name, &[from], &[Attribute::int("to", UINT8 as usize)]);
+            let dims = [1, 1, height / divisor, width / divisor].map(Dimension::fixed);
+            self.output(name, UINT8, &dims, "code values");
+        }
+    }
+
+    /// One convolution of the net with its activation.
+    fn layer(
+        &mut self,
+        name: &str,
+        layer: &FoldedConv2d,
+        knobs: Option<&Knobs<'_>>,
+        x: &str,
+    ) -> anyhow::Result<String> {
+        let dims = &layer.weight.dims()[1..];
+        let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
+        let mut inputs = vec![x.to_string()];
+        if let Some(knobs) = knobs {
+            let kernels = knobs.bank(&weight_name).map_or(0, |(bank, _)| bank[1]);
+            let coefficients = knobs.coefficients(self, name, kernels)?;
+            inputs.push(knobs.mixed(self, &weight_name, &coefficients, dims)?);
+            if layer.bias.is_some() {
+                inputs.push(knobs.mixed(self, &bias_name, &coefficients, &dims[..1])?);
+            }
+        } else {
+            let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+            inputs.push(self.floats(&weight_name, dims, &values(&layer.weight)?));
+            if let Some(bias) = &layer.bias {
+                inputs.push(self.floats(&bias_name, &dims[..1], &values(bias)?));
+            }
+        }
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let geometry = layer.geometry;
+        let attributes = [
+            Attribute::ints("kernel_shape", &dims[2..]),
+            Attribute::ints("strides", &[geometry.stride; 2]),
+            Attribute::ints("pads", &[geometry.padding; 4]),
+            Attribute::ints("dilations", &[geometry.dilation; 2]),
+            Attribute::int("group", geometry.groups),
+        ];
+        let y = self.node("Conv", &format!("{name}.conv"), &inputs, &attributes);
+        Ok(match layer.activation {
+            Activation::None => y,
+            Activation::LeakyRelu(slope) => {
+                let slope = [Attribute::float("alpha", slope)];
+                self.node("LeakyRelu", &format!("{name}.out"), &[&y], &slope)
+            }
+        })
+    }
+
+    /// Π_j (ω_j if corner c has bit j, else 1 − ω_j), `[1, 2^p]`: parameter j doubles the
+    /// products of those before it.
+    fn corners(&mut self, omega: &str, p: usize) -> String {
+        let one = self.floats("one", &[], &[1.0]);
+        let rest = self.node("Sub", "rest", &[&one, omega], &[]);
+        let along = [Attribute::int("axis", 1)];
+        let mut products: Option<String> = None;
+        for j in 0..p {
+            let index = self.integers(&format!("index.{j}"), &[j]);
+            let mut side = |name: &str, from: &str| {
+                let factor = self.node("Gather", &format!("{name}.{j}"), &[from, &index], &along);
+                match &products {
+                    None => factor,
+                    Some(before) => {
+                        self.node("Mul", &format!("{name}.product.{j}"), &[before, &factor], &[])
+                    }
+                }
+            };
+            let (low, high) = (side("low", &rest), side("high", omega));
+            products = Some(self.node("Concat", &format!("corners.{j}"), &[&low, &high], &along));
+        }
+        products.expect("a net has at least one parameter")
+    }
+}
+
+fn tensor_dims(form: Form) -> [Dimension; 4] {
+    let channels = Dimension::fixed(CHANNELS);
+    match form {
+        Form::Tensor(Some((width, height))) => {
+            [Dimension::fixed(1), channels, Dimension::fixed(height), Dimension::fixed(width)]
+        }
+        _ => [Dimension::named("N"), channels, Dimension::named("H"), Dimension::named("W")],
+    }
+}
+
+fn value_info(name: &str, elem_type: i32, dims: &[Dimension], doc: &str) -> onnx::ValueInfo {
+    let shape = Some(onnx::TensorShape { dim: dims.to_vec() });
+    let tensor_type = Some(onnx::TensorType { elem_type, shape });
+    let r#type = Some(onnx::Type { tensor_type });
+    onnx::ValueInfo { name: name.into(), r#type, doc_string: doc.into() }
+}

@@ -1,0 +1,269 @@
+//! Exported models, run by tract, against the net itself.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::io::Cursor;
+
+use candle_core::{Device, Module as _, Tensor};
+use common::Workplace;
+use prost::Message as _;
+use tract_onnx::prelude as tract;
+use tract_onnx::prelude::{
+    Framework as _, InferenceModelExt as _, IntoRunnable as _, IntoTensor as _,
+};
+use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
+use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range};
+use tunableconv::net::Net;
+use tunableconv::nn::{Mode, PhiConfig, VideoNetConfig};
+use tunableconv::tuning::{Domain, Parameter, TuningSpace};
+use tunableconv_train::export_onnx::{Form, model};
+use tunableconv_train::onnx;
+
+/// Largest difference of two f32 outputs near 1.
+const TOLERANCE: f32 = 1e-4;
+
+fn noise(seed: u32, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(747_796_405).wrapping_add(1);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// A net of `p` parameters whose every tensor is noise.
+fn checkpoint(p: usize, mode: Mode, expand: usize) -> Checkpoint {
+    let parameters = (0..p).map(|j| Parameter {
+        name: format!("knob{j}"),
+        nick: "Knob".into(),
+        blurb: "Turns".into(),
+        minimum: 0.0,
+        maximum: 1.0,
+        default: 0.0,
+        objective: "turned".into(),
+    });
+    let phi = PhiConfig { mode, expand };
+    let net = VideoNetConfig { channels: 5, layers: 2, phi, ..Default::default() };
+    let metadata = Metadata {
+        architecture: Architecture::Video(net),
+        tuning: TuningSpace { domain: Domain::Box, parameters: parameters.collect() },
+        provenance: Provenance { recipe: "noise".into(), ..Default::default() },
+    };
+    let values = metadata.tensors().into_iter().enumerate().map(|(index, spec)| {
+        let count = spec.shape.iter().product();
+        (spec.name, noise(index as u32, count))
+    });
+    Checkpoint { tensors: values.collect(), metadata }
+}
+
+/// Every kind of map from tuning to coefficients.
+fn checkpoints() -> Vec<Checkpoint> {
+    vec![
+        checkpoint(2, Mode::Mlp, 2),
+        checkpoint(3, Mode::Linear, 1),
+        checkpoint(1, Mode::Multilinear, 1),
+        checkpoint(3, Mode::Multilinear, 1),
+    ]
+}
+
+fn tunings(p: usize) -> [Vec<f64>; 3] {
+    [
+        vec![0.0; p],
+        (0..p).map(|j| f64::from(u8::from(j == 0))).collect(),
+        (0..p).map(|j| 0.9 - 0.3 * j as f64).collect(),
+    ]
+}
+
+fn run(model: &onnx::Model, inputs: Vec<tract::Tensor>) -> Vec<tract::Tensor> {
+    let mut plan =
+        tract_onnx::onnx().model_for_read(&mut Cursor::new(model.encode_to_vec())).unwrap();
+    for (index, input) in inputs.iter().enumerate() {
+        let fact = tract::InferenceFact::dt_shape(input.datum_type(), input.shape());
+        plan = plan.with_input_fact(index, fact).unwrap();
+    }
+    let plan = plan.into_optimized().unwrap().into_runnable().unwrap();
+    let inputs = inputs.into_iter().map(Into::into).collect();
+    plan.run(inputs).unwrap().into_iter().map(|value| value.into_tensor()).collect()
+}
+
+fn floats(dims: &[usize], values: &[f32]) -> tract::Tensor {
+    tract::Tensor::from_shape(dims, values).unwrap()
+}
+
+fn assert_close(got: &tract::Tensor, expected: &Tensor, what: &str) {
+    assert_eq!(got.shape(), expected.dims(), "{what}");
+    let expected = expected.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let view = got.to_plain_array_view::<f32>().unwrap();
+    let largest = view.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(largest <= TOLERANCE, "{what}: differs by {largest}");
+}
+
+#[test]
+fn a_folded_tensor_model_is_the_folded_net() {
+    for checkpoint in checkpoints() {
+        let net = Net::new(&checkpoint, &Device::Cpu).unwrap();
+        let space = &checkpoint.metadata.tuning;
+        for values in tunings(space.len()) {
+            let tuning = space.tuning(&values).unwrap();
+            for (form, dims) in
+                [(Form::Tensor(None), [2, 6, 7, 9]), (Form::Tensor(Some((11, 4))), [1, 6, 4, 11])]
+            {
+                let x = noise(7, dims.iter().product());
+                let exported = model(&checkpoint, Some(&tuning), form).unwrap();
+                let y = run(&exported, vec![floats(&dims, &x)]);
+                let x = Tensor::from_vec(x, dims.to_vec(), &Device::Cpu).unwrap();
+                let residual = net.fold(&tuning).unwrap().forward(&x).unwrap();
+                assert_close(&y[0], &(&x + residual).unwrap(), &format!("{values:?} {form:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tunable_tensor_model_is_the_net_folded_at_its_second_input() {
+    for checkpoint in checkpoints() {
+        let net = Net::new(&checkpoint, &Device::Cpu).unwrap();
+        let space = &checkpoint.metadata.tuning;
+        let dims = [1, 6, 6, 8];
+        let x = noise(8, dims.iter().product());
+        let exported = model(&checkpoint, None, Form::Tensor(None)).unwrap();
+        for values in tunings(space.len()) {
+            let tuning = space.tuning(&values).unwrap();
+            let omega = floats(&[1, space.len()], tuning.values());
+            let y = run(&exported, vec![floats(&dims, &x), omega]);
+            let x = Tensor::from_slice(&x, &dims, &Device::Cpu).unwrap();
+            let residual = net.fold(&tuning).unwrap().forward(&x).unwrap();
+            assert_close(&y[0], &(&x + residual).unwrap(), &format!("{values:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_planes_model_filters_code_values_as_the_frame_does() {
+    let checkpoint = checkpoint(2, Mode::Mlp, 2);
+    let net = Net::new(&checkpoint, &Device::Cpu).unwrap();
+    let tuning = checkpoint.metadata.tuning.tuning(&[0.2, 0.1]).unwrap();
+    let (width, height) = (18, 10);
+    let area = width * height;
+    // All code values, the extremes more often.
+    let bytes = |seed, count| {
+        noise(seed, count).into_iter().map(|v| (v * 300.0 + 128.0) as u8).collect::<Vec<u8>>()
+    };
+    let planes = [bytes(1, area), bytes(2, area / 4), bytes(3, area / 4)];
+    for range in [Range::Limited, Range::Full] {
+        let expected = filtered(&net, &tuning, FrameFormat { width, height, range }, &planes);
+        assert_ne!(expected, planes);
+        for folded in [true, false] {
+            let form = Form::Planes { size: (width, height), range };
+            let exported = model(&checkpoint, folded.then_some(&tuning), form).unwrap();
+            let dims = |index| {
+                if index == 0 { [1, 1, height, width] } else { [1, 1, height / 2, width / 2] }
+            };
+            let mut inputs: Vec<tract::Tensor> = (planes.iter().enumerate())
+                .map(|(index, plane)| tract::Tensor::from_shape(&dims(index), plane).unwrap())
+                .collect();
+            if !folded {
+                inputs.push(floats(&[1, 2], tuning.values()));
+            }
+            let outputs = run(&exported, inputs);
+            assert_eq!(outputs.len(), 3);
+            for (index, output) in outputs.iter().enumerate() {
+                assert_eq!(output.shape(), dims(index));
+                let view = output.to_plain_array_view::<u8>().unwrap();
+                // Sums of another order may fall on the other side of a half.
+                let apart = view.iter().zip(&expected[index]).map(|(a, b)| a.abs_diff(*b));
+                let apart: Vec<u8> = apart.filter(|d| *d > 0).collect();
+                let what = format!("{range:?}, folded {folded}, plane {index}: {apart:?}");
+                assert!(apart.len() <= 1 && apart.iter().all(|d| *d == 1), "{what}");
+            }
+        }
+    }
+}
+
+/// The frame `planes` filtered by the net, through this project's own conversion.
+fn filtered(
+    net: &Net,
+    tuning: &tunableconv::tuning::Tuning,
+    format: FrameFormat,
+    planes: &[Vec<u8>; 3],
+) -> [Vec<u8>; 3] {
+    let (width, half) = (format.width, format.half_size());
+    let plane = |index: usize, stride_bytes| Plane { data: &planes[index], stride_bytes };
+    let chroma = Chroma::Planar { u: plane(1, half.0), v: plane(2, half.0) };
+    let input = Frame::new(format, plane(0, width), chroma).unwrap();
+    let mut x = vec![0.0; 6 * half.0 * half.1];
+    input.unpack(&mut x);
+    let x = Tensor::from_vec(x, (1, 6, half.1, half.0), &Device::Cpu).unwrap();
+    let residual = net.fold(tuning).unwrap().forward(&x).unwrap();
+    let residual = residual.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+
+    let mut filtered = planes.clone();
+    let [y, u, v] = &mut filtered;
+    let chroma = Chroma::Planar {
+        u: PlaneMut { data: u, stride_bytes: half.0 },
+        v: PlaneMut { data: v, stride_bytes: half.0 },
+    };
+    let mut output =
+        FrameMut::new(format, PlaneMut { data: y, stride_bytes: width }, chroma).unwrap();
+    output.pack_sum(&input, &residual).unwrap();
+    filtered
+}
+
+#[test]
+fn the_command_writes_a_model_that_says_what_it_is() {
+    let at = Workplace::new();
+    checkpoint(2, Mode::Mlp, 2).write(&at.path("c.safetensors")).unwrap();
+    let read = |line: &str| {
+        at.succeed(&format!("export-onnx c.safetensors --out m.onnx {line}"));
+        onnx::Model::decode(at.read("m.onnx").as_slice()).unwrap()
+    };
+    let names = |list: &[onnx::ValueInfo]| -> Vec<String> {
+        list.iter().map(|value| value.name.clone()).collect()
+    };
+    let says = |model: &onnx::Model, key: &str| -> Option<String> {
+        model.metadata_props.iter().find(|e| e.key == key).map(|e| e.value.clone())
+    };
+
+    let tunable = read("");
+    let graph = tunable.graph.as_ref().unwrap();
+    assert_eq!(
+        (names(&graph.input), names(&graph.output)),
+        (vec!["x".into(), "tuning".into()], vec!["y".into()])
+    );
+    assert!(says(&tunable, "parameter.knob1").unwrap().starts_with("0..1 (default 0)"));
+    assert!(says(&tunable, "provenance").unwrap().contains(r#""recipe":"noise""#));
+    assert_eq!(says(&tunable, "tuning"), None);
+
+    let folded = read("--tuning knob1=0.5 --planes 8x6 --range full");
+    let graph = folded.graph.as_ref().unwrap();
+    assert_eq!(names(&graph.input), ["luma", "u", "v"]);
+    assert_eq!(names(&graph.output), ["luma_out", "u_out", "v_out"]);
+    assert_eq!(says(&folded, "tuning").unwrap(), "knob0=0,knob1=0.5");
+    assert_eq!(says(&folded, "range").unwrap(), "full");
+}
+
+#[test]
+fn the_command_refuses_what_it_cannot_export() {
+    let at = Workplace::new();
+    checkpoint(2, Mode::Mlp, 2).write(&at.path("c.safetensors")).unwrap();
+    let before = common::entries(&at.path("."));
+    let export = |rest: &str| {
+        let error = at.fail(&format!("export-onnx c.safetensors --out m.onnx {rest}"));
+        assert_eq!(common::entries(&at.path(".")), before, "{rest} left a file");
+        error
+    };
+    assert!(export("--planes 7x6").contains("7x6"));
+    assert!(export("--planes 8x5").contains("even"));
+    assert!(export("--planes 0x6").contains("0x6"));
+    assert!(export("--tensor 9999x4").contains("9999x4"));
+    assert!(export("--tensor 12").contains("WIDTHxHEIGHT"));
+    assert!(export("--tensor 4x4 --planes 4x4").contains("--planes"));
+    assert!(export("--range full").contains("--planes"));
+    assert!(export("--range studio --planes 4x4").contains("limited or full"));
+    assert!(export("--tuning knob9=1").contains("no parameter `knob9`"));
+    assert!(export("--tuning knob0=2").contains("knob0"));
+    assert!(at.fail("export-onnx none.safetensors --out m.onnx").contains("none.safetensors"));
+    assert!(at.fail("export-onnx c.safetensors --out no/m.onnx").contains("no/m.onnx"));
+}
