@@ -2,8 +2,8 @@
 
 use divan::Bencher;
 use tunableconv::checkpoint::Checkpoint;
-use tunableconv::engine::{self, DeviceChoice, Engine};
-use tunableconv::frame::{FrameFormat, Range};
+use tunableconv::engine::{self, Engine, Options};
+use tunableconv::frame::{FrameFormat, Range, SampleFormat};
 use tunableconv::picture::Picture;
 
 fn main() {
@@ -12,14 +12,14 @@ fn main() {
 
 fn engine() -> Box<dyn Engine> {
     let checkpoint = Checkpoint::built_in().expect("the library carries a valid checkpoint");
-    engine::open(&checkpoint, DeviceChoice::Cpu, 0).expect("the CPU is always there")
+    engine::open(&checkpoint, &Options::default()).expect("the CPU is always there")
 }
 
 /// One 4:2:0 frame of noise in, one out; all cores.
 #[divan::bench(args = [(640, 360), (1280, 720), (1920, 1080)], sample_count = 20)]
 fn process(bencher: Bencher, (width, height): (usize, usize)) {
     let mut engine = engine();
-    let format = FrameFormat { width, height, range: Range::Limited };
+    let format = FrameFormat { width, height, range: Range::Limited, samples: SampleFormat::U8 };
     let pattern = |len: usize| (0..len).map(|i| (i * i / 7 % 251) as u8).collect::<Vec<u8>>();
     let chroma = width.div_ceil(2) * height.div_ceil(2);
     let planes = [pattern(width * height), pattern(chroma), pattern(chroma)];

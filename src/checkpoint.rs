@@ -12,7 +12,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::nn::{TensorSpec, VideoNetConfig};
+use crate::nn::{Init, TensorSpec, VideoNetConfig};
 use crate::tuning::TuningSpace;
 use crate::{Error, Result, atomic_file};
 
@@ -46,6 +46,13 @@ impl Architecture {
     pub fn tensors(&self, p: usize) -> Vec<TensorSpec> {
         match self {
             Architecture::Video(config) => config.tensors(p),
+        }
+    }
+
+    /// Name and output channels of every layer but the last.
+    pub fn inner_outputs(&self) -> Vec<(String, usize)> {
+        match self {
+            Architecture::Video(config) => config.inner_outputs(),
         }
     }
 
@@ -107,6 +114,27 @@ pub struct Provenance {
     pub crate_version: String,
 }
 
+/// How the ranges of the inner activations were measured; the engine needs them for int8.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// Data they were measured on.
+    pub data: String,
+    /// Number of images.
+    pub images: u64,
+    /// Seed of the degradations.
+    pub seed: u64,
+    /// Share of the values that are inside the ranges.
+    pub quantile: f64,
+}
+
+/// Numbers per corner and channel in a layer's `activations` tensor: minimum, maximum and mean of
+/// its output, after the activation.
+pub const STATISTICS: usize = 3;
+
+/// Most corners of the domain that a calibration may have: those of a box of four parameters.
+pub const MAX_CORNERS: usize = 16;
+
 /// Everything in a checkpoint but the tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata {
@@ -116,6 +144,9 @@ pub struct Metadata {
     pub tuning: TuningSpace,
     /// Where it comes from.
     pub provenance: Provenance,
+    /// There if the file has ranges for integer activations: beside the net's own tensors one
+    /// `LAYER.activations`, `[corners, C_out, 3]`, for every layer but the last.
+    pub calibration: Option<Calibration>,
 }
 
 /// The one key in the file's metadata. A single JSON document keeps files reproducible: the order
@@ -131,6 +162,8 @@ struct Document {
     io: Io,
     tuning: TuningSpace,
     provenance: Provenance,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    calibration: Option<Calibration>,
 }
 
 impl Metadata {
@@ -141,6 +174,7 @@ impl Metadata {
             io: self.architecture.io(),
             tuning: self.tuning.clone(),
             provenance: self.provenance.clone(),
+            calibration: self.calibration.clone(),
         };
         let json = serde_json::to_string(&document).expect("plain data is JSON");
         HashMap::from([(KEY.into(), json)])
@@ -159,7 +193,7 @@ impl Metadata {
             return Err(refuse(format!("format version {version}, expected {FORMAT_VERSION}")));
         }
         let document: Document = serde_json::from_value(any).map_err(malformed)?;
-        let Document { architecture, io, tuning, provenance, .. } = document;
+        let Document { architecture, io, tuning, provenance, calibration, .. } = document;
         architecture
             .validate()
             .and_then(|()| tuning.validate())
@@ -168,12 +202,33 @@ impl Metadata {
             let expected = architecture.io();
             return Err(refuse(format!("io is {io:?}, this architecture has {expected:?}")));
         }
-        Ok(Self { architecture, tuning, provenance })
+        let metadata = Self { architecture, tuning, provenance, calibration };
+        let corners = metadata.tuning.corner_count();
+        if metadata.calibration.is_some() && corners > MAX_CORNERS {
+            return Err(refuse(format!("calibrated at {corners} corners, expected ≤ {MAX_CORNERS}")));
+        }
+        Ok(metadata)
     }
 
     /// The tensors that the file must hold.
     pub fn tensors(&self) -> Vec<TensorSpec> {
-        self.architecture.tensors(self.tuning.len())
+        let mut tensors = self.architecture.tensors(self.tuning.len());
+        tensors.extend(self.calibration_tensors());
+        tensors
+    }
+
+    /// The `activations` tensors, see [`Metadata::calibration`].
+    fn calibration_tensors(&self) -> Vec<TensorSpec> {
+        if self.calibration.is_none() {
+            return vec![];
+        }
+        let corners = self.tuning.corner_count();
+        let outputs = self.architecture.inner_outputs().into_iter();
+        let spec = |(layer, channels): (String, usize)| {
+            let shape = [corners, channels, STATISTICS];
+            TensorSpec::new(format!("{layer}.activations"), &shape, Init::Constant(0.0))
+        };
+        outputs.map(spec).collect()
     }
 }
 
@@ -232,7 +287,10 @@ impl Checkpoint {
                 .and_then(|view| values_of(file, spec, &view))?;
             Ok((spec.name.clone(), values))
         };
-        Ok(Self { tensors: specs.iter().map(read).collect::<Result<_>>()?, metadata })
+        let tensors = specs.iter().map(read).collect::<Result<_>>()?;
+        let checkpoint = Self { tensors, metadata };
+        checkpoint.check_ranges(file)?;
+        Ok(checkpoint)
     }
 
     /// Writes a file, whole or not at all.
@@ -273,6 +331,30 @@ impl Checkpoint {
         Ok(bytes)
     }
 }
+
+impl Checkpoint {
+    /// Ranges of activations have to be ranges.
+    fn check_ranges(&self, file: &str) -> Result<()> {
+        for spec in self.metadata.calibration_tensors() {
+            let values = self.tensors.get(&spec.name).map_or(&[][..], Vec::as_slice);
+            for (at, channel) in values.chunks_exact(STATISTICS).enumerate() {
+                let [minimum, maximum, mean] = [channel[0], channel[1], channel[2]];
+                let bounded = minimum.abs().max(maximum.abs()) <= MAX_ACTIVATION;
+                if !bounded || !(minimum..=maximum).contains(&mean) {
+                    let reason = format!(
+                        "range {at} is {minimum} to {maximum} around {mean}, expected minimum ≤ \
+                         mean ≤ maximum within ±{MAX_ACTIVATION}"
+                    );
+                    return Err(tensor_error(file, &spec.name, reason));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Largest activation that a calibration may name; those of trained nets are near 1.
+const MAX_ACTIVATION: f32 = 1e4;
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let io = |source| Error::Io { path: path.into(), source };

@@ -35,6 +35,14 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
+    /// A precision cannot be had.
+    #[error("precision {precision}: {reason}")]
+    Precision {
+        /// What was asked for.
+        precision: String,
+        /// Why not.
+        reason: String,
+    },
     /// A tuning has the wrong number of entries.
     #[error("tuning has {got} entries, the model has {expected} parameters ({names})")]
     TuningLen {

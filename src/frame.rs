@@ -1,13 +1,16 @@
-//! Views of strided 8-bit 4:2:0 frames, and their conversion from and to the net's tensors.
+//! Views of strided 4:2:0 frames of 8 or 10 bits, and their conversion from and to the net's tensors.
 //!
 //! The net works at half the luma size on six channels: the four luma samples of each 2×2 block
 //! (Y00 Y01 Y10 Y11, row by row), then U and V. Luma is normalised by the stream's range, chroma to
 //! [0, 1] around 0.5. Odd widths and heights replicate the last luma column or row.
 
-use rayon::prelude::*;
+mod rows;
+
 use serde::{Deserialize, Serialize};
 
+use crate::engine::cpu::kernels::Level;
 use crate::{Error, Result};
+pub(crate) use rows::{FrameWriter, Value};
 
 /// Largest width and height in pixels.
 pub const MAX_SIDE: usize = 8192;
@@ -26,24 +29,57 @@ pub enum Range {
 }
 
 impl Range {
-    /// Code value of black and code values from black to white.
-    pub fn luma(self) -> (f32, f32) {
+    /// Code value of black and code values from black to white, for samples of `bits` bits.
+    pub fn luma(self, bits: u32) -> (f32, f32) {
+        let unit = (1 << (bits - 8)) as f32;
         match self {
-            Range::Limited => (16.0, 219.0),
-            Range::Full => (0.0, 255.0),
+            Range::Limited => (16.0 * unit, 219.0 * unit),
+            Range::Full => (0.0, 256.0 * unit - 1.0),
         }
     }
 
-    /// Code value of normalised chroma 0 and code values from there to 1 (neutral is at 0.5).
-    pub fn chroma(self) -> (f32, f32) {
+    /// Code value of normalised chroma 0 and code values from there to 1 (neutral is at 0.5), for
+    /// samples of `bits` bits.
+    pub fn chroma(self, bits: u32) -> (f32, f32) {
+        let unit = (1 << (bits - 8)) as f32;
+        let span = match self {
+            Range::Limited => 224.0 * unit,
+            Range::Full => 256.0 * unit - 1.0,
+        };
+        (128.0 * unit - span / 2.0, span)
+    }
+}
+
+/// How a sample is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleFormat {
+    /// 8 bits in a byte.
+    U8,
+    /// 10 bits in the low bits of a little-endian 16-bit word (I420_10LE).
+    U10Low,
+    /// 10 bits in the high bits of a little-endian 16-bit word (P010_10LE).
+    U10High,
+}
+
+impl SampleFormat {
+    /// Bits of a code value.
+    pub fn bits(self) -> u32 {
         match self {
-            Range::Limited => (128.0 - 112.0, 224.0),
-            Range::Full => (128.0 - 127.5, 255.0),
+            SampleFormat::U8 => 8,
+            SampleFormat::U10Low | SampleFormat::U10High => 10,
+        }
+    }
+
+    /// Bytes of a sample.
+    pub fn bytes(self) -> usize {
+        match self {
+            SampleFormat::U8 => 1,
+            SampleFormat::U10Low | SampleFormat::U10High => 2,
         }
     }
 }
 
-/// Size and range of a 4:2:0 frame; chroma planes are `ceil(width / 2) × ceil(height / 2)`.
+/// Size, range and sample format of a 4:2:0 frame; chroma planes are `ceil(width / 2) × ceil(height / 2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameFormat {
     /// Luma width in pixels.
@@ -52,6 +88,8 @@ pub struct FrameFormat {
     pub height: usize,
     /// Range of the code values.
     pub range: Range,
+    /// How a sample is stored.
+    pub samples: SampleFormat,
 }
 
 impl FrameFormat {
@@ -135,7 +173,7 @@ impl<'a> Frame<'a> {
         Ok(Self { format, y, chroma })
     }
 
-    /// Size and range.
+    /// Size, range and sample format.
     pub fn format(&self) -> FrameFormat {
         self.format
     }
@@ -146,23 +184,17 @@ impl<'a> Frame<'a> {
     /// If `tensor` has another length.
     pub fn unpack(&self, tensor: &mut [f32]) {
         let (half_width, half_height) = self.format.half_size();
-        let area = half_width * half_height;
-        assert_eq!(tensor.len(), CHANNELS * area, "tensor length");
-        let FrameFormat { width, height, range, .. } = self.format;
-        let (luma, chroma) = tensor.split_at_mut(4 * area);
-        luma.par_chunks_mut(half_width).enumerate().for_each(|(index, out)| {
-            let (channel, row) = (index / half_height, index % half_height);
-            let line = row_of(&self.y, (2 * row + channel / 2).min(height - 1), width);
-            unpack_row(out, line, channel % 2, 2, range.luma());
-        });
-        chroma.par_chunks_mut(half_width).enumerate().for_each(|(index, out)| {
-            let (is_v, row) = (index / half_height == 1, index % half_height);
-            let (plane, first, step) = match &self.chroma {
-                Chroma::Planar { u, v } => (if is_v { v } else { u }, 0, 1),
-                Chroma::SemiPlanar { uv, v_first } => (uv, usize::from(is_v != *v_first), 2),
-            };
-            unpack_row(out, row_of(plane, row, half_width * step), first, step, range.chroma());
-        });
+        assert_eq!(tensor.len(), CHANNELS * half_width * half_height, "tensor length");
+        let mut pairs = [(); 3].map(|()| vec![0f32; 2 * half_width]);
+        for row in 0..half_height {
+            let parts = pairs.each_mut().map(Vec::as_mut_slice);
+            self.read_pairs(Level::current(), row, 0..half_width, parts);
+            for (channel, plane) in tensor.chunks_exact_mut(half_width * half_height).enumerate() {
+                let line = &mut plane[row * half_width..][..half_width];
+                let pairs = pairs[channel / 2].chunks_exact(2);
+                line.iter_mut().zip(pairs).for_each(|(v, pair)| *v = pair[channel % 2]);
+            }
+        }
     }
 }
 
@@ -175,14 +207,14 @@ impl<'a> FrameMut<'a> {
         Ok(Self { format, y, chroma })
     }
 
-    /// Size and range.
+    /// Size, range and sample format.
     pub fn format(&self) -> FrameFormat {
         self.format
     }
 
     /// Writes `input` plus `residual`, `[6, ceil(height / 2), ceil(width / 2)]` in normalised
-    /// units, rounded to the nearest code value (ties to even) and clamped to 0–255. A residual of
-    /// zero copies the input bit for bit.
+    /// units, rounded to the nearest code value (ties to even) and clamped to the codes there are.
+    /// A residual of zero copies the input bit for bit.
     ///
     /// # Errors
     /// [`Error::Frame`] when `input` has another format.
@@ -190,101 +222,33 @@ impl<'a> FrameMut<'a> {
     /// # Panics
     /// If `residual` has another length.
     pub fn pack_sum(&mut self, input: &Frame<'_>, residual: &[f32]) -> Result<()> {
-        if input.format != self.format {
-            return Err(Error::Frame(format!(
-                "output is {:?}, expected the input's {:?}",
-                self.format, input.format
-            )));
-        }
+        self.check_same_format(input)?;
         let (half_width, half_height) = self.format.half_size();
-        let area = half_width * half_height;
-        assert_eq!(residual.len(), CHANNELS * area, "residual length");
-        let FrameFormat { width, height, range, .. } = self.format;
-        let rows = |channel: usize, row: usize| {
-            &residual[(channel * half_height + row) * half_width..][..half_width]
-        };
-
-        let stride = self.y.stride_bytes;
-        self.y.data.par_chunks_mut(stride).take(height).enumerate().for_each(|(row, out)| {
-            let line = row_of(&input.y, row, width);
-            let channel = 2 * (row % 2);
-            let pair = [rows(channel, row / 2), rows(channel + 1, row / 2)];
-            pack_row(&mut out[..width], line, pair, range.luma().1);
-        });
-
-        match &mut self.chroma {
-            Chroma::Planar { u, v } => {
-                for (is_v, plane) in [(false, u), (true, v)] {
-                    let stride = plane.stride_bytes;
-                    let lines = plane.data.par_chunks_mut(stride).take(half_height).enumerate();
-                    lines.for_each(|(row, out)| {
-                        let scale = range.chroma().1;
-                        let residual = rows(4 + usize::from(is_v), row);
-                        for (x, (out, r)) in out.iter_mut().zip(residual).enumerate() {
-                            *out = add_residual(input.chroma_at(is_v, row, x), *r, scale);
-                        }
-                    });
-                }
+        assert_eq!(residual.len(), CHANNELS * half_width * half_height, "residual length");
+        let writer = self.writer();
+        let mut pairs = [(); 3].map(|()| vec![0f32; 2 * half_width]);
+        for row in 0..half_height {
+            for (channel, plane) in residual.chunks_exact(half_width * half_height).enumerate() {
+                let line = &plane[row * half_width..][..half_width];
+                let pairs = pairs[channel / 2].chunks_exact_mut(2);
+                line.iter().zip(pairs).for_each(|(v, pair)| pair[channel % 2] = *v);
             }
-            Chroma::SemiPlanar { uv, v_first } => {
-                let (stride, v_first) = (uv.stride_bytes, *v_first);
-                let lines = uv.data.par_chunks_mut(stride).take(half_height).enumerate();
-                lines.for_each(|(row, out)| {
-                    for (x, pair) in out[..2 * half_width].chunks_exact_mut(2).enumerate() {
-                        for (position, out) in pair.iter_mut().enumerate() {
-                            let is_v = (position == 1) != v_first;
-                            let residual = rows(4 + usize::from(is_v), row)[x];
-                            let code = input.chroma_at(is_v, row, x);
-                            *out = add_residual(code, residual, range.chroma().1);
-                        }
-                    }
-                });
-            }
+            let parts = pairs.each_ref().map(Vec::as_slice);
+            // SAFETY: one row after the other on one thread.
+            unsafe { writer.write_pairs(Level::current(), input, row, 0..half_width, parts) }
         }
         Ok(())
     }
-}
 
-impl Frame<'_> {
-    #[inline]
-    fn chroma_at(&self, is_v: bool, row: usize, x: usize) -> u8 {
-        match &self.chroma {
-            Chroma::Planar { u, v } => {
-                let plane = if is_v { v } else { u };
-                plane.data[row * plane.stride_bytes + x]
-            }
-            Chroma::SemiPlanar { uv, v_first } => {
-                uv.data[row * uv.stride_bytes + 2 * x + usize::from(is_v != *v_first)]
-            }
+    /// # Errors
+    /// [`Error::Frame`] when `input` has another format.
+    pub(crate) fn check_same_format(&self, input: &Frame<'_>) -> Result<()> {
+        if input.format == self.format {
+            return Ok(());
         }
+        let (got, expected) = (self.format, input.format);
+        Err(Error::Frame(format!("output is {got:?}, expected the input's {expected:?}")))
     }
-}
-
-#[inline]
-fn add_residual(code: u8, residual: f32, scale: f32) -> u8 {
-    // `as` saturates at 0 and 255.
-    (f32::from(code) + residual * scale).round_ties_even() as u8
-}
-
-fn unpack_row(out: &mut [f32], line: &[u8], first: usize, step: usize, (black, span): (f32, f32)) {
-    let last = line.len() - 1;
-    for (x, out) in out.iter_mut().enumerate() {
-        // Only the last column of an odd width is ever clamped.
-        *out = (f32::from(line[(first + step * x).min(last)]) - black) / span;
-    }
-}
-
-fn pack_row(out: &mut [u8], line: &[u8], pair: [&[f32]; 2], scale: f32) {
-    let pairs = out.chunks_mut(2).zip(line.chunks(2));
-    for ((out, code), (even, odd)) in pairs.zip(pair[0].iter().zip(pair[1])) {
-        for ((out, code), residual) in out.iter_mut().zip(code).zip([even, odd]) {
-            *out = add_residual(*code, *residual, scale);
-        }
-    }
-}
-
-fn row_of<'p>(plane: &'p Plane<'_>, row: usize, len: usize) -> &'p [u8] {
-    &plane.data[row * plane.stride_bytes..][..len]
 }
 
 /// `(name, (length, stride), samples per chroma pixel)` of each chroma plane.
@@ -300,9 +264,10 @@ fn chroma_lens<P>(chroma: &Chroma<P>, len: impl Fn(&P) -> (usize, usize)) -> Chr
 fn check_planes(format: &FrameFormat, y: (usize, usize), chroma: ChromaLens) -> Result<()> {
     format.validate()?;
     let (half_width, half_height) = format.half_size();
-    check_plane("Y", y, format.width, format.height)?;
+    let bytes = format.samples.bytes();
+    check_plane("Y", y, format.width * bytes, format.height)?;
     for (name, plane, samples) in chroma {
-        check_plane(name, plane, half_width * samples, half_height)?;
+        check_plane(name, plane, half_width * samples * bytes, half_height)?;
     }
     Ok(())
 }
@@ -313,6 +278,6 @@ fn check_plane(name: &str, (len, stride): (usize, usize), width: usize, rows: us
         return Ok(());
     }
     Err(Error::Frame(format!(
-        "plane {name} has {len} bytes at stride {stride}, expected {rows} rows of {width}"
+        "plane {name} has {len} bytes at stride {stride}, expected {rows} rows of {width} bytes"
     )))
 }

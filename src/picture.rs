@@ -1,18 +1,19 @@
-//! An 8-bit 4:2:0 picture that owns its planes: the simplest thing to give to an engine.
+//! A 4:2:0 picture that owns its planes: the simplest thing to give to an engine.
 
-use crate::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut};
+use crate::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, SampleFormat};
 use crate::{Error, Result};
 
-/// Code value of mid-grey luma and of neutral chroma.
-const GREY: u8 = 128;
+/// Mid-grey luma and neutral chroma as the upper byte, or the only one, of a sample in the high bits.
+const GREY: u16 = 0x8000;
 
 /// Planes Y, U and V, rows without padding.
 ///
 /// ```
-/// use tunableconv::frame::{FrameFormat, Range};
+/// use tunableconv::frame::{FrameFormat, Range, SampleFormat};
 /// use tunableconv::picture::Picture;
 ///
-/// let format = FrameFormat { width: 5, height: 3, range: Range::Limited };
+/// let samples = SampleFormat::U8;
+/// let format = FrameFormat { width: 5, height: 3, range: Range::Limited, samples };
 /// let picture = Picture::grey(format)?;
 /// assert_eq!(picture.planes().map(<[u8]>::len), [15, 6, 6]);
 /// # Ok::<(), tunableconv::Error>(())
@@ -24,7 +25,7 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// A picture of these planes: `width × height` luma samples, then
+    /// A picture of the bytes of these planes: `width × height` luma samples, then
     /// `ceil(width / 2) × ceil(height / 2)` of U and of V.
     ///
     /// # Errors
@@ -35,7 +36,7 @@ impl Picture {
             if plane.len() != expected {
                 let got = plane.len();
                 return Err(Error::Frame(format!(
-                    "plane {name} has {got} samples, {}×{} needs {expected}",
+                    "plane {name} has {got} bytes, {}×{} needs {expected}",
                     format.width, format.height
                 )));
             }
@@ -49,15 +50,20 @@ impl Picture {
     /// [`Error::Frame`] when the size is out of bounds.
     pub fn grey(format: FrameFormat) -> Result<Self> {
         format.validate()?;
-        Self::new(format, lens(&format).map(|len| vec![GREY; len]))
+        let plane = |len| match format.samples {
+            SampleFormat::U8 => vec![(GREY >> 8) as u8; len],
+            SampleFormat::U10Low => (GREY >> 6).to_le_bytes().repeat(len / 2),
+            SampleFormat::U10High => GREY.to_le_bytes().repeat(len / 2),
+        };
+        Self::new(format, lens(&format).map(plane))
     }
 
-    /// Size and range.
+    /// Size, range and sample format.
     pub fn format(&self) -> FrameFormat {
         self.format
     }
 
-    /// Y, U and V.
+    /// Bytes of Y, U and V.
     pub fn planes(&self) -> [&[u8]; 3] {
         self.planes.each_ref().map(Vec::as_slice)
     }
@@ -65,29 +71,31 @@ impl Picture {
     /// A view to read.
     pub fn frame(&self) -> Frame<'_> {
         let (half_width, _) = self.format.half_size();
+        let bytes = self.format.samples.bytes();
         let [y, u, v] = self.planes();
         let plane = |data, stride_bytes| Plane { data, stride_bytes };
-        let chroma = Chroma::Planar { u: plane(u, half_width), v: plane(v, half_width) };
-        Frame::new(self.format, plane(y, self.format.width), chroma)
+        let chroma = Chroma::Planar { u: plane(u, half_width * bytes), v: plane(v, half_width * bytes) };
+        Frame::new(self.format, plane(y, self.format.width * bytes), chroma)
             .expect("the planes were checked when the picture was made")
     }
 
     /// A view to write.
     pub fn frame_mut(&mut self) -> FrameMut<'_> {
         let (half_width, _) = self.format.half_size();
+        let bytes = self.format.samples.bytes();
         let [y, u, v] = &mut self.planes;
         let plane = |data, stride_bytes| PlaneMut { data, stride_bytes };
-        let chroma = Chroma::Planar { u: plane(u, half_width), v: plane(v, half_width) };
-        FrameMut::new(self.format, plane(y, self.format.width), chroma)
+        let chroma = Chroma::Planar { u: plane(u, half_width * bytes), v: plane(v, half_width * bytes) };
+        FrameMut::new(self.format, plane(y, self.format.width * bytes), chroma)
             .expect("the planes were checked when the picture was made")
     }
 }
 
-/// Samples of Y, U and V.
+/// Bytes of Y, U and V.
 fn lens(format: &FrameFormat) -> [usize; 3] {
     let (half_width, half_height) = format.half_size();
-    let chroma = half_width * half_height;
-    [format.width * format.height, chroma, chroma]
+    let (bytes, chroma) = (format.samples.bytes(), half_width * half_height);
+    [format.width * format.height * bytes, chroma * bytes, chroma * bytes]
 }
 
 #[cfg(test)]
@@ -97,10 +105,11 @@ mod tests {
 
     #[test]
     fn planes_of_another_length_are_refused_by_name() {
-        let format = FrameFormat { width: 4, height: 4, range: Range::Full };
+        let samples = SampleFormat::U8;
+        let format = FrameFormat { width: 4, height: 4, range: Range::Full, samples };
         let planes = [vec![0; 16], vec![0; 4], vec![0; 5]];
         let error = Picture::new(format, planes).unwrap_err().to_string();
-        assert_eq!(error, "frame: plane V has 5 samples, 4×4 needs 4");
+        assert_eq!(error, "frame: plane V has 5 bytes, 4×4 needs 4");
         assert!(Picture::grey(FrameFormat { width: 0, ..format }).is_err());
     }
 }

@@ -172,6 +172,29 @@ impl TuningSpace {
         self.tuning(&defaults)
     }
 
+    /// Number of corners of the domain: 2^p of a box, p of a simplex.
+    pub fn corner_count(&self) -> usize {
+        match self.domain {
+            Domain::Box => 1 << self.len(),
+            Domain::Simplex => self.len(),
+        }
+    }
+
+    /// The corners of the domain. Corner c of a box has parameter j at its maximum where bit j of c
+    /// is set and at its minimum elsewhere; corner c of a simplex has all weight on parameter c.
+    pub fn corners(&self) -> impl Iterator<Item = Tuning> + '_ {
+        (0..self.corner_count()).map(|corner| {
+            let at_maximum = |j: usize| match self.domain {
+                Domain::Box => corner >> j & 1 == 1,
+                Domain::Simplex => corner == j,
+            };
+            let value = |(j, p): (usize, &Parameter)| {
+                if at_maximum(j) { p.maximum as f32 } else { p.minimum as f32 }
+            };
+            Tuning(self.parameters.iter().enumerate().map(value).collect())
+        })
+    }
+
     /// A tuning that may leave the domain, for studying extrapolation; only finiteness is checked.
     ///
     /// # Errors

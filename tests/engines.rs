@@ -6,15 +6,15 @@ mod common;
 
 use candle_core::{Device, Tensor};
 use common::{Picture, random_checkpoint};
-use tunableconv::engine::{self, DeviceChoice, Engine};
-use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range};
+use tunableconv::engine::{self, DeviceChoice, Engine, Options};
+use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat};
 use tunableconv::net::Net;
 use tunableconv::nn::Mode;
 
 const SIZES: [(usize, usize); 6] = [(1, 1), (2, 2), (3, 2), (16, 16), (33, 17), (64, 50)];
 
 fn engine(mode: Mode, threads: usize) -> Box<dyn Engine> {
-    engine::open(&random_checkpoint(mode, 7), DeviceChoice::Cpu, threads).unwrap()
+    engine::open(&random_checkpoint(mode, 7), &Options { threads, ..Default::default() }).unwrap()
 }
 
 fn tune(engine: &mut dyn Engine, values: [f64; 2]) -> bool {
@@ -32,7 +32,7 @@ fn filtered(engine: &mut dyn Engine, input: &Picture, padding: usize) -> Picture
 
 /// The definition, written out: normalise, unshuffle, net, shuffle, add, round.
 fn reference(net: &Net, input: &Picture, omega: [f32; 2]) -> [Vec<u8>; 3] {
-    let FrameFormat { width, height, range } = input.format;
+    let FrameFormat { width, height, range, .. } = input.format;
     let (w2, h2) = input.format.half_size();
     let [y, u, v] = input.samples();
     let ((black, span), (zero, chroma_span)) = match range {
@@ -176,7 +176,7 @@ fn interleaved_chroma_gives_the_same_samples_as_planar() {
 
 #[test]
 fn planes_that_do_not_fit_are_refused_by_name() {
-    let format = FrameFormat { width: 16, height: 16, range: Range::Full };
+    let format = FrameFormat { width: 16, height: 16, range: Range::Full, samples: SampleFormat::U8 };
     let (y, u) = (vec![0; 256], vec![0; 63]);
     let plane = |data, stride_bytes| Plane { data, stride_bytes };
     let chroma = Chroma::Planar { u: plane(&u, 8), v: plane(&u, 8) };
@@ -216,10 +216,10 @@ fn a_cuda_device_that_cannot_be_used_is_one_clear_error() {
         return;
     }
     let choice: DeviceChoice = "cuda:0".parse().unwrap();
-    let opened = engine::open(&random_checkpoint(Mode::Mlp, 7), choice, 0);
+    let opened = engine::open(&random_checkpoint(Mode::Mlp, 7), &Options { device: choice, ..Default::default() });
     let error = opened.err().unwrap().to_string();
     assert!(error.starts_with("device cuda:0: "), "{error}");
-    let auto = engine::open(&random_checkpoint(Mode::Mlp, 7), DeviceChoice::Auto, 0).unwrap();
+    let auto = engine::open(&random_checkpoint(Mode::Mlp, 7), &Options::default()).unwrap();
     assert!(auto.description().contains("no CUDA: "), "{}", auto.description());
     assert!("gpu".parse::<DeviceChoice>().is_err());
 }

@@ -1,13 +1,17 @@
 //! Engines: what holds a net, takes a tuning, and turns an input frame into an output frame.
 
 mod candle;
-pub(crate) mod cpu;
+#[doc(hidden)]
+pub mod cpu;
 mod device;
+mod precision;
 
 use std::sync::Arc;
 
 pub use candle::CandleEngine;
+pub use cpu::CpuEngine;
 pub use device::DeviceChoice;
+pub use precision::Precision;
 
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::frame::{Frame, FrameMut};
@@ -48,18 +52,62 @@ pub trait Engine: Send {
     fn process(&mut self, input: &Frame<'_>, output: &mut FrameMut<'_>) -> Result<()>;
 }
 
-/// Puts a checkpoint on a device and makes an engine for it; `threads = 0` means all cores.
+/// What an engine is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Where it runs.
+    pub device: DeviceChoice,
+    /// What it computes in.
+    pub precision: Precision,
+    /// CPU threads; 0 for one per core.
+    pub threads: usize,
+}
+
+/// Makes the fastest engine for a checkpoint that the options allow: [`CpuEngine`] for the nets it
+/// carries, [`CandleEngine`] for the others and on CUDA. The description says when a net is not
+/// carried, and why.
 ///
 /// # Errors
-/// [`Error::Device`] when the device cannot be used; [`Error::Candle`].
-pub fn open(
-    checkpoint: &Checkpoint,
-    device: DeviceChoice,
-    threads: usize,
-) -> Result<Box<dyn Engine>> {
+/// [`Error::Device`] when the device cannot be used; [`Error::Precision`] when the net does not run
+/// in that precision there; [`Error::Candle`].
+pub fn open(checkpoint: &Checkpoint, options: &Options) -> Result<Box<dyn Engine>> {
+    let Options { device, precision, threads } = *options;
     let opened = device.open()?;
+    let note = opened.note;
+    let refused = if opened.device.is_cpu() {
+        let choice = match precision {
+            Precision::Auto => fastest(checkpoint),
+            asked => asked,
+        };
+        match CpuEngine::supports(checkpoint, choice) {
+            Ok(()) => return Ok(Box::new(CpuEngine::new(checkpoint, choice, threads, &note)?)),
+            Err(reason) => reason,
+        }
+    } else {
+        "the CUDA device computes in f32".into()
+    };
+    if !matches!(precision, Precision::Auto | Precision::F32) {
+        return Err(Error::Precision { precision: precision.to_string(), reason: refused });
+    }
+    let note = if opened.device.is_cpu() {
+        tracing::warn!("candle runs the net, slowly: the row pipeline does not carry {refused}");
+        let others = if note.is_empty() { String::new() } else { format!("; {note}") };
+        format!("not by the row pipeline: {refused}{others}")
+    } else {
+        note
+    };
     let net = Arc::new(Net::new(checkpoint, &opened.device)?);
-    Ok(Box::new(CandleEngine::new(net, threads, &opened.note)?))
+    Ok(Box::new(CandleEngine::new(net, threads, &note)?))
+}
+
+/// The precision that is fastest for a checkpoint on this CPU.
+fn fastest(checkpoint: &Checkpoint) -> Precision {
+    let has_int8 = CpuEngine::has_fast_int8();
+    if has_int8 && CpuEngine::supports(checkpoint, Precision::Int8).is_ok() {
+        Precision::Int8
+    } else {
+        Precision::F32
+    }
 }
 
 /// A pool of its own for a bounded number of threads; `None` means the shared pool of all cores.

@@ -79,6 +79,12 @@ impl VideoNetConfig {
             .collect()
     }
 
+    /// Name and output channels of every layer but the last.
+    pub fn inner_outputs(&self) -> Vec<(String, usize)> {
+        let inner = self.plan().into_iter().filter(|layer| !layer.is_tail);
+        inner.map(|layer| (layer.name, layer.channels.1)).collect()
+    }
+
     fn plan(&self) -> Vec<LayerPlan> {
         let inner = TunableConv2dConfig {
             padding: KERNEL / 2,

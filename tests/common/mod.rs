@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
-use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range};
+use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat};
 use tunableconv::nn::{Mode, PhiConfig, VideoNetConfig};
 use tunableconv::tuning::{Domain, Parameter, TuningSpace};
 
@@ -52,6 +52,7 @@ pub fn random_checkpoint(mode: Mode, seed: u64) -> Checkpoint {
         architecture: Architecture::Video(small_config(mode)),
         tuning: two_knobs(),
         provenance: Provenance::default(),
+        calibration: None,
     };
     let mut random = Random(seed);
     let specs = metadata.tensors();
@@ -73,7 +74,7 @@ pub struct Picture {
 
 impl Picture {
     pub fn random(width: usize, height: usize, padding: usize, seed: u64) -> Self {
-        let format = FrameFormat { width, height, range: Range::Limited };
+        let format = FrameFormat { width, height, range: Range::Limited, samples: SampleFormat::U8 };
         let (half_width, half_height) = format.half_size();
         let mut random = Random(seed);
         let luma = random.bytes((width + padding) * height);

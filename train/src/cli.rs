@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tunableconv::checkpoint::Checkpoint;
-use tunableconv::engine::{self, DeviceChoice, Engine};
+use tunableconv::engine::{self, DeviceChoice, Engine, Options, Precision};
 use tunableconv::frame::Range;
 use tunableconv::net::Net;
 use tunableconv::tuning::Tuning;
@@ -159,9 +159,8 @@ struct SweepArgs {
     /// Side of the square shown from the middle of the image, in pixels.
     #[arg(long, default_value_t = 320, value_parser = clap::value_parser!(u32).range(16..))]
     crop: u32,
-    /// auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value_t)]
-    device: DeviceChoice,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// PNG file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -199,9 +198,18 @@ struct TuningArgs {
     /// Parameters of the checkpoint; those not named are 0.
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = name_value)]
     tuning: Vec<(String, f64)>,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+#[derive(Args)]
+struct EngineArgs {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value_t)]
     device: DeviceChoice,
+    /// auto, f32, f16 or int8.
+    #[arg(long, default_value_t = Precision::F32)]
+    precision: Precision,
 }
 
 impl Cli {
@@ -218,7 +226,7 @@ impl Cli {
         }
         match self.command {
             Command::Train(args) => train(args),
-            Command::Eval(args) => eval(&args),
+            Command::Eval(args) => eval(&args, self.threads),
             Command::Forward(args) => {
                 let device = args.device.open()?.device;
                 forward(&Net::load(&args.checkpoint, &device)?, &args.input, &args.output)
@@ -228,7 +236,7 @@ impl Cli {
                 print!("{}", describe(&Checkpoint::read(&checkpoint)?));
                 Ok(())
             }
-            Command::Sweep(args) => draw_sweep(&args),
+            Command::Sweep(args) => draw_sweep(&args, self.threads),
             Command::Degrade(args) => degrade(&args),
         }
     }
@@ -257,14 +265,14 @@ fn train(args: TrainArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn eval(args: &EvalArgs) -> anyhow::Result<()> {
+fn eval(args: &EvalArgs, threads: usize) -> anyhow::Result<()> {
     let mut checkpoint = Checkpoint::read(&args.checkpoint)?;
     let tuning = checkpoint.metadata.tuning.tuning_from_names(&args.tuning.tuning)?;
     if !args.freeze.is_empty() {
         let frozen = checkpoint.metadata.tuning.tuning_from_names(&args.freeze)?;
         freeze_inner_layers(&mut checkpoint, &frozen)?;
     }
-    let mut engine = open(&checkpoint, args.tuning.device)?;
+    let mut engine = args.tuning.engine.open(&checkpoint, threads)?;
     engine.set_tuning(&tuning)?;
     let conditions = Conditions {
         keep_noise: args.keep.contains(&Kept::Noise),
@@ -304,13 +312,13 @@ fn export_onnx(args: &ExportOnnxArgs) -> anyhow::Result<()> {
     export_onnx::export(&checkpoint, tuning.as_ref(), form, &args.out)
 }
 
-fn draw_sweep(args: &SweepArgs) -> anyhow::Result<()> {
+fn draw_sweep(args: &SweepArgs, threads: usize) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::read(&args.checkpoint)?;
     let image = Rgb::load(&args.image)?;
     let width = image.width.min(args.crop as usize);
     let height = image.height.min(args.crop as usize);
     let image = image.crop((image.width - width) / 2, (image.height - height) / 2, width, height);
-    let mut engine = open(&checkpoint, args.device)?;
+    let mut engine = args.engine.open(&checkpoint, threads)?;
     let conditions = args.degradation.conditions();
     let Conditions { noise, blur, .. } = conditions;
     let name = args.image.file_name().unwrap_or_default().to_string_lossy();
@@ -327,9 +335,11 @@ fn degrade(args: &DegradeArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An engine on all threads of this process.
-fn open(checkpoint: &Checkpoint, device: DeviceChoice) -> anyhow::Result<Box<dyn Engine>> {
-    Ok(engine::open(checkpoint, device, 0)?)
+impl EngineArgs {
+    fn open(&self, checkpoint: &Checkpoint, threads: usize) -> anyhow::Result<Box<dyn Engine>> {
+        let Self { device, precision } = *self;
+        Ok(engine::open(checkpoint, &Options { device, precision, threads })?)
+    }
 }
 
 impl DegradationArgs {

@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tunableconv::engine::Engine;
-use tunableconv::frame::FrameFormat;
+use tunableconv::frame::{FrameFormat, SampleFormat};
 use tunableconv::picture::Picture;
 
 use crate::data::list_images;
@@ -150,7 +150,7 @@ pub fn evaluate(
 /// # Errors
 /// A failing engine.
 pub fn filter(engine: &mut dyn Engine, picture: &Yuv420) -> anyhow::Result<Yuv420> {
-    let format = FrameFormat { width: picture.width, height: picture.height, range: RANGE };
+    let format = FrameFormat { width: picture.width, height: picture.height, range: RANGE, samples: SampleFormat::U8 };
     let input = Picture::new(format, picture.to_bytes())?;
     let mut output = input.clone();
     engine.process(&input.frame(), &mut output.frame_mut())?;

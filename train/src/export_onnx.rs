@@ -305,7 +305,7 @@ impl Builder {
         let blocks = [Attribute::int("blocksize", 2)];
         let luma = self.node("SpaceToDepth", "luma_blocks", &[&luma], &blocks);
         let codes = self.node("Concat", "codes", &[&luma, &u, &v], &[Attribute::int("axis", 1)]);
-        let (luma, chroma) = (range.luma(), range.chroma());
+        let (luma, chroma) = (range.luma(8), range.chroma(8));
         let per_channel = |of: fn((f32, f32)) -> f32| {
             let mut values = [of(luma); CHANNELS];
             values[4..].fill(of(chroma));

@@ -138,6 +138,7 @@ fn metadata(recipe: &Recipe, steps: u64) -> Metadata {
             data: recipe.data.clone(),
             crate_version: env!("CARGO_PKG_VERSION").into(),
         },
+        calibration: None,
     }
 }
 

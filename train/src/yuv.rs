@@ -63,8 +63,8 @@ impl Yuv420 {
         let (chroma_width, chroma_height) = (width.div_ceil(2), height.div_ceil(2));
         let mut u = Vec::with_capacity(chroma_width * chroma_height);
         let mut v = Vec::with_capacity(chroma_width * chroma_height);
-        let u_scale = range.chroma().1 / (2.0 * (1.0 - kb));
-        let v_scale = range.chroma().1 / (2.0 * (1.0 - kr));
+        let u_scale = range.chroma(8).1 / (2.0 * (1.0 - kb));
+        let v_scale = range.chroma(8).1 / (2.0 * (1.0 - kr));
         for i in 0..chroma_height {
             let top = 2 * i * width;
             let bottom = (2 * i + 1).min(height - 1) * width;
@@ -80,7 +80,7 @@ impl Yuv420 {
             }
         }
         for value in &mut y {
-            *value = range.luma().0 + range.luma().1 * *value;
+            *value = range.luma(8).0 + range.luma(8).1 * *value;
         }
         Self { width, height, y, u, v }
     }
@@ -107,9 +107,9 @@ impl Yuv420 {
             let row = i * width;
             let chroma_row = i / 2 * chroma_width;
             for j in 0..width {
-                let luma = (self.y[row + j] - range.luma().0) / range.luma().1;
-                let cb = (self.u[chroma_row + j / 2] - CHROMA_ZERO) / range.chroma().1;
-                let cr = (self.v[chroma_row + j / 2] - CHROMA_ZERO) / range.chroma().1;
+                let luma = (self.y[row + j] - range.luma(8).0) / range.luma(8).1;
+                let cb = (self.u[chroma_row + j / 2] - CHROMA_ZERO) / range.chroma(8).1;
+                let cr = (self.v[chroma_row + j / 2] - CHROMA_ZERO) / range.chroma(8).1;
                 let r = luma + 2.0 * (1.0 - kr) * cr;
                 let b = luma + 2.0 * (1.0 - kb) * cb;
                 let g = (luma - kr * r - kb * b) / kg;
@@ -160,7 +160,7 @@ impl Yuv420 {
     pub fn normalised(&self, range: Range) -> Vec<f32> {
         let (half_width, half_height) = (self.width.div_ceil(2), self.height.div_ceil(2));
         let mut out = Vec::with_capacity(6 * half_width * half_height);
-        let luma = |value: f32| (value - range.luma().0) / range.luma().1;
+        let luma = |value: f32| (value - range.luma(8).0) / range.luma(8).1;
         for r in 0..2 {
             for c in 0..2 {
                 for i in 0..half_height {
@@ -171,7 +171,7 @@ impl Yuv420 {
             }
         }
         for plane in [&self.u, &self.v] {
-            out.extend(plane.iter().map(|&value| (value - range.chroma().0) / range.chroma().1));
+            out.extend(plane.iter().map(|&value| (value - range.chroma(8).0) / range.chroma(8).1));
         }
         out
     }

@@ -14,7 +14,7 @@ use tract_onnx::prelude::{
     Framework as _, InferenceModelExt as _, IntoRunnable as _, IntoTensor as _,
 };
 use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
-use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range};
+use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat};
 use tunableconv::net::Net;
 use tunableconv::nn::{Mode, PhiConfig, VideoNetConfig};
 use tunableconv::tuning::{Domain, Parameter, TuningSpace};
@@ -50,6 +50,7 @@ fn checkpoint(p: usize, mode: Mode, expand: usize) -> Checkpoint {
         architecture: Architecture::Video(net),
         tuning: TuningSpace { domain: Domain::Box, parameters: parameters.collect() },
         provenance: Provenance { recipe: "noise".into(), ..Default::default() },
+        calibration: None,
     };
     let values = metadata.tensors().into_iter().enumerate().map(|(index, spec)| {
         let count = spec.shape.iter().product();
@@ -153,7 +154,7 @@ fn a_planes_model_filters_code_values_as_the_frame_does() {
     };
     let planes = [bytes(1, area), bytes(2, area / 4), bytes(3, area / 4)];
     for range in [Range::Limited, Range::Full] {
-        let expected = filtered(&net, &tuning, FrameFormat { width, height, range }, &planes);
+        let expected = filtered(&net, &tuning, FrameFormat { width, height, range, samples: SampleFormat::U8 }, &planes);
         assert_ne!(expected, planes);
         for folded in [true, false] {
             let form = Form::Planes { size: (width, height), range };

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use tunableconv::checkpoint::Checkpoint;
-use tunableconv::engine::{self, DeviceChoice};
+use tunableconv::engine::{self, Options};
 use tunableconv_train::evaluate::{Conditions, evaluate};
 use tunableconv_train::freeze::freeze_inner_layers;
 
@@ -16,7 +16,7 @@ fn shipped() -> Checkpoint {
 
 /// PSNR-Y of output and input on the photographs, in dB.
 fn score(checkpoint: &Checkpoint, conditions: Conditions, tuning: [f64; 2]) -> (f64, f64) {
-    let mut engine = engine::open(checkpoint, DeviceChoice::Cpu, 0).unwrap();
+    let mut engine = engine::open(checkpoint, &Options::default()).unwrap();
     let tuning = checkpoint.metadata.tuning.tuning(&tuning).unwrap();
     engine.set_tuning(&tuning).unwrap();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");

@@ -16,6 +16,8 @@ pub struct Settings {
     pub model: Option<String>,
     /// As [`tunableconv::engine::DeviceChoice`] reads it.
     pub device: String,
+    /// As [`tunableconv::engine::Precision`] reads it.
+    pub precision: String,
     /// Threads on the CPU; 0 for all cores.
     pub threads: u32,
     /// What was set of the tuning.
@@ -27,7 +29,14 @@ pub struct Settings {
 impl Settings {
     /// Nothing set; `defaults` are those of the built-in model.
     pub fn new(defaults: [f64; SLOTS]) -> Self {
-        Self { model: None, device: "auto".into(), threads: 0, slots: Slots::default(), defaults }
+        Self {
+            model: None,
+            device: "auto".into(),
+            precision: "auto".into(),
+            threads: 0,
+            slots: Slots::default(),
+            defaults,
+        }
     }
 
     /// What a slot's property reads as.

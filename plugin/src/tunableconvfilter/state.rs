@@ -9,7 +9,7 @@ use gstreamer_video as gst_video;
 use gst_video::{VideoFrameRef, VideoInfo};
 use once_cell::sync::OnceCell;
 use tunableconv::checkpoint::{Checkpoint, Colour};
-use tunableconv::engine::{self, DeviceChoice, Engine};
+use tunableconv::engine::{self, Engine, Options};
 use tunableconv::frame::FrameFormat;
 use tunableconv::tuning::{Tuning, TuningSpace};
 use tunableconv::{Error, Result};
@@ -47,16 +47,19 @@ impl State {
     /// # Errors
     /// A message for the bus, with the library's own.
     pub fn open(settings: &Settings) -> Result<Self, gst::ErrorMessage> {
-        let device: DeviceChoice = settings.device.parse().map_err(settings_error)?;
-        let threads = settings.threads as usize;
+        let options = Options {
+            device: settings.device.parse().map_err(settings_error)?,
+            precision: settings.precision.parse().map_err(settings_error)?,
+            threads: settings.threads as usize,
+        };
         let engine = match settings.model.as_deref().filter(|path| !path.is_empty()) {
             None => {
                 let checkpoint = built_in().map_err(model_error)?;
-                open_engine(checkpoint, device, threads)?
+                open_engine(checkpoint, &options)?
             }
             Some(path) => {
                 let checkpoint = Checkpoint::read(Path::new(path)).map_err(model_error)?;
-                open_engine(&checkpoint, device, threads)?
+                open_engine(&checkpoint, &options)?
             }
         };
         let tuning = settings.slots.tuning(&engine.metadata().tuning).map_err(model_error)?;
@@ -149,8 +152,7 @@ impl State {
 
 fn open_engine(
     checkpoint: &Checkpoint,
-    device: DeviceChoice,
-    threads: usize,
+    options: &Options,
 ) -> Result<Box<dyn Engine>, gst::ErrorMessage> {
     let io = checkpoint.metadata.architecture.io();
     if io.colour != Colour::Yuv420 || io.scale != 1 {
@@ -161,8 +163,8 @@ fn open_engine(
               models that turn Yuv420 into the same size")
         ));
     }
-    engine::open(checkpoint, device, threads).map_err(|error| match error {
-        Error::Device { .. } => settings_error(error),
+    engine::open(checkpoint, options).map_err(|error| match error {
+        Error::Device { .. } | Error::Precision { .. } => settings_error(error),
         _ => model_error(error),
     })
 }

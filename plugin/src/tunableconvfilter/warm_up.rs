@@ -69,7 +69,7 @@ fn measure(engine: &mut dyn Engine, format: FrameFormat) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use tunableconv::checkpoint::{Architecture, Metadata, Provenance};
-    use tunableconv::frame::{Frame, FrameMut, Range};
+    use tunableconv::frame::{Frame, FrameMut, Range, SampleFormat};
     use tunableconv::nn::VideoNetConfig;
     use tunableconv::tuning::{Domain, Parameter, TuningSpace};
 
@@ -125,11 +125,12 @@ mod tests {
             architecture: Architecture::Video(VideoNetConfig::default()),
             tuning,
             provenance: Provenance::default(),
+            calibration: None,
         };
         for (width, height) in [(1, 1), (1920, 1080), (8192, 8192), (1, 8192)] {
             let mut engine =
                 Recorder { metadata: metadata.clone(), tuning: None, processed: Vec::new() };
-            let format = FrameFormat { width, height, range: Range::Limited };
+            let format = FrameFormat { width, height, range: Range::Limited, samples: SampleFormat::U8 };
             warm_up(&mut engine, format, &zero).unwrap();
             assert_eq!(engine.tuning.as_ref(), Some(&zero));
             assert!(!engine.processed.is_empty());

@@ -19,8 +19,8 @@ use gstreamer_check as gst_check;
 use gstreamer_video as gst_video;
 use tempfile::TempDir;
 use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
-use tunableconv::engine::{self, DeviceChoice};
-use tunableconv::frame::{FrameFormat, Range};
+use tunableconv::engine::{self, Options};
+use tunableconv::frame::{FrameFormat, Range, SampleFormat};
 use tunableconv::nn::{Mode, PhiConfig, VideoNetConfig};
 use tunableconv::picture::Picture as CorePicture;
 use tunableconv::tuning::{Domain, Parameter, TuningSpace};
@@ -82,6 +82,7 @@ pub fn random_checkpoint(domain: Domain) -> Checkpoint {
         architecture: Architecture::Video(config),
         tuning: TuningSpace { domain, parameters },
         provenance: Provenance::default(),
+        calibration: None,
     };
     let mut random = Random(7);
     let mut values = |len: usize| (0..len).map(|_| 0.2 * random.next()).collect();
@@ -161,7 +162,7 @@ impl Model {
 
 /// What the core engine makes of a picture.
 pub fn filter(checkpoint: &Checkpoint, picture: &Picture, tuning: &[f64]) -> Picture {
-    let mut engine = engine::open(checkpoint, DeviceChoice::Cpu, 0).unwrap();
+    let mut engine = engine::open(checkpoint, &Options::default()).unwrap();
     let tuning = checkpoint.metadata.tuning.tuning(tuning).unwrap();
     engine.set_tuning(&tuning).unwrap();
     let input = CorePicture::new(picture.format, picture.planes.clone()).unwrap();
@@ -186,7 +187,7 @@ impl std::fmt::Debug for Picture {
 
 impl Picture {
     pub fn random(width: usize, height: usize) -> Self {
-        let format = FrameFormat { width, height, range: Range::Limited };
+        let format = FrameFormat { width, height, range: Range::Limited, samples: SampleFormat::U8 };
         let (half_width, half_height) = format.half_size();
         let mut random = Random(width as u64 * 10_000 + height as u64);
         let chroma = half_width * half_height;

@@ -1,3 +1,14 @@
 //! The CPU engine.
 
-pub(crate) mod kernels;
+#[doc(hidden)]
+mod bank;
+mod engine;
+pub mod kernels;
+mod line_buffer;
+mod pipeline;
+mod plan;
+mod quant;
+mod rows;
+mod workers;
+
+pub use engine::CpuEngine;

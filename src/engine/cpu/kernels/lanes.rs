@@ -17,15 +17,41 @@ pub(super) trait Lanes: Copy {
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
     /// `self` above zero and NaN as they are, `self * slope` below zero.
     unsafe fn leaky(self, slope: Self) -> Self;
+    unsafe fn add(self, b: Self) -> Self;
+    unsafe fn mul(self, b: Self) -> Self;
+    /// At least `low`, at most `high`; NaN becomes `low`.
+    unsafe fn clamp(self, low: Self, high: Self) -> Self;
+    /// Stores values of 0 to 255, rounded to even at halves.
+    unsafe fn store_u8(self, to: *mut u8);
+    /// Stores values of -32768 to 32767, rounded to even at halves.
+    unsafe fn store_i16(self, to: *mut i16);
+
+    /// The first `count` values at the address, then zeros.
+    #[inline(always)]
+    unsafe fn load_first(count: usize, from: *const f32) -> Self {
+        let mut values = [0f32; LINE];
+        // SAFETY: the caller vouches for `count` values, of LEN ≤ LINE.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, values.as_mut_ptr(), count);
+            Self::load(values.as_ptr())
+        }
+    }
 }
 
 /// Values in the longest vector, and in a cache line. Row strides are multiples.
 pub(super) const LINE: usize = 16;
 
+/// Rounds |v| < 2²² to an integer, halves to even: at this offset the last bit of an f32 is 1.
+#[inline(always)]
+pub(crate) fn round_small(v: f32) -> f32 {
+    const OFFSET: f32 = (3 << 22) as f32;
+    (v + OFFSET) - OFFSET
+}
+
 /// Four values in plain Rust. Without a fused multiply-add instruction
 /// `f32::mul_add` is a library call, so this one rounds twice.
 #[derive(Clone, Copy)]
-pub(super) struct Plain([f32; 4]);
+pub(super) struct Plain(pub(super) [f32; 4]);
 
 impl Lanes for Plain {
     const LEN: usize = 4;
@@ -60,6 +86,38 @@ impl Lanes for Plain {
             *v = if *v < 0.0 { *v * slope } else { *v };
         }
         Self(out)
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + b.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] * b.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn clamp(self, low: Self, high: Self) -> Self {
+        Self(std::array::from_fn(|i| {
+            let v = if self.0[i] > low.0[i] { self.0[i] } else { low.0[i] };
+            if v < high.0[i] { v } else { high.0[i] }
+        }))
+    }
+
+    #[inline(always)]
+    unsafe fn store_u8(self, to: *mut u8) {
+        let codes = self.0.map(|v| round_small(v) as i32 as u8);
+        // SAFETY: the caller vouches for four values; any alignment is allowed.
+        unsafe { to.cast::<[u8; 4]>().write_unaligned(codes) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_i16(self, to: *mut i16) {
+        let codes = self.0.map(|v| round_small(v) as i32 as i16);
+        // SAFETY: the caller vouches for four values; any alignment is allowed.
+        unsafe { to.cast::<[i16; 4]>().write_unaligned(codes) }
     }
 }
 
@@ -103,6 +161,46 @@ mod x86 {
                 _mm256_blendv_ps(self, _mm256_mul_ps(self, slope), below)
             }
         }
+
+        #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            // SAFETY: the caller vouches for the level.
+            unsafe { _mm256_add_ps(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            // SAFETY: the caller vouches for the level.
+            unsafe { _mm256_mul_ps(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn clamp(self, low: Self, high: Self) -> Self {
+            // The second operand is the result where one is NaN.
+            // SAFETY: the caller vouches for the level.
+            unsafe { _mm256_min_ps(_mm256_max_ps(self, low), high) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_u8(self, to: *mut u8) {
+            // SAFETY: the caller vouches for AVX2 and for eight values.
+            unsafe {
+                let codes = _mm256_cvtps_epi32(self);
+                let (low, high) = (_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes));
+                let words = _mm_packus_epi32(low, high);
+                _mm_storel_epi64(to.cast(), _mm_packus_epi16(words, words));
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_i16(self, to: *mut i16) {
+            // SAFETY: the caller vouches for AVX2 and for eight values.
+            unsafe {
+                let codes = _mm256_cvtps_epi32(self);
+                let (low, high) = (_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes));
+                _mm_storeu_si128(to.cast(), _mm_packs_epi32(low, high));
+            }
+        }
     }
 
     impl Lanes for __m512 {
@@ -139,6 +237,37 @@ mod x86 {
                 let below = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self, _mm512_setzero_ps());
                 _mm512_mask_mul_ps(self, below, self, slope)
             }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            // SAFETY: the caller vouches for the level.
+            unsafe { _mm512_add_ps(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            // SAFETY: the caller vouches for the level.
+            unsafe { _mm512_mul_ps(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn clamp(self, low: Self, high: Self) -> Self {
+            // The second operand is the result where one is NaN.
+            // SAFETY: the caller vouches for the level.
+            unsafe { _mm512_min_ps(_mm512_max_ps(self, low), high) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_u8(self, to: *mut u8) {
+            // SAFETY: the caller vouches for AVX-512 F and for sixteen values.
+            unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self))) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_i16(self, to: *mut i16) {
+            // SAFETY: the caller vouches for AVX-512 F and for sixteen values.
+            unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(self))) }
         }
     }
 }

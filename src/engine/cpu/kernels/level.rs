@@ -71,6 +71,43 @@ impl Level {
     }
 }
 
+/// Work in plain Rust that is compiled once for every level; its `run` is to be
+/// `#[inline(always)]`.
+pub(crate) trait Job {
+    fn run(self);
+}
+
+impl Level {
+    /// Runs the job compiled for this level.
+    ///
+    /// # Panics
+    /// If the CPU lacks the level.
+    pub(crate) fn run(self, job: impl Job) {
+        assert!(self <= Self::detected(), "the CPU lacks {}", self.name());
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the CPU has the level.
+            Self::Avx512 | Self::Avx512Vnni => unsafe { run_avx512(job) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the CPU has the level.
+            Self::Avx2 => unsafe { run_avx2(job) },
+            _ => job.run(),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn run_avx512(job: impl Job) {
+    job.run();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2(job: impl Job) {
+    job.run();
+}
+
 /// Name of the CPU level in use, as `TUNABLECONV_CPU` spells it.
 pub fn level_name() -> &'static str {
     Level::current().name()

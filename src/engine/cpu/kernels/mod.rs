@@ -7,16 +7,23 @@
 //! Invariant: no result depends on the number of threads. Work is cut by shape
 //! alone wherever the cut decides an order of summation.
 
+pub(crate) mod aligned;
 pub(crate) mod conv_general;
 mod conv_nchw;
 mod conv_nchw_grad;
+pub(crate) mod conv_row;
+mod dot;
+#[cfg(target_arch = "x86_64")]
+mod dot_x86;
 mod lanes;
 mod level;
 mod padded;
+pub mod probe;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use level::Level;
+pub(crate) use lanes::round_small;
+pub(crate) use level::{Job, Level};
 pub use level::level_name;
 
 use std::ops::Range;

@@ -1,0 +1,171 @@
+//! Kernel banks in the order in which rows are computed, and their fold at one tuning.
+//!
+//! Folding here is the plain f32 twin of [`crate::nn::TunableConv2d`]: no tensors, no allocation,
+//! as a ramp of the tuning folds on every frame.
+
+use super::plan::{ChainSpec, LayerSpec};
+use crate::checkpoint::Checkpoint;
+use crate::{Error, Result};
+
+/// How a tuning becomes mixing coefficients, see [`crate::nn::Mode`].
+enum Phi {
+    Identity,
+    Affine { weight: Vec<f32>, bias: Vec<f32> },
+    Multilinear,
+}
+
+/// The kernels of one tunable layer.
+pub(crate) struct Bank {
+    phi: Phi,
+    /// Per kernel `[c_out][segment][run]`, output channels in the order of the output's rows.
+    weights: Vec<Vec<f32>>,
+    /// Per kernel `[c_out]`; none for a layer without.
+    biases: Vec<Vec<f32>>,
+    coefficients: Vec<f32>,
+}
+
+impl Bank {
+    /// The bank of the layer that reads edge `edge`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming a tensor that is missing or of another size.
+    pub(crate) fn new(checkpoint: &Checkpoint, spec: &ChainSpec, edge: usize) -> Result<Self> {
+        let layer = &spec.layers[edge];
+        let p = checkpoint.metadata.tuning.len();
+        let find = |suffix: &str| {
+            let name = format!("{}.{suffix}", layer.name);
+            checkpoint.tensors.get(&name).map(|values| (name, values.as_slice()))
+        };
+        let missing = || Error::Config(format!("tensor `{}.weight` is missing", layer.name));
+        let (name, weights) = find("weight").ok_or_else(missing)?;
+        let order = natural_index(layer, spec.parts(edge));
+        let kernels = weights.len() / order.len();
+        if kernels * order.len() != weights.len() {
+            let (got, each) = (weights.len(), order.len());
+            return Err(Error::Config(format!("tensor `{name}` has {got} values for {each} each")));
+        }
+        let phi = match (find("mlp.weight"), find("mlp.bias")) {
+            (Some((_, weight)), Some((_, bias)))
+                if bias.len() == kernels && weight.len() == kernels * p =>
+            {
+                Phi::Affine { weight: weight.to_vec(), bias: bias.to_vec() }
+            }
+            (None, None) if kernels == p => Phi::Identity,
+            (None, None) if kernels == 1 << p => Phi::Multilinear,
+            _ => {
+                let reason = format!("tensor `{name}` has {kernels} kernels for {p} parameters");
+                return Err(Error::Config(reason));
+            }
+        };
+        let outputs = output_order(layer);
+        let biases = match find("bias") {
+            Some((name, biases)) if biases.len() != kernels * layer.c_out => {
+                return Err(Error::Config(format!("tensor `{name}` has {} values", biases.len())));
+            }
+            Some((_, biases)) => {
+                let each = biases.chunks_exact(layer.c_out);
+                each.map(|bias| outputs.iter().map(|&c| bias[c]).collect()).collect()
+            }
+            None => vec![],
+        };
+        let reorder = |kernel: &[f32]| order.iter().map(|&at| kernel[at]).collect();
+        Ok(Self {
+            phi,
+            weights: weights.chunks_exact(order.len()).map(reorder).collect(),
+            biases,
+            coefficients: vec![0.0; kernels],
+        })
+    }
+
+    /// Number of weights.
+    pub(crate) fn len(&self) -> usize {
+        self.weights[0].len()
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let values = |all: &[Vec<f32>]| all.iter().map(Vec::len).sum::<usize>();
+        size_of::<f32>() * (values(&self.weights) + values(&self.biases))
+    }
+
+    /// `Σ aᵢ kᵢ` and `Σ aᵢ bᵢ` with a = φ(ω).
+    pub(crate) fn fold(&mut self, omega: &[f32], weights: &mut [f32], bias: &mut [f32]) {
+        self.phi.coefficients(omega, &mut self.coefficients);
+        mix(&self.weights, &self.coefficients, weights);
+        mix(&self.biases, &self.coefficients, bias);
+    }
+}
+
+impl Phi {
+    fn coefficients(&self, omega: &[f32], a: &mut [f32]) {
+        match self {
+            Phi::Identity => a.copy_from_slice(omega),
+            Phi::Affine { weight, bias } => {
+                for ((a, row), bias) in a.iter_mut().zip(weight.chunks(omega.len())).zip(bias) {
+                    *a = row.iter().zip(omega).map(|(w, o)| w * o).sum::<f32>() + bias;
+                }
+            }
+            Phi::Multilinear => corner_weights(omega, a),
+        }
+    }
+}
+
+/// `a_c = Π_j (ω_j if corner c has bit j, else 1 − ω_j)`.
+pub(crate) fn corner_weights(omega: &[f32], a: &mut [f32]) {
+    for (corner, a) in a.iter_mut().enumerate() {
+        let side = |(j, &o): (usize, &f32)| if corner >> j & 1 == 1 { o } else { 1.0 - o };
+        *a = omega.iter().enumerate().map(side).product();
+    }
+}
+
+fn mix(bank: &[Vec<f32>], coefficients: &[f32], out: &mut [f32]) {
+    out.fill(0.0);
+    for (kernel, &a) in bank.iter().zip(coefficients) {
+        for (out, k) in out.iter_mut().zip(kernel) {
+            *out += a * k;
+        }
+    }
+}
+
+/// Output channel at each position of the output: rows of the shuffled map, in each its columns,
+/// in each the channels.
+fn output_order(layer: &LayerSpec) -> Vec<usize> {
+    let (by, channels) = (layer.shuffle, layer.c_out / layer.shuffle.pow(2));
+    let at = |row, column, c| (c * by + row) * by + column;
+    let columns = (0..by).flat_map(|row| (0..by).map(move |column| (row, column)));
+    columns.flat_map(|(row, column)| (0..channels).map(move |c| at(row, column, c))).collect()
+}
+
+/// Input channel at each position of the run of each kernel row, and the tap's column:
+/// `[unshuffled row][part][tap column][unshuffled column][channel of the part]`.
+pub(crate) fn input_order(layer: &LayerSpec, parts: usize) -> Vec<(usize, usize)> {
+    let by = layer.unshuffle;
+    let channels = layer.c_in / (by * by * parts);
+    let mut order = Vec::with_capacity(layer.c_in * layer.kernel);
+    for row in 0..by {
+        for part in 0..parts {
+            for tap in 0..layer.kernel {
+                for column in 0..by {
+                    for c in part * channels..(part + 1) * channels {
+                        order.push(((c * by + row) * by + column, tap));
+                    }
+                }
+            }
+        }
+    }
+    order
+}
+
+/// Index into `[C_out, C_in, K, K]` of each weight in the bank's order.
+fn natural_index(layer: &LayerSpec, parts: usize) -> Vec<usize> {
+    let (k, inputs) = (layer.kernel, input_order(layer, parts));
+    let mut index = Vec::with_capacity(layer.c_out * inputs.len() * k);
+    for c_out in output_order(layer) {
+        for row in 0..k {
+            index.extend(
+                inputs.iter().map(|&(c_in, tap)| ((c_out * layer.c_in + c_in) * k + row) * k + tap),
+            );
+        }
+    }
+    index
+}

@@ -1,0 +1,361 @@
+//! The CPU engine: folds banks at each new tuning and runs the row pipeline.
+
+use super::bank::{Bank, input_order};
+use super::kernels::aligned::Number;
+use super::kernels::conv_row::{
+    ConvRow, RowKernel, RowShape, choose, f32_kernels, i16_kernels, u8_kernels,
+};
+use super::kernels::Level;
+use super::line_buffer::Kind;
+use super::pipeline::{Edge, Layer, Pipeline, Tiling};
+use super::plan::{ChainSpec, LayerSpec, Plan};
+use super::quant::{
+    Calibration, EdgeQuant, INNER_WEIGHT_MAX, INPUT_MAX, LAST_MAX, LayerQuant, TENSOR_SCALE,
+    weight_max,
+};
+use super::rows::{FrameSum, TensorSink, TensorSource};
+use super::workers::Workers;
+use crate::checkpoint::{Checkpoint, Metadata};
+use crate::engine::{Engine, Precision};
+use crate::frame::{CHANNELS, Frame, FrameFormat, FrameMut};
+use crate::tuning::Tuning;
+use crate::{Error, Result};
+
+/// Longest vector of output channels; what is per channel is padded to it.
+const MAX_LANES: usize = 16;
+
+/// What the first layer's integer input stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum InputScale {
+    /// Doubled codes of frames with these spans from 0 to 1 of luma and chroma.
+    Codes(f32, f32),
+    /// [`TENSOR_SCALE`] times a tensor.
+    Tensor,
+}
+
+/// State of an int8 engine beside the pipeline's.
+struct Int8 {
+    calibration: Calibration,
+    input: InputScale,
+    /// Input, then every inner edge.
+    edges: Vec<EdgeQuant>,
+    layers: Vec<LayerQuant>,
+}
+
+/// See the module documentation.
+pub struct CpuEngine {
+    metadata: Metadata,
+    description: String,
+    tuning: Tuning,
+    is_identity: bool,
+    banks: Vec<Bank>,
+    /// Scratch space: folded weights and bias of each layer.
+    folded: Vec<(Vec<f32>, Vec<f32>)>,
+    int8: Option<Int8>,
+    pipeline: Pipeline,
+}
+
+impl CpuEngine {
+    /// Whether this engine has the precision for a checkpoint, on this machine.
+    ///
+    /// # Errors
+    /// Why it does not run the net at all, or not in this precision.
+    pub(crate) fn supports(
+        checkpoint: &Checkpoint,
+        precision: Precision,
+    ) -> std::result::Result<(), String> {
+        let spec = ChainSpec::of(&checkpoint.metadata.architecture)?;
+        let calibrated = Calibration::new(checkpoint, &spec).is_some();
+        let reason = match precision {
+            Precision::Int8 if !calibrated => {
+                "the checkpoint has no activation ranges: `tunableconv-train calibrate` adds them"
+            }
+            Precision::Int8 if spec.layers.iter().any(|layer| layer.add.is_some()) => {
+                "the net adds edges, which int8 does not do"
+            }
+            Precision::F16 => "this engine has no f16 kernels",
+            _ => return Ok(()),
+        };
+        Err(reason.into())
+    }
+
+    /// Whether int8 is faster than f32 here.
+    pub(crate) fn has_fast_int8() -> bool {
+        !u8_kernels(Level::current()).is_empty()
+    }
+
+    /// An engine at the net's default tuning, in f32 or int8.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a net that [`CpuEngine::supports`] refuses; [`Error::Device`] when
+    /// threads cannot be started.
+    pub(crate) fn new(
+        checkpoint: &Checkpoint,
+        precision: Precision,
+        threads: usize,
+        note: &str,
+    ) -> Result<Self> {
+        Self::at_level(checkpoint, precision, threads, note, Level::current())
+    }
+
+    pub(crate) fn at_level(
+        checkpoint: &Checkpoint,
+        precision: Precision,
+        threads: usize,
+        note: &str,
+        level: Level,
+    ) -> Result<Self> {
+        Self::supports(checkpoint, precision).map_err(Error::Config)?;
+        let spec = ChainSpec::of(&checkpoint.metadata.architecture).map_err(Error::Config)?;
+        let layers = 0..spec.layers.len();
+        let banks: Vec<Bank> =
+            layers.map(|layer| Bank::new(checkpoint, &spec, layer)).collect::<Result<_>>()?;
+        let int8 = match precision {
+            Precision::Int8 => Calibration::new(checkpoint, &spec).map(|c| Int8::new(c, &spec)),
+            _ => None,
+        };
+        let kinds = edge_kinds(&spec, int8.is_some(), level);
+        let layers = spec.layers.iter().enumerate().map(|(index, layer)| {
+            let shape = row_shape(layer, spec.parts(index));
+            match kinds[index] {
+                Kind::F32 => Layer::F32(convs(&f32_kernels(level), shape, layer)),
+                Kind::I16 { .. } => Layer::I16(convs(&i16_kernels(level), shape, layer)),
+                Kind::U8 => Layer::U8(convs(&u8_kernels(level), shape, layer)),
+            }
+        });
+        let layers = layers.collect();
+        let zeros = |edge: usize| vec![0.0; spec.channels(edge).next_multiple_of(MAX_LANES)];
+        let edges = kinds.iter().enumerate().map(|(e, &kind)| Edge { kind, zero: zeros(e) });
+        let edges = edges.collect();
+        let workers = Workers::new(threads)?;
+        let name = if int8.is_some() { "int8" } else { "f32" };
+        let threads = workers.count();
+        let note = if note.is_empty() { String::new() } else { format!("; {note}") };
+        let folded = banks.iter().zip(&spec.layers);
+        let mut engine = Self {
+            metadata: checkpoint.metadata.clone(),
+            description: format!("row pipeline on CPU ({}), {threads} threads, {name}{note}", level.name()),
+            tuning: checkpoint.metadata.tuning.default_tuning()?,
+            is_identity: false,
+            folded: folded.map(|(b, l)| (vec![0.0; b.len()], vec![0.0; l.c_out])).collect(),
+            banks,
+            int8,
+            pipeline: Pipeline::new(Plan::new(spec).map_err(Error::Config)?, level, edges, layers, workers),
+        };
+        engine.fold();
+        Ok(engine)
+    }
+
+    /// Computes the residual of a tensor `x` `[6, H, W]`, normalised as frames are.
+    ///
+    /// # Errors
+    /// [`Error::Frame`] for lengths other than 6 · H · W.
+    pub fn residual(&mut self, x: &[f32], size: (usize, usize), out: &mut [f32]) -> Result<()> {
+        let expected = CHANNELS * size.0 * size.1;
+        if expected == 0 || x.len() != expected || out.len() != expected {
+            let (got, out) = (x.len(), out.len());
+            let reason = format!("{got} values to {out}, expected 6×{}×{}", size.1, size.0);
+            return Err(Error::Frame(reason));
+        }
+        self.prepare(size, InputScale::Tensor, None)?;
+        let (source, values) = (TensorSource { values: x, size }, std::sync::Mutex::new(out));
+        self.pipeline.run(&source, &TensorSink { values, size });
+        Ok(())
+    }
+
+    /// Bytes that the engine keeps for frames of the last size: line buffers and banks.
+    pub fn memory_bytes(&self) -> usize {
+        let folded: usize = self.folded.iter().map(|(w, b)| 4 * (w.len() + b.len())).sum();
+        self.pipeline.bytes() + self.banks.iter().map(Bank::bytes).sum::<usize>() + 2 * folded
+    }
+
+    fn prepare(
+        &mut self,
+        size: (usize, usize),
+        input: InputScale,
+        tiling: Option<Tiling>,
+    ) -> Result<()> {
+        self.pipeline.prepare(size, tiling).map_err(Error::Frame)?;
+        if self.int8.as_mut().is_some_and(|int8| int8.set_input(input)) {
+            self.fold();
+        }
+        Ok(())
+    }
+
+    fn process_tiled(
+        &mut self,
+        input: &Frame<'_>,
+        output: &mut FrameMut<'_>,
+        tiling: Option<Tiling>,
+    ) -> Result<()> {
+        let format = input.format();
+        output.check_same_format(input)?;
+        let FrameFormat { range, samples, .. } = format;
+        let codes = InputScale::Codes(range.luma(samples.bits()).1, range.chroma(samples.bits()).1);
+        self.prepare(format.half_size(), codes, tiling)?;
+        self.pipeline.run(input, &FrameSum { input, output: output.writer() });
+        Ok(())
+    }
+
+    /// Folds every layer at the tuning and gives it to the pipeline.
+    fn fold(&mut self) {
+        let omega = self.tuning.values();
+        if let Some(int8) = &mut self.int8 {
+            int8.calibration.at(omega, &mut int8.edges[1..]);
+        }
+        let (layers, edges) = self.pipeline.layers_mut();
+        let last = layers.len() - 1;
+        for (index, layer) in layers.iter_mut().enumerate() {
+            let (weights, bias) = &mut self.folded[index];
+            self.banks[index].fold(omega, weights, bias);
+            if index == last {
+                self.is_identity = weights.iter().chain(&*bias).all(|&v| v == 0.0);
+            }
+            if let Some(int8) = &mut self.int8 {
+                let (input, output) = (&int8.edges[index], int8.edges.get(index + 1));
+                let quant = &mut int8.layers[index];
+                quant.set(weights, bias, input, output);
+                match layer {
+                    Layer::I16(convs) => set(convs, &quant.weights, &quant.bias, &quant.scale),
+                    Layer::U8(convs) => {
+                        quant.set_bytes();
+                        set(convs, &quant.bytes, &quant.bias, &quant.scale);
+                    }
+                    Layer::F32(_) => unreachable!("int8 layers are of integers"),
+                }
+                if let Some(output) = output {
+                    edges[index + 1].zero[..output.zero.len()].copy_from_slice(&output.zero);
+                }
+            } else if let Layer::F32(convs) = layer {
+                set(convs, weights, bias, &[]);
+            }
+        }
+        self.pipeline.refresh();
+    }
+}
+
+impl Int8 {
+    fn new(calibration: Calibration, spec: &ChainSpec) -> Self {
+        let last = spec.layers.len() - 1;
+        let layers = spec.layers.iter().enumerate().map(|(index, layer)| {
+            let order = input_order(layer, spec.parts(index));
+            let channels: Vec<usize> = order.iter().map(|&(channel, _)| channel).collect();
+            let inputs = channels.repeat(layer.kernel);
+            let largest = match index {
+                0 => weight_max(inputs.len(), INPUT_MAX),
+                _ if index == last => weight_max(inputs.len(), LAST_MAX),
+                _ => INNER_WEIGHT_MAX,
+            };
+            LayerQuant::new(layer.c_out, inputs, largest)
+        });
+        let edges = (0..=last).map(|edge| EdgeQuant::plain(vec![1.0; spec.channels(edge)]));
+        let (layers, edges) = (layers.collect(), edges.collect());
+        let mut int8 = Self { calibration, input: InputScale::Tensor, edges, layers };
+        int8.edges[0] = InputScale::Tensor.quant();
+        int8
+    }
+
+    /// Returns whether it is another one than before.
+    fn set_input(&mut self, input: InputScale) -> bool {
+        let changed = input != self.input;
+        if changed {
+            self.input = input;
+            self.edges[0] = input.quant();
+        }
+        changed
+    }
+}
+
+impl InputScale {
+    fn quant(self) -> EdgeQuant {
+        let mut scale = vec![1.0 / TENSOR_SCALE; CHANNELS];
+        if let InputScale::Codes(luma, chroma) = self {
+            scale[..4].fill(0.5 / luma);
+            scale[4..].fill(0.5 / chroma);
+        }
+        EdgeQuant::plain(scale)
+    }
+}
+
+impl Engine for CpuEngine {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn description(&self) -> &str {
+        &self.description
+    }
+
+    fn set_tuning(&mut self, tuning: &Tuning) -> Result<bool> {
+        if *tuning == self.tuning {
+            return Ok(false);
+        }
+        let (got, space) = (tuning.values().len(), &self.metadata.tuning);
+        if got != space.len() {
+            return Err(Error::TuningLen { expected: space.len(), got, names: space.names() });
+        }
+        self.tuning.clone_from(tuning);
+        self.fold();
+        Ok(true)
+    }
+
+    fn is_identity(&self) -> bool {
+        self.is_identity
+    }
+
+    fn process(&mut self, input: &Frame<'_>, output: &mut FrameMut<'_>) -> Result<()> {
+        self.process_tiled(input, output, None)
+    }
+}
+
+/// How each edge is stored.
+fn edge_kinds(spec: &ChainSpec, int8: bool, level: Level) -> Vec<Kind> {
+    let last = spec.layers.len() - 1;
+    let kind = |edge: usize| match edge {
+        _ if !int8 || edge > last => Kind::F32,
+        0 => Kind::I16 { low: -INPUT_MAX, high: INPUT_MAX },
+        _ if edge == last => Kind::I16 { low: -LAST_MAX, high: LAST_MAX },
+        _ if u8_kernels(level).is_empty() => Kind::I16 { low: 0, high: 255 },
+        _ => Kind::U8,
+    };
+    (0..=spec.layers.len()).map(kind).collect()
+}
+
+fn row_shape(layer: &LayerSpec, parts: usize) -> RowShape {
+    let pixel = layer.c_in / (layer.unshuffle * parts);
+    RowShape {
+        segments: layer.kernel * layer.unshuffle * parts,
+        run: layer.kernel * pixel,
+        pixel,
+        c_out: layer.c_out / layer.shuffle,
+    }
+}
+
+/// One convolution for each row that a shuffle makes of one.
+fn convs<X: Number, W: Number>(
+    kernels: &[RowKernel<X, W>],
+    shape: RowShape,
+    layer: &LayerSpec,
+) -> Vec<ConvRow<X, W>> {
+    let kernel = choose(kernels, &shape).expect("some kernel has a group of the run's");
+    (0..layer.shuffle).map(|_| ConvRow::zeroed(kernel, shape, layer.slope)).collect()
+}
+
+/// Divides the weights among the rows of a shuffle.
+fn set<X: Number, W: Number>(
+    convs: &mut [ConvRow<X, W>],
+    weights: &[W],
+    bias: &[f32],
+    scale: &[f32],
+) {
+    let (count, channels) = (convs.len(), bias.len() / convs.len());
+    let rows = convs.iter_mut().zip(weights.chunks_exact(weights.len() / count));
+    for (index, (conv, weights)) in rows.enumerate() {
+        conv.set_weights(weights);
+        let of_row = index * channels..(index + 1) * channels;
+        conv.bias[..channels].copy_from_slice(&bias[of_row.clone()]);
+        if let Some(scale) = scale.get(of_row) {
+            conv.scale[..channels].copy_from_slice(scale);
+        }
+    }
+}

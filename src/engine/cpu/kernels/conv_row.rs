@@ -1,0 +1,538 @@
+//! One row of a convolution: rows are `[x][channel]`, and an output row is a sum over *segments*,
+//! one for each kernel row and each part that an input row is stored in. Within a segment the taps
+//! and channels of one output pixel are one contiguous *run*.
+//!
+//! P pixels × V vectors of output channels are summed in registers at once: a step loads V vectors
+//! of weights and broadcasts P groups of inputs for P × V dot products.
+
+use std::hint::black_box;
+
+use super::Level;
+use super::aligned::{Aligned, LINE_BYTES, Number};
+use super::dot::{Dot, PlainF32, PlainI16};
+#[cfg(target_arch = "x86_64")]
+use super::dot_x86::*;
+use super::lanes::{LINE, Lanes};
+
+/// Most segments of a row: a 5×5 kernel on rows in three parts.
+const MAX_SEGMENTS: usize = 15;
+
+/// Vectors of output channels in a block, where there are as many left.
+const VECTORS: usize = 2;
+
+/// Type-erased work of one call; see [`ConvRow::run`].
+struct Call<X, W> {
+    segments: [*const X; MAX_SEGMENTS],
+    segment_count: usize,
+    steps: usize,
+    pixel: usize,
+    pixels: usize,
+    weights: *const W,
+    c_out: usize,
+    scale: *const f32,
+    bias: *const f32,
+    slope: f32,
+    target: Target,
+}
+
+/// Where the results go; pixels are `c_out` values apart, but for pairs.
+#[derive(Clone, Copy)]
+enum Target {
+    F32 { to: *mut f32, add: Option<*const f32> },
+    Pairs([*mut f32; 3]),
+    I16 { to: *mut i16, zero: *const f32, low: f32, high: f32 },
+    U8 { to: *mut u8, zero: *const f32 },
+}
+
+/// Where a row goes.
+pub(crate) enum RowOut<'a> {
+    /// `[x][c_out]`, to which the values of another such row may be added.
+    F32 { to: &'a mut [f32], add: Option<&'a [f32]> },
+    /// Channels 0 and 1, 2 and 3, 4 and 5: three rows `[x][2]`.
+    Pairs([&'a mut [f32]; 3]),
+    /// `[x][c_out]`: the value plus the zero point of its channel, rounded to even at halves,
+    /// from `low` to `high`.
+    I16 { to: &'a mut [i16], zero: &'a [f32], low: i16, high: i16 },
+    /// `[x][c_out]`: the value plus the zero point of its channel, rounded to even at halves, from
+    /// 0 to 255.
+    U8 { to: &'a mut [u8], zero: &'a [f32] },
+}
+
+/// A kernel for inputs X and weights W.
+pub(crate) struct RowKernel<X, W> {
+    /// Name, for people.
+    pub(crate) name: &'static str,
+    /// Output channels of a vector.
+    pub(crate) lanes: usize,
+    /// Inputs of a step; divides the run.
+    pub(crate) group: usize,
+    /// Pixels computed at once: a shorter row is computed as if it were as long.
+    pub(crate) pixels: usize,
+    level: Level,
+    call: unsafe fn(&Call<X, W>),
+    peak: unsafe fn(usize),
+}
+
+impl<X, W> RowKernel<X, W> {
+    /// Level it needs.
+    pub(crate) fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Does as many steps with operands that stay in registers, to measure what the CPU can reach;
+    /// returns the number of multiplications and additions.
+    pub(crate) fn peak(&self, steps: usize) -> usize {
+        assert!(self.level <= Level::detected());
+        // SAFETY: the CPU has the level.
+        unsafe { (self.peak)(steps) }
+        2 * steps * self.pixels * VECTORS * self.lanes * self.group
+    }
+}
+
+impl<X, W> Clone for RowKernel<X, W> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<X, W> Copy for RowKernel<X, W> {}
+
+/// Folded weights in a kernel's order, and what is done to its sums: `v = sum · scale + bias`, then
+/// `v · slope` where `v` is negative.
+///
+/// Weights are `[block][segment][step][channel][input of the step]`; a block is two vectors of
+/// channels as long as there are two, then one. Lanes without a channel have zero weights.
+pub(crate) struct ConvRow<X, W> {
+    pub(crate) kernel: RowKernel<X, W>,
+    pub(crate) weights: Aligned<W>,
+    /// Per output channel, up to a whole vector; not used for f32.
+    pub(crate) scale: Aligned<f32>,
+    /// Per output channel, up to a whole vector.
+    pub(crate) bias: Aligned<f32>,
+    /// 1 for no activation.
+    pub(crate) slope: f32,
+    pub(crate) shape: RowShape,
+}
+
+/// Sizes of one row convolution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct RowShape {
+    /// Kernel rows × parts.
+    pub(crate) segments: usize,
+    /// Taps × channels in a segment.
+    pub(crate) run: usize,
+    /// Values from one output pixel's run to the next one's.
+    pub(crate) pixel: usize,
+    /// Output channels.
+    pub(crate) c_out: usize,
+}
+
+impl RowShape {
+    /// Values of a segment that are read for so many pixels.
+    pub(crate) fn reach(&self, pixels: usize) -> usize {
+        (pixels - 1) * self.pixel + self.run
+    }
+}
+
+/// First channel and channels of each block, for vectors of so many lanes.
+pub(crate) fn blocks(c_out: usize, lanes: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let first = next;
+        let vectors = if first + lanes < c_out { VECTORS } else { 1 };
+        next += vectors * lanes;
+        (first < c_out).then_some((first, vectors * lanes))
+    })
+}
+
+impl<X: Number, W: Number> ConvRow<X, W> {
+    /// Weights of zero for a row of this shape.
+    ///
+    /// # Panics
+    /// If the kernel's group does not divide the run.
+    pub(crate) fn zeroed(kernel: RowKernel<X, W>, shape: RowShape, slope: f32) -> Self {
+        assert!(shape.run.is_multiple_of(kernel.group) && shape.segments <= MAX_SEGMENTS);
+        let channels = shape.c_out.next_multiple_of(kernel.lanes);
+        Self {
+            kernel,
+            weights: Aligned::zeroed(channels * shape.segments * shape.run),
+            scale: Aligned::zeroed(channels),
+            bias: Aligned::zeroed(channels),
+            slope,
+            shape,
+        }
+    }
+
+    /// Takes weights laid out `[c_out][segment][run]`.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub(crate) fn set_weights(&mut self, weights: &[W]) {
+        let (len, group) = (self.shape.segments * self.shape.run, self.kernel.group);
+        assert_eq!(weights.len(), self.shape.c_out * len);
+        for (first, channels) in blocks(self.shape.c_out, self.kernel.lanes) {
+            let block = &mut self.weights[first * len..][..channels * len];
+            for (lane, weights) in weights[first * len..].chunks(len).take(channels).enumerate() {
+                let steps = block.chunks_exact_mut(channels * group);
+                for (step, weights) in steps.zip(weights.chunks_exact(group)) {
+                    step[lane * group..][..group].copy_from_slice(weights);
+                }
+            }
+        }
+    }
+
+    /// Computes `pixels` pixels, at least as many as [`RowKernel::pixels`]. Segment s starts at
+    /// the first tap of the first pixel.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    pub(crate) fn run(&self, segments: &[&[X]], pixels: usize, out: RowOut<'_>) {
+        let RowShape { run, pixel, c_out, .. } = self.shape;
+        assert!(self.kernel.level <= Level::detected());
+        assert_eq!(segments.len(), self.shape.segments);
+        assert!(pixels >= self.kernel.pixels);
+        let reach = self.shape.reach(pixels);
+        let mut pointers = [std::ptr::null(); MAX_SEGMENTS];
+        for (pointer, segment) in pointers.iter_mut().zip(segments) {
+            assert!(segment.len() >= reach, "segment of {}, need {reach}", segment.len());
+            *pointer = segment.as_ptr();
+        }
+        let channels = c_out.next_multiple_of(self.kernel.lanes);
+        assert_eq!(self.weights.len(), channels * segments.len() * run);
+        assert!(self.scale.len() >= channels && self.bias.len() >= channels);
+        let values = pixels * c_out;
+        let target = match out {
+            RowOut::F32 { to, add } => {
+                assert!(to.len() >= values && add.is_none_or(|add| add.len() >= values));
+                Target::F32 { to: to.as_mut_ptr(), add: add.map(<[f32]>::as_ptr) }
+            }
+            RowOut::Pairs(rows) => {
+                assert!(c_out == 6 && rows.iter().all(|row| row.len() >= 2 * pixels));
+                Target::Pairs(rows.map(<[f32]>::as_mut_ptr))
+            }
+            RowOut::I16 { to, zero, low, high } => {
+                assert!(to.len() >= values && zero.len() >= channels);
+                let (low, high) = (f32::from(low), f32::from(high));
+                Target::I16 { to: to.as_mut_ptr(), zero: zero.as_ptr(), low, high }
+            }
+            RowOut::U8 { to, zero } => {
+                assert!(to.len() >= values && zero.len() >= channels);
+                Target::U8 { to: to.as_mut_ptr(), zero: zero.as_ptr() }
+            }
+        };
+        let call = Call {
+            segments: pointers,
+            segment_count: segments.len(),
+            steps: run / self.kernel.group,
+            pixel,
+            pixels,
+            weights: self.weights.as_ptr(),
+            c_out,
+            scale: self.scale.as_ptr(),
+            bias: self.bias.as_ptr(),
+            slope: self.slope,
+            target,
+        };
+        // SAFETY: the CPU has the level, every segment holds the last pixel's run, weights and
+        // epilogue cover all channels, and the target all pixels: all checked above.
+        unsafe { (self.kernel.call)(&call) }
+    }
+}
+
+/// All output channels of all pixels.
+///
+/// # Safety
+/// As checked by [`ConvRow::run`]; the caller enables the features of D's level.
+#[inline(always)]
+unsafe fn conv_row<D: Dot, const P: usize>(call: &Call<D::X, D::W>) {
+    // SAFETY: passed on.
+    unsafe {
+        match call.pixel {
+            // Known distances become offsets in the instructions.
+            2 => conv_row_of::<D, P, 2>(call),
+            32 => conv_row_of::<D, P, 32>(call),
+            _ => conv_row_of::<D, P, 0>(call),
+        }
+    }
+}
+
+/// `PIXEL` is `call.pixel`, or 0 for any.
+///
+/// # Safety
+/// As [`conv_row`].
+#[inline(always)]
+unsafe fn conv_row_of<D: Dot, const P: usize, const PIXEL: usize>(call: &Call<D::X, D::W>) {
+    for (channel, channels) in blocks(call.c_out, D::Float::LEN) {
+        let first = channel * call.segment_count * call.steps * D::GROUP;
+        // SAFETY: the block's channels are among those that weights and epilogue cover.
+        unsafe {
+            let weights = call.weights.add(first);
+            if channels > D::Float::LEN {
+                block::<D, P, VECTORS, PIXEL>(call, weights, channel);
+            } else {
+                block::<D, P, 1, PIXEL>(call, weights, channel);
+            }
+        }
+    }
+}
+
+/// V vectors of output channels from `channel` on, of all pixels.
+///
+/// # Safety
+/// As [`conv_row`]; `weights` are those of the block.
+#[inline(always)]
+unsafe fn block<D: Dot, const P: usize, const V: usize, const PIXEL: usize>(
+    call: &Call<D::X, D::W>,
+    weights: *const D::W,
+    channel: usize,
+) {
+    let pixel = if PIXEL == 0 { call.pixel } else { PIXEL };
+    let vector = D::Float::LEN * D::GROUP;
+    let mut begin = 0;
+    while begin < call.pixels {
+        // The last pixels are computed twice rather than beyond the row.
+        let first = begin.min(call.pixels - P);
+        begin += P;
+        // SAFETY: pixels `first..first + P` are in the row.
+        unsafe {
+            let mut sums = [[D::zero(); V]; P];
+            let mut w = weights;
+            for segment in &call.segments[..call.segment_count] {
+                let mut x = segment.add(first * pixel);
+                for _ in 0..call.steps {
+                    let mut operands = [D::weights(w); V];
+                    for v in 1..V {
+                        operands[v] = D::weights(w.add(v * vector));
+                    }
+                    for p in 0..P {
+                        let input = D::broadcast(x.add(p * pixel));
+                        for v in 0..V {
+                            sums[p][v] = D::dot(sums[p][v], input, operands[v]);
+                        }
+                    }
+                    x = x.add(D::GROUP);
+                    w = w.add(V * vector);
+                }
+            }
+            // Through memory, where the loops below may index them: the sums stay in registers.
+            let mut floats = [[D::Float::splat(0.0); V]; P];
+            for p in 0..P {
+                for v in 0..V {
+                    floats[p][v] = D::to_float(sums[p][v]);
+                }
+            }
+            finish::<D, P, V>(call, &floats, first, channel);
+        }
+    }
+}
+
+/// From sums to values in the target.
+///
+/// # Safety
+/// As [`conv_row`].
+#[inline(always)]
+unsafe fn finish<D: Dot, const P: usize, const V: usize>(
+    call: &Call<D::X, D::W>,
+    sums: &[[D::Float; V]; P],
+    first: usize,
+    channel: usize,
+) {
+    let lanes = D::Float::LEN;
+    // SAFETY: as the function's.
+    unsafe {
+        let slope = D::Float::splat(call.slope);
+        for v in 0..V {
+            let channel = channel + v * lanes;
+            let scale = D::Float::load(call.scale.add(channel));
+            let bias = D::Float::load(call.bias.add(channel));
+            let value = |p: usize| {
+                let sum = if D::SCALED { sums[p][v].mul(scale) } else { sums[p][v] };
+                sum.add(bias).leaky(slope)
+            };
+            let count = lanes.min(call.c_out - channel);
+            let at = |p: usize| (first + p) * call.c_out + channel;
+            match call.target {
+                Target::F32 { to, add: None } if count == lanes => {
+                    for p in 0..P {
+                        value(p).store(to.add(at(p)));
+                    }
+                }
+                Target::F32 { to, add } => {
+                    for p in 0..P {
+                        let mut value = value(p);
+                        if let Some(add) = add {
+                            value = value.add(D::Float::load_first(count, add.add(at(p))));
+                        }
+                        let mut values = [0f32; LINE];
+                        value.store(values.as_mut_ptr());
+                        std::ptr::copy_nonoverlapping(values.as_ptr(), to.add(at(p)), count);
+                    }
+                }
+                Target::Pairs(rows) => {
+                    for p in 0..P {
+                        let mut values = [[0f32; 2]; LINE / 2];
+                        value(p).store(values.as_mut_ptr().cast());
+                        for pair in 0..count / 2 {
+                            let row = rows[channel / 2 + pair].cast::<[f32; 2]>();
+                            row.add(first + p).write(values[pair]);
+                        }
+                    }
+                }
+                Target::I16 { to, zero, low, high } => {
+                    let zero = D::Float::load(zero.add(channel));
+                    let (low, high) = (D::Float::splat(low), D::Float::splat(high));
+                    for p in 0..P {
+                        let value = value(p).add(zero).clamp(low, high);
+                        if count == lanes {
+                            value.store_i16(to.add(at(p)));
+                        } else {
+                            let mut values = [0i16; LINE];
+                            value.store_i16(values.as_mut_ptr());
+                            std::ptr::copy_nonoverlapping(values.as_ptr(), to.add(at(p)), count);
+                        }
+                    }
+                }
+                Target::U8 { to, zero } => {
+                    let zero = D::Float::load(zero.add(channel));
+                    let (low, high) = (D::Float::splat(0.0), D::Float::splat(255.0));
+                    for p in 0..P {
+                        let value = value(p).add(zero).clamp(low, high);
+                        if count == lanes {
+                            value.store_u8(to.add(at(p)));
+                        } else {
+                            let mut values = [0u8; LINE];
+                            value.store_u8(values.as_mut_ptr());
+                            std::ptr::copy_nonoverlapping(values.as_ptr(), to.add(at(p)), count);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The dot products of so many steps, without loads.
+///
+/// # Safety
+/// The caller enables the features of D's level.
+#[inline(always)]
+unsafe fn peak<D: Dot, const P: usize>(steps: usize) {
+    let (inputs, weights) = ([D::X::default(); LINE], [D::W::default(); LINE_BYTES]);
+    // SAFETY: a line holds the inputs of a step, and its bytes are at least as many weights.
+    unsafe {
+        let mut sums = [[D::zero(); VECTORS]; P];
+        let x = D::broadcast(black_box(inputs.as_ptr()));
+        let w = D::weights(black_box(weights.as_ptr()));
+        for _ in 0..steps {
+            for of_pixel in &mut sums {
+                for sum in of_pixel {
+                    *sum = D::dot(*sum, x, w);
+                }
+            }
+        }
+        black_box(&sums);
+    }
+}
+
+/// A function that runs [`conv_row`] with a level's features.
+macro_rules! kernel {
+    ($(#[$feature:meta])? $level:ident, $dot:ident, pixels $pixels:literal) => {{
+        $(#[$feature])?
+        unsafe fn call(call: &Call<<$dot as Dot>::X, <$dot as Dot>::W>) {
+            // SAFETY: the caller vouches for the call; the features are enabled.
+            unsafe { conv_row::<$dot, $pixels>(call) }
+        }
+        $(#[$feature])?
+        unsafe fn peak(steps: usize) {
+            // SAFETY: the features are enabled.
+            unsafe { self::peak::<$dot, $pixels>(steps) }
+        }
+        RowKernel {
+            name: stringify!($dot),
+            lanes: <<$dot as Dot>::Float as Lanes>::LEN,
+            group: <$dot as Dot>::GROUP,
+            pixels: $pixels,
+            level: Level::$level,
+            call,
+            peak,
+        }
+    }};
+}
+
+/// The kernels of [`RowKernel`] for f32, best first.
+pub(crate) fn f32_kernels(level: Level) -> Vec<RowKernel<f32, f32>> {
+    let mut kernels = vec![kernel!(Scalar, PlainF32, pixels 4)];
+    #[cfg(target_arch = "x86_64")]
+    {
+        kernels.push(kernel!(#[target_feature(enable = "avx2,fma")] Avx2, Avx2F32, pixels 6));
+        kernels.push(kernel!(
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            Avx512, Avx512F32, pixels 14
+        ));
+        kernels.push(kernel!(
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            Avx512, Avx512F32Halves, pixels 14
+        ));
+    }
+    up_to(level, kernels)
+}
+
+/// The kernels of [`RowKernel`] for i16, best first.
+pub(crate) fn i16_kernels(level: Level) -> Vec<RowKernel<i16, i16>> {
+    let mut kernels = vec![kernel!(Scalar, PlainI16, pixels 4)];
+    #[cfg(target_arch = "x86_64")]
+    {
+        kernels.push(kernel!(#[target_feature(enable = "avx2,fma")] Avx2, Avx2I16, pixels 6));
+        kernels.push(kernel!(
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            Avx512, Avx512I16, pixels 14
+        ));
+        kernels.push(kernel!(
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            Avx512, Avx512I16Halves, pixels 14
+        ));
+        kernels.push(kernel!(
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+            Avx512Vnni, VnniI16, pixels 14
+        ));
+        kernels.push(kernel!(
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+            Avx512Vnni, VnniI16Halves, pixels 14
+        ));
+    }
+    up_to(level, kernels)
+}
+
+/// The kernels of [`RowKernel`] for u8 by i8; below VNNI there is none.
+pub(crate) fn u8_kernels(level: Level) -> Vec<RowKernel<u8, i8>> {
+    let mut kernels = vec![];
+    #[cfg(target_arch = "x86_64")]
+    kernels.push(kernel!(
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+        Avx512Vnni, VnniU8, pixels 14
+    ));
+    up_to(level, kernels)
+}
+
+/// Those that `level` can run, highest level first.
+fn up_to<X, W>(level: Level, mut kernels: Vec<RowKernel<X, W>>) -> Vec<RowKernel<X, W>> {
+    kernels.retain(|kernel| kernel.level <= level);
+    kernels.reverse();
+    kernels
+}
+
+/// The kernel of the highest level that wastes the fewest lanes on this shape.
+pub(crate) fn choose<X, W>(
+    kernels: &[RowKernel<X, W>],
+    shape: &RowShape,
+) -> Option<RowKernel<X, W>> {
+    let highest = kernels.first()?.level;
+    kernels
+        .iter()
+        .filter(|kernel| kernel.level == highest && shape.run.is_multiple_of(kernel.group))
+        .min_by_key(|kernel| {
+            // Steps of all vectors for one pixel, the fewer the better; of equals the longer vector.
+            let steps = shape.c_out.div_ceil(kernel.lanes) * shape.run / kernel.group;
+            (steps, usize::MAX - kernel.lanes)
+        })
+        .copied()
+}

@@ -1,0 +1,372 @@
+//! Row pipeline: computes a chain of convolutions one output row at a time, so that intermediate
+//! rows stay in cache.
+//!
+//! The output is cut into tiles, bands of rows by strips of columns; each worker takes one tile
+//! after the other and recomputes the halo around it in its own line buffers.
+//!
+//! Invariant: every value is computed by the same operations in the same order whatever the tiles,
+//! so the output does not depend on the number of threads, bands or strips.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::kernels::Level;
+use super::kernels::aligned::Number;
+use super::kernels::conv_row::{ConvRow, RowOut};
+use super::line_buffer::{Element, Kind, LineBuffer, LineShape, Values};
+use super::plan::{LayerSpec, Plan, Step, Tile};
+use super::rows::{Input, RowSink, RowSource};
+use super::workers::Workers;
+
+/// Bytes of line buffers that stay in a core's second-level cache beside the weights of a layer.
+const CACHE_BYTES: usize = 640 << 10;
+
+/// Narrowest strip that is worth its halo, in pixels of the output edge.
+const NARROWEST_STRIP: usize = 64;
+
+/// Segments under a kernel, see [`super::plan::ChainSpec`].
+const MAX_SEGMENTS: usize = 15;
+
+/// The folded convolutions of one layer, one for each row that a shuffle makes of it.
+pub(crate) enum Layer {
+    F32(Vec<ConvRow<f32, f32>>),
+    I16(Vec<ConvRow<i16, i16>>),
+    U8(Vec<ConvRow<u8, i8>>),
+}
+
+/// How an edge is stored.
+pub(crate) struct Edge {
+    pub(crate) kind: Kind,
+    /// Zero point per channel, up to a whole vector; what lies outside the image.
+    pub(crate) zero: Vec<f32>,
+}
+
+/// How the output is cut; any cut gives the same output.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Tiling {
+    pub(crate) bands: usize,
+    pub(crate) strips: usize,
+}
+
+/// What depends on the size of the input.
+struct Prepared {
+    input: (usize, usize),
+    tiling: Tiling,
+    sizes: Vec<(usize, usize)>,
+    tiles: Vec<Tile>,
+    /// Per edge, a part of a row outside the image.
+    padding: Vec<Values>,
+    buffers: Vec<Mutex<Buffers>>,
+}
+
+/// What one worker works in.
+struct Buffers {
+    edges: Vec<LineBuffer>,
+    /// Scratch space of [`Plan::steps`].
+    next: Vec<usize>,
+}
+
+/// A chain of convolutions at one tuning, ready for frames.
+pub(crate) struct Pipeline {
+    plan: Plan,
+    level: Level,
+    edges: Vec<Edge>,
+    layers: Vec<Layer>,
+    workers: Workers,
+    prepared: Option<Prepared>,
+}
+
+impl Pipeline {
+    /// Layers that read and write the edges of `plan`.
+    pub(crate) fn new(
+        plan: Plan,
+        level: Level,
+        edges: Vec<Edge>,
+        layers: Vec<Layer>,
+        workers: Workers,
+    ) -> Self {
+        assert!(edges.len() == plan.edges() && layers.len() + 1 == edges.len());
+        Self { plan, level, edges, layers, workers, prepared: None }
+    }
+
+    /// The plan.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Number of threads.
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.count()
+    }
+
+    /// Layers and edges, to set their weights, scales and zero points; then call
+    /// [`Pipeline::refresh`].
+    pub(crate) fn layers_mut(&mut self) -> (&mut [Layer], &mut [Edge]) {
+        (&mut self.layers, &mut self.edges)
+    }
+
+    /// Takes over the zero points of the edges.
+    pub(crate) fn refresh(&mut self) {
+        let Some(prepared) = &mut self.prepared else { return };
+        for (edge, padding) in self.edges.iter().zip(&mut prepared.padding) {
+            edge.fill(padding);
+        }
+    }
+
+    /// Bytes of line buffers.
+    pub(crate) fn bytes(&self) -> usize {
+        let Some(prepared) = &self.prepared else { return 0 };
+        let of_buffers = |buffers: &Mutex<Buffers>| {
+            let buffers = buffers.lock().expect("no worker has panicked");
+            buffers.edges.iter().map(LineBuffer::bytes).sum::<usize>()
+        };
+        prepared.buffers.iter().map(of_buffers).sum::<usize>()
+            + prepared.padding.iter().map(Values::bytes).sum::<usize>()
+    }
+
+    /// Width and height of the output for an input of this size.
+    ///
+    /// # Errors
+    /// A size that the chain cannot process.
+    #[cfg(test)]
+    pub(crate) fn output_size(&self, input: (usize, usize)) -> Result<(usize, usize), String> {
+        self.plan.sizes(input).map(|sizes| sizes[sizes.len() - 1])
+    }
+
+    /// Makes tiles and line buffers for inputs of this size, cut as asked or, by default, so that
+    /// line buffers stay in cache and all threads have work.
+    ///
+    /// # Errors
+    /// A size that the chain cannot process.
+    pub(crate) fn prepare(
+        &mut self,
+        input: (usize, usize),
+        tiling: Option<Tiling>,
+    ) -> Result<(), String> {
+        let same = |p: &Prepared| p.input == input && tiling.is_none_or(|t| t == p.tiling);
+        if self.prepared.as_ref().is_some_and(same) {
+            return Ok(());
+        }
+        let sizes = self.plan.sizes(input)?;
+        let output = sizes[sizes.len() - 1];
+        let tiling = tiling.unwrap_or_else(|| self.tiling(&sizes, output));
+        let shuffle = self.plan.spec().layers.last().map_or(1, |layer| layer.shuffle);
+        let mut tiles = vec![];
+        for rows in cut(output.1, tiling.bands, shuffle) {
+            for columns in cut(output.0, tiling.strips, shuffle) {
+                tiles.push(self.plan.tile(&sizes, rows.clone(), columns));
+            }
+        }
+        let shapes: Vec<_> = (0..self.edges.len()).map(|e| self.line_shape(e, &tiles)).collect();
+        let buffers = || {
+            let edges = self.edges.iter().zip(&shapes);
+            let edges = edges.map(|(edge, &shape)| LineBuffer::new(edge.kind, shape)).collect();
+            Mutex::new(Buffers { edges, next: vec![0; shapes.len()] })
+        };
+        self.prepared = Some(Prepared {
+            input,
+            tiling,
+            tiles,
+            buffers: (0..self.workers.count()).map(|_| buffers()).collect(),
+            padding: self
+                .edges
+                .iter()
+                .zip(&shapes)
+                .map(|(edge, shape)| Values::new(edge.kind, shape.stride))
+                .collect(),
+            sizes,
+        });
+        self.refresh();
+        Ok(())
+    }
+
+    fn line_shape(&self, edge: usize, tiles: &[Tile]) -> LineShape {
+        let spec = self.plan.spec();
+        let (parts, ring) = (spec.parts(edge), self.plan.ring(edge));
+        let width = tiles.iter().map(|tile| tile.columns[edge].len()).max().unwrap_or(0);
+        let margin = spec.layers.get(edge).map_or(0, LayerSpec::halo);
+        let consumer = spec.layers.get(edge).map_or(1, |layer| layer.unshuffle);
+        let producer = edge.checked_sub(1).map_or(1, |layer| spec.layers[layer].shuffle);
+        let channels = (parts, spec.channels(edge) / parts);
+        LineShape::new(channels, ring, margin, width, consumer.max(producer))
+    }
+
+    fn tiling(&self, sizes: &[(usize, usize)], output: (usize, usize)) -> Tiling {
+        let whole = self.plan.tile(sizes, 0..output.1, 0..output.0);
+        let bytes_of = |edge: usize| {
+            let shape = self.line_shape(edge, std::slice::from_ref(&whole));
+            LineBuffer::new(self.edges[edge].kind, shape).bytes()
+        };
+        let bytes: usize = (0..self.edges.len()).map(bytes_of).sum();
+        let strips = bytes.div_ceil(CACHE_BYTES).min(output.0 / NARROWEST_STRIP).max(1);
+        let threads = self.workers.count();
+        let bands = if strips.is_multiple_of(threads) { 1 } else { threads };
+        Tiling { bands: bands.min(output.1), strips }
+    }
+
+    /// Computes the whole output.
+    ///
+    /// # Panics
+    /// Without [`Pipeline::prepare`].
+    pub(crate) fn run(&mut self, source: &impl RowSource, sink: &impl RowSink) {
+        let Self { plan, level, edges, layers, workers, prepared } = self;
+        let prepared = prepared.as_ref().expect("prepared before the first frame");
+        let next_tile = AtomicUsize::new(0);
+        let job = |worker: usize| {
+            let mut buffers = prepared.buffers[worker].lock().expect("no worker has panicked");
+            let Buffers { edges: lines, next } = &mut *buffers;
+            while let Some(tile) = prepared.tiles.get(next_tile.fetch_add(1, Ordering::Relaxed)) {
+                let run = TileRun { plan, level: *level, edges, layers, prepared, tile };
+                plan.steps(&prepared.sizes, tile, next, |step| match step {
+                    Step::Load(row) => run.load(lines, row, source),
+                    Step::Compute { layer, row } => run.compute(lines, layer, row, sink),
+                });
+            }
+        };
+        workers.run(&job);
+    }
+}
+
+/// `0..len` in up to `count` runs of whole units, of about the same length.
+fn cut(len: usize, count: usize, unit: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let units = len / unit;
+    let count = count.clamp(1, units.max(1));
+    (0..count).map(move |i| units * i / count * unit..units * (i + 1) / count * unit)
+}
+
+impl Edge {
+    /// Fills a part of a row with what lies outside the image.
+    fn fill(&self, padding: &mut Values) {
+        // The parts of an input have no zero points, so that any cut of them will do.
+        let zeros = self.zero.iter().cycle();
+        match padding {
+            Values::F32(values) => values.fill(0.0),
+            Values::I16(values) => values.iter_mut().zip(zeros).for_each(|(v, z)| *v = *z as i16),
+            Values::U8(values) => values.iter_mut().zip(zeros).for_each(|(v, z)| *v = *z as u8),
+        }
+    }
+}
+
+/// One tile on its way.
+struct TileRun<'a> {
+    plan: &'a Plan,
+    level: Level,
+    edges: &'a [Edge],
+    layers: &'a [Layer],
+    prepared: &'a Prepared,
+    tile: &'a Tile,
+}
+
+impl TileRun<'_> {
+    fn load(&self, lines: &mut [LineBuffer], row: usize, source: &impl RowSource) {
+        match self.edges[0].kind {
+            Kind::F32 => self.load_as::<f32>(&mut lines[0], row, source),
+            _ => self.load_as::<i16>(&mut lines[0], row, source),
+        }
+    }
+
+    fn load_as<T: Input>(&self, line: &mut LineBuffer, row: usize, source: &impl RowSource) {
+        let columns = self.tile.columns[0].clone();
+        let LineShape { channels, margin, stride, .. } = line.shape;
+        let inside = margin * channels..(margin + columns.len()) * channels;
+        let parts = line.row_mut::<T>(row).chunks_exact_mut(stride);
+        source.load(self.level, row, columns, parts.map(|part| &mut part[inside.clone()]));
+        self.pad::<T>(line, 0, row);
+    }
+
+    fn compute(&self, lines: &mut [LineBuffer], layer: usize, row: usize, sink: &impl RowSink) {
+        match &self.layers[layer] {
+            Layer::F32(convs) => self.compute_as(lines, layer, row, convs),
+            Layer::I16(convs) => self.compute_as(lines, layer, row, convs),
+            Layer::U8(convs) => self.compute_as(lines, layer, row, convs),
+        }
+        if layer + 1 == self.layers.len() {
+            let line = &lines[layer + 1];
+            let columns = self.tile.columns[layer + 1].clone();
+            let width = columns.len() * line.shape.channels;
+            let shuffle = self.plan.spec().layers[layer].shuffle;
+            for row in row * shuffle..(row + 1) * shuffle {
+                let parts = (0..line.shape.parts).map(|part| &line.part::<f32>(row, part)[..width]);
+                sink.store(self.level, row, columns.clone(), parts);
+            }
+        }
+    }
+
+    fn compute_as<X: Element, W: Number>(
+        &self,
+        lines: &mut [LineBuffer],
+        layer: usize,
+        row: usize,
+        convs: &[ConvRow<X, W>],
+    ) {
+        let spec = &self.plan.spec().layers[layer];
+        let (before, after) = lines.split_at_mut(layer + 1);
+        let (input, output) = (&before[layer], &mut after[0]);
+        let in_columns = &self.tile.columns[layer];
+        let out_columns = &self.tile.columns[layer + 1];
+        // Of the convolution, before shuffling.
+        let first = out_columns.start / spec.shuffle;
+        let width = out_columns.len() / spec.shuffle;
+
+        let padding = X::of(&self.prepared.padding[layer]).expect("the plan knows the type");
+        let height = self.prepared.sizes[layer].1;
+        // Both at the border, or the halo apart.
+        let left = (first * spec.unshuffle - in_columns.start) * input.shape.channels;
+        let mut segments: [&[X]; MAX_SEGMENTS] = [&[]; MAX_SEGMENTS];
+        let mut count = 0;
+        for tap_row in 0..spec.kernel * spec.unshuffle {
+            // Below zero for rows above the image.
+            let row = (row * spec.unshuffle + tap_row).checked_sub(spec.halo());
+            for part in 0..input.shape.parts {
+                segments[count] = match row.filter(|&row| row < height) {
+                    Some(row) => &input.part::<X>(row, part)[left..],
+                    None => &padding[left..],
+                };
+                count += 1;
+            }
+        }
+
+        let edge = &self.edges[layer + 1];
+        let LineShape { margin, channels, stride, .. } = output.shape;
+        let start = margin * channels;
+        for (sub_row, conv) in convs.iter().enumerate() {
+            let pixels = width.max(conv.kernel.pixels);
+            let segments = &segments[..count];
+            let row = row * spec.shuffle + sub_row;
+            match edge.kind {
+                Kind::F32 if output.shape.parts == 3 => {
+                    let (top, rest) = output.row_mut::<f32>(row).split_at_mut(stride);
+                    let (bottom, chroma) = rest.split_at_mut(stride);
+                    conv.run(segments, pixels, RowOut::Pairs([top, bottom, chroma]));
+                    self.pad::<f32>(output, layer + 1, row);
+                }
+                Kind::F32 => {
+                    let add = spec.add.map(|from| {
+                        let line = &before[from];
+                        let skipped = line.shape.margin + first - self.tile.columns[from].start;
+                        &line.part::<f32>(row, 0)[skipped * channels..]
+                    });
+                    let to = &mut output.row_mut::<f32>(row)[start..];
+                    conv.run(segments, pixels, RowOut::F32 { to, add });
+                    self.pad::<f32>(output, layer + 1, row);
+                }
+                Kind::I16 { low, high } => {
+                    let to = &mut output.row_mut::<i16>(row)[start..];
+                    conv.run(segments, pixels, RowOut::I16 { to, zero: &edge.zero, low, high });
+                    self.pad::<i16>(output, layer + 1, row);
+                }
+                Kind::U8 => {
+                    let to = &mut output.row_mut::<u8>(row)[start..];
+                    conv.run(segments, pixels, RowOut::U8 { to, zero: &edge.zero });
+                    self.pad::<u8>(output, layer + 1, row);
+                }
+            }
+        }
+    }
+
+    /// Pads a row of an edge.
+    fn pad<T: Element>(&self, line: &mut LineBuffer, edge: usize, row: usize) {
+        let padding = T::of(&self.prepared.padding[edge]).expect("the plan knows the type");
+        line.pad(row, self.tile.columns[edge].len(), padding);
+    }
+}

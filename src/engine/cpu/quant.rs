@@ -1,0 +1,231 @@
+//! Integer weights and activations.
+//!
+//! Inner activations are u8 with a scale s and zero point z per channel, `x = s · (q − z)`; scales
+//! follow the tuning, interpolated between ranges that were measured at the corners of its domain.
+//! A channel's input scale is part of the weights, which are i8 with a scale per output channel.
+//! The first layer's input is the frame's own codes, doubled, in i16; the last layer's input is i16
+//! without zero point. Both have i16 weights.
+//!
+//! Every integer is computed by the same f32 operations in the same order at every CPU level.
+
+use super::bank::corner_weights;
+use super::kernels::round_small;
+use super::plan::ChainSpec;
+use crate::checkpoint::{Checkpoint, STATISTICS};
+use crate::tuning::{Domain, TuningSpace};
+
+/// Largest magnitude of the first layer's input: doubled codes of up to 12 bits, or
+/// [`TENSOR_SCALE`] times a tensor.
+pub(crate) const INPUT_MAX: i16 = 8191;
+
+/// What a tensor is multiplied by before it is rounded to the first layer's input; it may reach
+/// ±2, twice the range of a frame.
+pub(crate) const TENSOR_SCALE: f32 = 4096.0;
+
+/// Largest magnitude of the last layer's input.
+pub(crate) const LAST_MAX: i16 = 2047;
+
+/// Range of the last layer's input over the measured one: it has bits to spare.
+const LAST_MARGIN: f32 = 1.25;
+
+/// Largest code of an inner activation.
+const CODE_MAX: f32 = 255.0;
+
+/// Smallest range of a channel, that of a dead one.
+const SMALLEST_RANGE: f32 = 1e-6;
+
+/// Measured ranges of the inner activations.
+pub(crate) struct Calibration {
+    space: TuningSpace,
+    /// Per inner edge `[corner][channel][minimum, maximum, mean]`.
+    edges: Vec<Vec<f32>>,
+    corner_weights: Vec<f32>,
+}
+
+/// One channel's range at a tuning.
+#[derive(Clone, Copy, Debug, Default)]
+struct Channel {
+    minimum: f32,
+    maximum: f32,
+    mean: f32,
+}
+
+/// How the activations of an edge are stored.
+#[derive(Clone, Debug)]
+pub(crate) struct EdgeQuant {
+    /// Real value of a code step, per channel.
+    pub(crate) scale: Vec<f32>,
+    /// Code of zero, per channel.
+    pub(crate) zero: Vec<f32>,
+    /// Mean value, per channel.
+    mean: Vec<f32>,
+}
+
+impl EdgeQuant {
+    /// Of an input with one scale for everything and no zero point.
+    pub(crate) fn plain(scale: Vec<f32>) -> Self {
+        let zeros = vec![0.0; scale.len()];
+        Self { scale, zero: zeros.clone(), mean: zeros }
+    }
+}
+
+impl Calibration {
+    /// The checkpoint's calibration; `None` if it has none.
+    pub(crate) fn new(checkpoint: &Checkpoint, spec: &ChainSpec) -> Option<Self> {
+        checkpoint.metadata.calibration.as_ref()?;
+        let inner = &spec.layers[..spec.layers.len() - 1];
+        let tensor = |name: &str| checkpoint.tensors.get(&format!("{name}.activations")).cloned();
+        let edges: Vec<_> = inner.iter().map(|l| tensor(&l.name)).collect::<Option<_>>()?;
+        let space = checkpoint.metadata.tuning.clone();
+        let corners = space.corner_count();
+        Some(Self { space, edges, corner_weights: vec![0.0; corners] })
+    }
+
+    /// Interpolates the ranges of all edges at a tuning; `last` is the input of the last layer.
+    pub(crate) fn at(&mut self, omega: &[f32], edges: &mut [EdgeQuant]) {
+        match self.space.domain {
+            Domain::Simplex => self.corner_weights.copy_from_slice(omega),
+            Domain::Box => {
+                let mut unit = [0.0; crate::tuning::MAX_PARAMETERS];
+                for ((unit, p), o) in unit.iter_mut().zip(&self.space.parameters).zip(omega) {
+                    *unit = ((f64::from(*o) - p.minimum) / (p.maximum - p.minimum)) as f32;
+                }
+                corner_weights(&unit[..omega.len()], &mut self.corner_weights);
+            }
+        }
+        let last = edges.len() - 1;
+        for (index, (edge, measured)) in edges.iter_mut().zip(&self.edges).enumerate() {
+            let channels = edge.scale.len();
+            for c in 0..channels {
+                let mut channel = Channel::default();
+                for (corner, &weight) in self.corner_weights.iter().enumerate() {
+                    let values = &measured[(corner * channels + c) * STATISTICS..][..STATISTICS];
+                    channel.minimum += weight * values[0];
+                    channel.maximum += weight * values[1];
+                    channel.mean += weight * values[2];
+                }
+                edge.mean[c] = channel.mean;
+                (edge.scale[c], edge.zero[c]) =
+                    if index == last { channel.symmetric() } else { channel.codes() };
+            }
+        }
+    }
+}
+
+impl Channel {
+    /// Scale and zero point of u8 codes; zero is always among the values.
+    fn codes(self) -> (f32, f32) {
+        let (low, high) = (self.minimum.min(0.0), self.maximum.max(0.0));
+        let scale = (high - low).max(SMALLEST_RANGE) / CODE_MAX;
+        (scale, (-low / scale).round_ties_even().clamp(0.0, CODE_MAX))
+    }
+
+    /// Scale of i16 codes around zero.
+    fn symmetric(self) -> (f32, f32) {
+        let largest = self.maximum.max(-self.minimum).max(SMALLEST_RANGE);
+        (LAST_MARGIN * largest / f32::from(LAST_MAX), 0.0)
+    }
+}
+
+/// Largest weight magnitude for which no sum of `run` products with inputs up to `input_max`
+/// leaves 32 bits.
+pub(crate) fn weight_max(run: usize, input_max: i16) -> f32 {
+    let largest = i64::from(i32::MAX) / (run as i64 * i64::from(input_max));
+    largest.min(i64::from(i16::MAX)) as f32
+}
+
+/// Largest weight magnitude of an inner layer.
+pub(crate) const INNER_WEIGHT_MAX: f32 = 127.0;
+
+/// Integer weights of one layer, and the scratch space to make them.
+pub(crate) struct LayerQuant {
+    /// `[c_out][segment][run]`.
+    pub(crate) weights: Vec<i16>,
+    /// The same, for inner layers, once [`LayerQuant::set_bytes`] has been called.
+    pub(crate) bytes: Vec<i8>,
+    /// Of the sums, per output channel, to units of the output.
+    pub(crate) scale: Vec<f32>,
+    /// Per output channel, in units of the output.
+    pub(crate) bias: Vec<f32>,
+    weight_max: f32,
+    /// Input channel of each weight of an output channel.
+    inputs: Vec<usize>,
+    scales: Vec<f32>,
+    zeros: Vec<f32>,
+    means: Vec<f32>,
+}
+
+/// Partial sums that are added up in an order of their own, the same on every CPU.
+const LANES: usize = 8;
+
+impl LayerQuant {
+    /// For a layer whose weights of one output channel belong to these input channels.
+    pub(crate) fn new(c_out: usize, inputs: Vec<usize>, weight_max: f32) -> Self {
+        let run = inputs.len();
+        Self {
+            weights: vec![0; c_out * run],
+            bytes: vec![0; c_out * run],
+            scale: vec![0.0; c_out],
+            bias: vec![0.0; c_out],
+            weight_max,
+            inputs,
+            scales: vec![0.0; run],
+            zeros: vec![0.0; run],
+            means: vec![0.0; run],
+        }
+    }
+
+    /// Fills `bytes` with the weights.
+    pub(crate) fn set_bytes(&mut self) {
+        for (byte, &weight) in self.bytes.iter_mut().zip(&self.weights) {
+            *byte = weight as i8;
+        }
+    }
+
+    /// Quantises folded weights and bias for this input and, unless it stays f32, this output.
+    /// `weights` is scratch space afterwards.
+    pub(crate) fn set(
+        &mut self,
+        weights: &mut [f32],
+        bias: &[f32],
+        input: &EdgeQuant,
+        output: Option<&EdgeQuant>,
+    ) {
+        for (at, &c) in self.inputs.iter().enumerate() {
+            self.scales[at] = input.scale[c];
+            self.zeros[at] = input.zero[c];
+            self.means[at] = input.mean[c] / input.scale[c];
+        }
+        let run = self.inputs.len();
+        let rows = weights.chunks_exact_mut(run).zip(self.weights.chunks_exact_mut(run));
+        for (c, (weights, codes)) in rows.enumerate() {
+            let mut largest = [0f32; LANES];
+            for (weights, scales) in weights.chunks_mut(LANES).zip(self.scales.chunks(LANES)) {
+                for ((w, s), largest) in weights.iter_mut().zip(scales).zip(&mut largest) {
+                    *w *= s;
+                    *largest = largest.max(w.abs());
+                }
+            }
+            let largest = largest.into_iter().fold(f32::MIN_POSITIVE, f32::max);
+            let (step, per_step) = (largest / self.weight_max, self.weight_max / largest);
+            // What the zero points add to the sum, and what rounding takes from its mean.
+            let (mut offset, mut lost) = ([0f32; LANES], [0f32; LANES]);
+            let statistics = self.zeros.chunks(LANES).zip(self.means.chunks(LANES));
+            let chunks = weights.chunks(LANES).zip(codes.chunks_mut(LANES)).zip(statistics);
+            for ((weights, codes), (zeros, means)) in chunks {
+                for (lane, code) in codes.iter_mut().enumerate() {
+                    let rounded = round_small(weights[lane] * per_step);
+                    *code = rounded as i32 as i16;
+                    // Whole numbers below 2²⁴, so these sums are exact.
+                    offset[lane] += rounded * zeros[lane];
+                    lost[lane] += (weights[lane] - rounded * step) * means[lane];
+                }
+            }
+            let (offset, lost) = (offset.iter().sum::<f32>(), lost.iter().sum::<f32>());
+            let output_scale = output.map_or(1.0, |output| output.scale[c]);
+            self.scale[c] = step / output_scale;
+            let bias = bias.get(c).copied().unwrap_or(0.0);
+            self.bias[c] = (bias + lost - offset * step) / output_scale;
+        }
+    }
+}

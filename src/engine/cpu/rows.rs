@@ -1,0 +1,151 @@
+//! Where the first rows of a pipeline come from and its last ones go: frames or tensors.
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+use super::kernels::Level;
+use super::line_buffer::Element;
+use super::quant::{INPUT_MAX, TENSOR_SCALE};
+use crate::frame::{Frame, FrameWriter, Value};
+
+/// A value of the first layer's input.
+pub(crate) trait Input: Element + Value {
+    /// From a tensor's value.
+    fn from_tensor(v: f32) -> Self;
+}
+
+impl Input for f32 {
+    fn from_tensor(v: f32) -> Self {
+        v
+    }
+}
+
+impl Input for i16 {
+    fn from_tensor(v: f32) -> Self {
+        let largest = f32::from(INPUT_MAX);
+        (v * TENSOR_SCALE).round_ties_even().clamp(-largest, largest) as i16
+    }
+}
+
+/// Gives rows of the first layer's input.
+pub(crate) trait RowSource: Sync {
+    /// Fills the parts of a row, each `[x][channel of the part]`, with these columns.
+    fn load<'a, T: Input + 'a>(
+        &self,
+        level: Level,
+        row: usize,
+        columns: Range<usize>,
+        parts: impl Iterator<Item = &'a mut [T]>,
+    );
+}
+
+/// Takes rows of the last layer's output.
+pub(crate) trait RowSink: Sync {
+    /// Takes these columns of the parts of a row. No row and column comes twice.
+    fn store<'a>(
+        &self,
+        level: Level,
+        row: usize,
+        columns: Range<usize>,
+        parts: impl Iterator<Item = &'a [f32]>,
+    );
+}
+
+fn three<T>(mut parts: impl Iterator<Item = T>) -> [T; 3] {
+    [(); 3].map(|()| parts.next().expect("frames are in three parts"))
+}
+
+impl RowSource for Frame<'_> {
+    fn load<'a, T: Input + 'a>(
+        &self,
+        level: Level,
+        row: usize,
+        columns: Range<usize>,
+        parts: impl Iterator<Item = &'a mut [T]>,
+    ) {
+        self.read_pairs(level, row, columns, three(parts));
+    }
+}
+
+/// A frame to which the rows are added.
+pub(crate) struct FrameSum<'a> {
+    /// The frame.
+    pub(crate) input: &'a Frame<'a>,
+    /// Where the sum goes.
+    pub(crate) output: FrameWriter<'a>,
+}
+
+impl RowSink for FrameSum<'_> {
+    fn store<'a>(
+        &self,
+        level: Level,
+        row: usize,
+        columns: Range<usize>,
+        parts: impl Iterator<Item = &'a [f32]>,
+    ) {
+        // SAFETY: the pipeline stores every row and column once, see `RowSink::store`.
+        unsafe { self.output.write_pairs(level, self.input, row, columns, three(parts)) }
+    }
+}
+
+/// A tensor `[C, H, W]`.
+pub(crate) struct TensorSource<'a> {
+    pub(crate) values: &'a [f32],
+    /// Width and height.
+    pub(crate) size: (usize, usize),
+}
+
+impl RowSource for TensorSource<'_> {
+    fn load<'a, T: Input + 'a>(
+        &self,
+        _level: Level,
+        row: usize,
+        columns: Range<usize>,
+        parts: impl Iterator<Item = &'a mut [T]>,
+    ) {
+        let (width, height) = self.size;
+        let mut channel = 0;
+        for part in parts {
+            let channels = part.len() / columns.len();
+            for c in 0..channels {
+                let line = &self.values[((channel + c) * height + row) * width..][columns.clone()];
+                for (pixel, &v) in part.chunks_exact_mut(channels).zip(line) {
+                    pixel[c] = T::from_tensor(v);
+                }
+            }
+            channel += channels;
+        }
+    }
+}
+
+/// A tensor `[C, H, W]` to fill.
+pub(crate) struct TensorSink<'a> {
+    pub(crate) values: Mutex<&'a mut [f32]>,
+    /// Width and height.
+    pub(crate) size: (usize, usize),
+}
+
+impl RowSink for TensorSink<'_> {
+    fn store<'a>(
+        &self,
+        _level: Level,
+        row: usize,
+        columns: Range<usize>,
+        parts: impl Iterator<Item = &'a [f32]>,
+    ) {
+        let (width, height) = self.size;
+        let mut values = self.values.lock().expect("no worker has panicked");
+        let mut channel = 0;
+        for part in parts {
+            let channels = part.len() / columns.len();
+            for c in 0..channels {
+                let at = ((channel + c) * height + row) * width;
+                let line = &mut values[at..][columns.clone()];
+                for (v, pixel) in line.iter_mut().zip(part.chunks_exact(channels)) {
+                    *v = pixel[c];
+                }
+            }
+            channel += channels;
+        }
+    }
+}
