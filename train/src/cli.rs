@@ -9,6 +9,7 @@ use tunableconv::engine::{self, DeviceChoice, Engine, Options, Precision};
 use tunableconv::frame::Range;
 use tunableconv::net::Net;
 use tunableconv::tuning::Tuning;
+use tunableconv_train::calibrate::{self, Settings as Calibration};
 use tunableconv_train::evaluate::{Conditions, Report, evaluate};
 use tunableconv_train::export_onnx::{self, Form};
 use tunableconv_train::forward::forward;
@@ -40,6 +41,8 @@ enum Command {
     Eval(EvalArgs),
     /// Run the net on tensors of a safetensors file.
     Forward(ForwardArgs),
+    /// Measure the activation ranges that int8 needs and put them into the checkpoint.
+    Calibrate(CalibrateArgs),
     /// Write the net as an ONNX model.
     ExportOnnx(ExportOnnxArgs),
     /// Say what a checkpoint is.
@@ -121,6 +124,33 @@ struct ForwardArgs {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value_t)]
     device: DeviceChoice,
+}
+
+#[derive(Args)]
+struct CalibrateArgs {
+    /// Checkpoint.
+    checkpoint: PathBuf,
+    /// Folder of clean images.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Standard deviations of the noise, of 255, one image each in turn.
+    #[arg(long, value_delimiter = ',', default_values_t = Calibration::default().noise)]
+    noise: Vec<f32>,
+    /// Standard deviations of the blur, in pixels, the next after each round of noise.
+    #[arg(long, value_delimiter = ',', default_values_t = Calibration::default().blur)]
+    blur: Vec<f32>,
+    /// Share of the values that are inside the ranges.
+    #[arg(long, default_value_t = Calibration::default().quantile)]
+    quantile: f64,
+    /// Most images used.
+    #[arg(long, default_value_t = Calibration::default().images)]
+    images: usize,
+    /// Seed of the noise.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Checkpoint to write; the one read if not given.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 /// Without --planes the model takes `x` [N,6,H,W] (Y00 Y01 Y10 Y11 U V, normalised, half the luma
@@ -231,6 +261,7 @@ impl Cli {
                 let device = args.device.open()?.device;
                 forward(&Net::load(&args.checkpoint, &device)?, &args.input, &args.output)
             }
+            Command::Calibrate(args) => calibrate(args),
             Command::ExportOnnx(args) => export_onnx(&args),
             Command::Inspect { checkpoint } => {
                 print!("{}", describe(&Checkpoint::read(&checkpoint)?));
@@ -299,6 +330,15 @@ fn print_report(report: &Report, checkpoint: &Checkpoint, tuning: &Tuning) {
     };
     row("input", report.input_psnr_y, report.input_psnr_uv, report.input_ssim_y);
     row("output", report.output.psnr_y, report.output.psnr_uv, report.output.ssim_y);
+}
+
+fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {
+    let CalibrateArgs { noise, blur, quantile, images, seed, .. } = args;
+    let settings = Calibration { noise, blur, quantile, images, seed };
+    let checkpoint = Checkpoint::read(&args.checkpoint)?;
+    let calibrated = calibrate::calibrate(&checkpoint, &args.data, &settings)?;
+    calibrated.write(args.out.as_ref().unwrap_or(&args.checkpoint))?;
+    Ok(())
 }
 
 fn export_onnx(args: &ExportOnnxArgs) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@
 //! [`optimiser`]; what decides it is the [`recipe`], what remains of it the [`run_dir`].
 
 pub mod batch;
+pub mod calibrate;
 pub mod data;
 pub mod degrade;
 pub mod evaluate;

@@ -1,0 +1,169 @@
+//! Measures the ranges of a net's inner activations at every corner of its tuning domain, for the
+//! engine's int8 arithmetic.
+//!
+//! Per image, corner, layer and channel: the mean, and the smallest and largest value once a share
+//! of 1 − quantile of all values, divided between both ends, is left out. A range is the union of
+//! the images' ranges, a mean the mean of their means.
+
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use candle_core::{Device, Module as _, Tensor};
+use indicatif::ProgressBar;
+use tunableconv::checkpoint::{Calibration, Checkpoint, MAX_CORNERS, STATISTICS};
+use tunableconv::frame::CHANNELS;
+use tunableconv::net::Net;
+use tunableconv::nn::FoldedChain;
+
+use crate::data::list_images;
+use crate::degrade::{blur, noise_for_eval};
+use crate::rgb::Rgb;
+use crate::yuv::{Matrix, Range, Yuv420};
+
+/// What the ranges are measured on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Standard deviations of the noise, of 255; image i gets the i-th, around and around.
+    pub noise: Vec<f32>,
+    /// Standard deviations of the blur, in pixels; the next one after each round of `noise`.
+    pub blur: Vec<f32>,
+    /// Share of the values that are inside the ranges, 0.5 to 1.
+    pub quantile: f64,
+    /// Most images used, spread over the folder.
+    pub images: usize,
+    /// Seed of the noise.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let noise = vec![0.0, 15.0, 25.0, 50.0];
+        Self { noise, blur: vec![0.0, 1.5], quantile: 0.9999, images: 24, seed: 0 }
+    }
+}
+
+impl Settings {
+    /// # Errors
+    /// Names the setting that is out of its range.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        for (name, sigmas) in [("noise", &self.noise), ("blur", &self.blur)] {
+            let fine = sigmas.iter().all(|sigma| (0.0..=1000.0).contains(sigma));
+            ensure!(fine && !sigmas.is_empty(), "{name} = {sigmas:?}, expected 0 to 1000 each");
+        }
+        let quantile = self.quantile;
+        ensure!((0.5..=1.0).contains(&quantile), "quantile = {quantile}, expected 0.5 to 1");
+        ensure!(self.images > 0, "images = 0, expected at least 1");
+        Ok(())
+    }
+}
+
+/// The checkpoint with ranges measured on the images below `dir`.
+///
+/// # Errors
+/// Settings out of range, too many corners, no usable image, or a net whose activations are not
+/// finite.
+pub fn calibrate(
+    checkpoint: &Checkpoint,
+    dir: &Path,
+    settings: &Settings,
+) -> anyhow::Result<Checkpoint> {
+    settings.validate()?;
+    let space = &checkpoint.metadata.tuning;
+    let corners = space.corner_count();
+    ensure!(corners <= MAX_CORNERS, "the domain has {corners} corners, int8 takes {MAX_CORNERS}");
+    let net = Net::new(checkpoint, &Device::Cpu)?;
+    let folded: Vec<FoldedChain> =
+        space.corners().map(|corner| Ok(net.fold(&corner)?)).collect::<anyhow::Result<_>>()?;
+    let layers = checkpoint.metadata.architecture.inner_outputs();
+    let mut ranges: Vec<Vec<Range3>> =
+        layers.iter().map(|(_, channels)| vec![Range3::default(); corners * channels]).collect();
+
+    let paths = list_images(dir)?;
+    let count = settings.images.min(paths.len());
+    let bar = ProgressBar::new((count * corners) as u64);
+    let mut used = 0;
+    for index in 0..count {
+        let path = &paths[index * paths.len() / count];
+        let clean = match Rgb::load(path) {
+            Ok(clean) => clean,
+            Err(error) => {
+                bar.suspend(|| eprintln!("warning: skipped: {error:#}"));
+                continue;
+            }
+        };
+        let x = degraded(&clean, settings, index)?;
+        for (corner, chain) in folded.iter().enumerate() {
+            let mut activations = x.clone();
+            for (layer, ranges) in chain.layers.iter().zip(&mut ranges) {
+                activations = layer.forward(&activations)?;
+                let channels = ranges.len() / corners;
+                let of_corner = &mut ranges[corner * channels..][..channels];
+                widen(of_corner, &activations, settings.quantile)
+                    .with_context(|| path.display().to_string())?;
+            }
+            bar.inc(1);
+        }
+        used += 1;
+    }
+    bar.finish_and_clear();
+    ensure!(used > 0, "{}: none of its images can be read", dir.display());
+
+    let mut calibrated = checkpoint.clone();
+    for ((layer, _), ranges) in layers.iter().zip(&ranges) {
+        let values = ranges.iter().flat_map(|range| range.statistics(used)).collect();
+        calibrated.tensors.insert(format!("{layer}.activations"), values);
+    }
+    calibrated.metadata.calibration = Some(Calibration {
+        data: dir.file_name().map(|name| name.to_string_lossy().into()).unwrap_or_default(),
+        images: used as u64,
+        seed: settings.seed,
+        quantile: settings.quantile,
+    });
+    Ok(calibrated)
+}
+
+/// The net's input for one image, `[1, 6, H, W]`.
+fn degraded(clean: &Rgb, settings: &Settings, index: usize) -> anyhow::Result<Tensor> {
+    let noise = settings.noise[index % settings.noise.len()];
+    let blur_sigma = settings.blur[index / settings.noise.len() % settings.blur.len()];
+    let seed = settings.seed.wrapping_add(index as u64);
+    let noisy = noise_for_eval(&blur(clean, blur_sigma), noise, seed);
+    let mut yuv = Yuv420::from_rgb(&noisy, Matrix::Bt601, Range::Limited);
+    yuv.round_to_8bit();
+    let (width, height) = (yuv.width.div_ceil(2), yuv.height.div_ceil(2));
+    let values = yuv.normalised(Range::Limited);
+    Ok(Tensor::from_vec(values, (1, CHANNELS, height, width), &Device::Cpu)?)
+}
+
+/// One channel's range so far, and the sum of its means.
+#[derive(Clone, Copy, Debug, Default)]
+struct Range3 {
+    minimum: f32,
+    maximum: f32,
+    means: f64,
+}
+
+impl Range3 {
+    fn statistics(&self, images: usize) -> [f32; STATISTICS] {
+        let mean = (self.means / images as f64) as f32;
+        // A mean of values that are mostly outside the range cannot be used.
+        [self.minimum, self.maximum, mean.clamp(self.minimum, self.maximum)]
+    }
+}
+
+/// Takes in the activations `[1, C, H, W]` of one image; ranges start at 0, which the engine's
+/// always contain.
+fn widen(ranges: &mut [Range3], activations: &Tensor, quantile: f64) -> anyhow::Result<()> {
+    let mut values: Vec<f32> = activations.flatten_all()?.to_vec1()?;
+    let each = values.len() / ranges.len();
+    let outside = ((1.0 - quantile) / 2.0 * each as f64) as usize;
+    for (range, values) in ranges.iter_mut().zip(values.chunks_exact_mut(each)) {
+        ensure!(values.iter().all(|v| v.is_finite()), "an activation is not finite");
+        range.means += values.iter().map(|&v| f64::from(v)).sum::<f64>() / each as f64;
+        let (_, low, _) = values.select_nth_unstable_by(outside, f32::total_cmp);
+        range.minimum = range.minimum.min(*low);
+        let (_, high, _) = values.select_nth_unstable_by(each - 1 - outside, f32::total_cmp);
+        range.maximum = range.maximum.max(*high);
+    }
+    Ok(())
+}
