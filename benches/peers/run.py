@@ -64,8 +64,7 @@ def enter_venv():
 def build():
     cargo = ["cargo", "build", "--release"]
     subprocess.run([*cargo, "-p", "tunableconv-train"], cwd=ROOT, check=True)
-    if (ROOT / "examples" / "peer_engine.rs").exists():
-        subprocess.run([*cargo, "--example", "peer_engine"], cwd=ROOT, check=True)
+    subprocess.run([*cargo, "--example", "peer_engine"], cwd=ROOT, check=True)
 
 
 def synthetic_frame(width, height, seed):
@@ -373,8 +372,8 @@ def table(form, runners, times, flop):
     for top, bottom in [("ours f32", "OpenVINO f32"), ("ours int8", "OpenVINO int8"),
                         ("ours int8", "ONNX Runtime int8"), ("ours int8", "ONNX Runtime f32")]:
         known = top in medians and bottom in medians
-        ratio = f"{medians[top] / medians[bottom]:.2f}" if known else "n/a"
-        lines.append(f"- {top} / {bottom}: {ratio}")
+        ratio = f"{medians[bottom] / medians[top]:.2f}" if known else "n/a"
+        lines.append(f"- {top} is {ratio} × as fast as {bottom}")
     return lines
 
 

@@ -73,41 +73,25 @@ pub struct Options {
 pub fn open(checkpoint: &Checkpoint, options: &Options) -> Result<Box<dyn Engine>> {
     let Options { device, precision, threads } = *options;
     let opened = device.open()?;
-    let note = opened.note;
+    let mut note = opened.note;
     let refused = if opened.device.is_cpu() {
-        let choice = match precision {
-            Precision::Auto => fastest(checkpoint),
-            asked => asked,
-        };
-        match CpuEngine::supports(checkpoint, choice) {
-            Ok(()) => return Ok(Box::new(CpuEngine::new(checkpoint, choice, threads, &note)?)),
+        match CpuEngine::supports(checkpoint, precision) {
+            Ok(()) => return Ok(Box::new(CpuEngine::new(checkpoint, options)?.with_note(&note))),
             Err(reason) => reason,
         }
     } else {
-        "the CUDA device computes in f32".into()
+        "on CUDA there is only f32".into()
     };
     if !matches!(precision, Precision::Auto | Precision::F32) {
         return Err(Error::Precision { precision: precision.to_string(), reason: refused });
     }
-    let note = if opened.device.is_cpu() {
-        tracing::warn!("candle runs the net, slowly: the row pipeline does not carry {refused}");
+    if opened.device.is_cpu() {
+        tracing::warn!("candle runs the net, slowly, as the row pipeline cannot: {refused}");
         let others = if note.is_empty() { String::new() } else { format!("; {note}") };
-        format!("not by the row pipeline: {refused}{others}")
-    } else {
-        note
-    };
+        note = format!("the row pipeline cannot run the net: {refused}{others}");
+    }
     let net = Arc::new(Net::new(checkpoint, &opened.device)?);
     Ok(Box::new(CandleEngine::new(net, threads, &note)?))
-}
-
-/// The precision that is fastest for a checkpoint on this CPU.
-fn fastest(checkpoint: &Checkpoint) -> Precision {
-    let has_int8 = CpuEngine::has_fast_int8();
-    if has_int8 && CpuEngine::supports(checkpoint, Precision::Int8).is_ok() {
-        Precision::Int8
-    } else {
-        Precision::F32
-    }
 }
 
 /// A pool of its own for a bounded number of threads; `None` means the shared pool of all cores.

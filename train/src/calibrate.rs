@@ -38,7 +38,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let noise = vec![0.0, 15.0, 25.0, 50.0];
-        Self { noise, blur: vec![0.0, 1.5], quantile: 0.9999, images: 24, seed: 0 }
+        Self { noise, blur: vec![0.0, 1.5], quantile: 0.999, images: 24, seed: 0 }
     }
 }
 

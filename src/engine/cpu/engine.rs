@@ -16,7 +16,7 @@ use super::quant::{
 use super::rows::{FrameSum, TensorSink, TensorSource};
 use super::workers::Workers;
 use crate::checkpoint::{Checkpoint, Metadata};
-use crate::engine::{Engine, Precision};
+use crate::engine::{Engine, Options, Precision};
 use crate::frame::{CHANNELS, Frame, FrameFormat, FrameMut};
 use crate::tuning::Tuning;
 use crate::{Error, Result};
@@ -79,33 +79,48 @@ impl CpuEngine {
         Err(reason.into())
     }
 
-    /// Whether int8 is faster than f32 here.
-    pub(crate) fn has_fast_int8() -> bool {
-        !u8_kernels(Level::current()).is_empty()
+    /// The precision that is fastest for a checkpoint on this CPU: int8 needs an instruction for
+    /// its dot product.
+    fn fastest(checkpoint: &Checkpoint, level: Level) -> Precision {
+        let has_dot_product = !u8_kernels(level).is_empty();
+        if has_dot_product && Self::supports(checkpoint, Precision::Int8).is_ok() {
+            Precision::Int8
+        } else {
+            Precision::F32
+        }
     }
 
-    /// An engine at the net's default tuning, in f32 or int8.
+    /// Says in the description what else was to be said about the choice of this engine.
+    pub(crate) fn with_note(mut self, note: &str) -> Self {
+        if !note.is_empty() {
+            self.description = format!("{}; {note}", self.description);
+        }
+        self
+    }
+
+    /// An engine at the net's default tuning; the device is the CPU whatever the options say.
     ///
     /// # Errors
-    /// [`Error::Config`] for a net that [`CpuEngine::supports`] refuses; [`Error::Device`] when
-    /// threads cannot be started.
-    pub(crate) fn new(
-        checkpoint: &Checkpoint,
-        precision: Precision,
-        threads: usize,
-        note: &str,
-    ) -> Result<Self> {
-        Self::at_level(checkpoint, precision, threads, note, Level::current())
+    /// [`Error::Precision`] for a net that does not run here in that precision, or not at all;
+    /// [`Error::Device`] when threads cannot be started; [`Error::Config`] for tensors that are not
+    /// those of the net.
+    pub fn new(checkpoint: &Checkpoint, options: &Options) -> Result<Self> {
+        Self::at_level(checkpoint, options, Level::current())
     }
 
+    /// As [`CpuEngine::new`], at a CPU level.
     pub(crate) fn at_level(
         checkpoint: &Checkpoint,
-        precision: Precision,
-        threads: usize,
-        note: &str,
+        options: &Options,
         level: Level,
     ) -> Result<Self> {
-        Self::supports(checkpoint, precision).map_err(Error::Config)?;
+        let precision = match options.precision {
+            Precision::Auto => Self::fastest(checkpoint, level),
+            asked => asked,
+        };
+        Self::supports(checkpoint, precision).map_err(|reason| {
+            Error::Precision { precision: precision.to_string(), reason }
+        })?;
         let spec = ChainSpec::of(&checkpoint.metadata.architecture).map_err(Error::Config)?;
         let layers = 0..spec.layers.len();
         let banks: Vec<Bank> =
@@ -127,14 +142,14 @@ impl CpuEngine {
         let zeros = |edge: usize| vec![0.0; spec.channels(edge).next_multiple_of(MAX_LANES)];
         let edges = kinds.iter().enumerate().map(|(e, &kind)| Edge { kind, zero: zeros(e) });
         let edges = edges.collect();
-        let workers = Workers::new(threads)?;
-        let name = if int8.is_some() { "int8" } else { "f32" };
-        let threads = workers.count();
-        let note = if note.is_empty() { String::new() } else { format!("; {note}") };
+        let workers = Workers::new(options.threads)?;
+        let (level_name, threads) = (level.name(), workers.count());
         let folded = banks.iter().zip(&spec.layers);
         let mut engine = Self {
             metadata: checkpoint.metadata.clone(),
-            description: format!("row pipeline on CPU ({}), {threads} threads, {name}{note}", level.name()),
+            description: format!(
+                "row pipeline on CPU ({level_name}), {threads} threads, {precision}"
+            ),
             tuning: checkpoint.metadata.tuning.default_tuning()?,
             is_identity: false,
             folded: folded.map(|(b, l)| (vec![0.0; b.len()], vec![0.0; l.c_out])).collect(),
