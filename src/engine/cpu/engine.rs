@@ -14,6 +14,7 @@ use super::quant::{
     weight_max,
 };
 use super::rows::{FrameSum, TensorSink, TensorSource};
+use super::winograd::{TILE, WinogradConv};
 use super::workers::Workers;
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::engine::{Engine, Options, Precision};
@@ -121,7 +122,7 @@ impl CpuEngine {
         Self::supports(checkpoint, precision).map_err(|reason| {
             Error::Precision { precision: precision.to_string(), reason }
         })?;
-        let spec = ChainSpec::of(&checkpoint.metadata.architecture).map_err(Error::Config)?;
+        let mut spec = ChainSpec::of(&checkpoint.metadata.architecture).map_err(Error::Config)?;
         let layers = 0..spec.layers.len();
         let banks: Vec<Bank> =
             layers.map(|layer| Bank::new(checkpoint, &spec, layer)).collect::<Result<_>>()?;
@@ -130,9 +131,20 @@ impl CpuEngine {
             _ => None,
         };
         let kinds = edge_kinds(&spec, int8.is_some(), level);
+        let winograd: Vec<bool> =
+            (0..spec.layers.len()).map(|l| int8.is_none() && fits_winograd(&spec, l)).collect();
+        for (layer, &winograd) in spec.layers.iter_mut().zip(&winograd) {
+            layer.column_unit = if winograd { TILE } else { 1 };
+        }
         let layers = spec.layers.iter().enumerate().map(|(index, layer)| {
             let shape = row_shape(layer, spec.parts(index));
             match kinds[index] {
+                Kind::F32 if winograd[index] => {
+                    let LayerSpec { c_in, c_out, slope, .. } = *layer;
+                    let component = RowShape { segments: 3, run: c_in, pixel: c_in, c_out };
+                    let kernel = kernel(&f32_kernels(level), &component);
+                    Layer::Winograd(WinogradConv::zeroed(kernel, c_in, c_out, slope))
+                }
                 Kind::F32 => Layer::F32(convs(&f32_kernels(level), shape, layer)),
                 Kind::I16 { .. } => Layer::I16(convs(&i16_kernels(level), shape, layer)),
                 Kind::U8 => Layer::U8(convs(&u8_kernels(level), shape, layer)),
@@ -140,7 +152,10 @@ impl CpuEngine {
         });
         let layers = layers.collect();
         let zeros = |edge: usize| vec![0.0; spec.channels(edge).next_multiple_of(MAX_LANES)];
-        let edges = kinds.iter().enumerate().map(|(e, &kind)| Edge { kind, zero: zeros(e) });
+        let edges = kinds.iter().enumerate().map(|(edge, &kind)| {
+            let components = winograd.get(edge).copied().unwrap_or(false);
+            Edge { kind, components, zero: zeros(edge) }
+        });
         let edges = edges.collect();
         let workers = Workers::new(options.threads)?;
         let (level_name, threads) = (level.name(), workers.count());
@@ -236,13 +251,17 @@ impl CpuEngine {
                         quant.set_bytes();
                         set(convs, &quant.bytes, &quant.bias, &quant.scale);
                     }
-                    Layer::F32(_) => unreachable!("int8 layers are of integers"),
+                    Layer::F32(_) | Layer::Winograd(_) => unreachable!("int8 layers are integer"),
                 }
                 if let Some(output) = output {
                     edges[index + 1].zero[..output.zero.len()].copy_from_slice(&output.zero);
                 }
-            } else if let Layer::F32(convs) = layer {
-                set(convs, weights, bias, &[]);
+            } else {
+                match layer {
+                    Layer::F32(convs) => set(convs, weights, bias, &[]),
+                    Layer::Winograd(conv) => conv.set(weights, bias),
+                    Layer::I16(_) | Layer::U8(_) => unreachable!("f32 layers are not integer"),
+                }
             }
         }
         self.pipeline.refresh();
@@ -346,13 +365,30 @@ fn row_shape(layer: &LayerSpec, parts: usize) -> RowShape {
     }
 }
 
+/// Whether a layer of f32 is computed by [`super::winograd`].
+fn fits_winograd(spec: &ChainSpec, index: usize) -> bool {
+    let layer = &spec.layers[index];
+    let in_place = layer.kernel == 3 && layer.unshuffle == 1 && layer.shuffle == 1;
+    let channels = layer.c_in.is_multiple_of(8) && layer.c_out.is_multiple_of(8);
+    // What is added is needed as it is, not in components.
+    let added = spec.layers.iter().any(|other| other.add == Some(index));
+    index > 0 && in_place && channels && !added
+}
+
+fn kernel<X: Number, W: Number>(
+    kernels: &[RowKernel<X, W>],
+    shape: &RowShape,
+) -> RowKernel<X, W> {
+    choose(kernels, shape).expect("some kernel has a group of the run's")
+}
+
 /// One convolution for each row that a shuffle makes of one.
 fn convs<X: Number, W: Number>(
     kernels: &[RowKernel<X, W>],
     shape: RowShape,
     layer: &LayerSpec,
 ) -> Vec<ConvRow<X, W>> {
-    let kernel = choose(kernels, &shape).expect("some kernel has a group of the run's");
+    let kernel = kernel(kernels, &shape);
     (0..layer.shuffle).map(|_| ConvRow::zeroed(kernel, shape, layer.slope)).collect()
 }
 

@@ -18,6 +18,17 @@ pub(crate) enum Kind {
     U8,
 }
 
+impl Kind {
+    /// Bytes of a value.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::I16 { .. } => 2,
+            Self::U8 => 1,
+        }
+    }
+}
+
 /// Sizes of an edge's line buffer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LineShape {
@@ -47,7 +58,8 @@ impl LineShape {
         Self { parts, channels, ring, margin, stride: (pixels * channels).next_multiple_of(64) }
     }
 
-    fn len(&self) -> usize {
+    /// Values of all rows.
+    pub(crate) fn len(&self) -> usize {
         self.ring * self.parts * self.stride
     }
 

@@ -9,6 +9,7 @@ mod pipeline;
 mod plan;
 mod quant;
 mod rows;
+mod winograd;
 mod workers;
 
 pub use engine::CpuEngine;

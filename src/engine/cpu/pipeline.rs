@@ -7,15 +7,17 @@
 //! Invariant: every value is computed by the same operations in the same order whatever the tiles,
 //! so the output does not depend on the number of threads, bands or strips.
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::kernels::Level;
-use super::kernels::aligned::Number;
+use super::kernels::aligned::{Aligned, Number};
 use super::kernels::conv_row::{ConvRow, RowOut};
 use super::line_buffer::{Element, Kind, LineBuffer, LineShape, Values};
 use super::plan::{LayerSpec, Plan, Step, Tile};
 use super::rows::{Input, RowSink, RowSource};
+use super::winograd::{self, COMPONENTS, TILE, WinogradConv};
 use super::workers::Workers;
 
 /// Bytes of line buffers that stay in a core's second-level cache beside the weights of a layer.
@@ -23,6 +25,10 @@ const CACHE_BYTES: usize = 640 << 10;
 
 /// Narrowest strip that is worth its halo, in pixels of the output edge.
 const NARROWEST_STRIP: usize = 64;
+
+/// Pixels of a scratch row beside those of the edge: padding, the rest of a tile, and what a kernel
+/// writes beyond a short row.
+const SCRATCH_SLACK: usize = 24;
 
 /// Segments under a kernel, see [`super::plan::ChainSpec`].
 const MAX_SEGMENTS: usize = 15;
@@ -32,11 +38,14 @@ pub(crate) enum Layer {
     F32(Vec<ConvRow<f32, f32>>),
     I16(Vec<ConvRow<i16, i16>>),
     U8(Vec<ConvRow<u8, i8>>),
+    Winograd(WinogradConv),
 }
 
 /// How an edge is stored.
 pub(crate) struct Edge {
     pub(crate) kind: Kind,
+    /// Whether rows are kept as the components of [`super::winograd`].
+    pub(crate) components: bool,
     /// Zero point per channel, up to a whole vector; what lies outside the image.
     pub(crate) zero: Vec<f32>,
 }
@@ -62,8 +71,17 @@ struct Prepared {
 /// What one worker works in.
 struct Buffers {
     edges: Vec<LineBuffer>,
+    scratch: Scratch,
     /// Scratch space of [`Plan::steps`].
     next: Vec<usize>,
+}
+
+/// Rows on their way from or to components.
+struct Scratch {
+    /// Outputs `[x][channel]`, one column of padding before them.
+    row: Aligned<f32>,
+    /// Sums of every component `[tile][channel]`.
+    sums: Aligned<f32>,
 }
 
 /// A chain of convolutions at one tuning, ready for frames.
@@ -89,16 +107,6 @@ impl Pipeline {
         Self { plan, level, edges, layers, workers, prepared: None }
     }
 
-    /// The plan.
-    pub(crate) fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// Number of threads.
-    pub(crate) fn threads(&self) -> usize {
-        self.workers.count()
-    }
-
     /// Layers and edges, to set their weights, scales and zero points; then call
     /// [`Pipeline::refresh`].
     pub(crate) fn layers_mut(&mut self) -> (&mut [Layer], &mut [Edge]) {
@@ -119,18 +127,11 @@ impl Pipeline {
         let of_buffers = |buffers: &Mutex<Buffers>| {
             let buffers = buffers.lock().expect("no worker has panicked");
             buffers.edges.iter().map(LineBuffer::bytes).sum::<usize>()
+                + buffers.scratch.row.bytes()
+                + buffers.scratch.sums.bytes()
         };
         prepared.buffers.iter().map(of_buffers).sum::<usize>()
             + prepared.padding.iter().map(Values::bytes).sum::<usize>()
-    }
-
-    /// Width and height of the output for an input of this size.
-    ///
-    /// # Errors
-    /// A size that the chain cannot process.
-    #[cfg(test)]
-    pub(crate) fn output_size(&self, input: (usize, usize)) -> Result<(usize, usize), String> {
-        self.plan.sizes(input).map(|sizes| sizes[sizes.len() - 1])
     }
 
     /// Makes tiles and line buffers for inputs of this size, cut as asked or, by default, so that
@@ -161,12 +162,12 @@ impl Pipeline {
         let buffers = || {
             let edges = self.edges.iter().zip(&shapes);
             let edges = edges.map(|(edge, &shape)| LineBuffer::new(edge.kind, shape)).collect();
-            Mutex::new(Buffers { edges, next: vec![0; shapes.len()] })
+            let scratch = self.scratch(&tiles);
+            Mutex::new(Buffers { edges, scratch, next: vec![0; shapes.len()] })
         };
         self.prepared = Some(Prepared {
             input,
             tiling,
-            tiles,
             buffers: (0..self.workers.count()).map(|_| buffers()).collect(),
             padding: self
                 .edges
@@ -174,16 +175,45 @@ impl Pipeline {
                 .zip(&shapes)
                 .map(|(edge, shape)| Values::new(edge.kind, shape.stride))
                 .collect(),
+            tiles,
             sizes,
         });
         self.refresh();
         Ok(())
     }
 
+    /// Most columns of an edge, and most of its tiles of four.
+    fn width(&self, edge: usize, tiles: &[Tile]) -> (usize, usize) {
+        let columns = || tiles.iter().map(|tile| &tile.columns[edge]);
+        let width = columns().map(Range::len).max().unwrap_or(0);
+        (width, columns().map(|columns| winograd_tiles(columns).len()).max().unwrap_or(0))
+    }
+
+    fn scratch(&self, tiles: &[Tile]) -> Scratch {
+        let (mut row, mut sums) = (0, 0);
+        for (edge, layer) in (1..).zip(&self.layers) {
+            let (width, in_tiles) = self.width(edge, tiles);
+            let channels = self.plan.spec().channels(edge);
+            if self.edges[edge].components {
+                row = row.max((width + SCRATCH_SLACK) * channels);
+            }
+            if let Layer::Winograd(conv) = layer {
+                row = row.max((width + SCRATCH_SLACK) * channels);
+                sums = sums.max(COMPONENTS * in_tiles.max(conv.least_tiles()) * channels);
+            }
+        }
+        Scratch { row: Aligned::zeroed(row), sums: Aligned::zeroed(sums) }
+    }
+
     fn line_shape(&self, edge: usize, tiles: &[Tile]) -> LineShape {
         let spec = self.plan.spec();
+        if self.edges[edge].components {
+            let (_, width) = self.width(edge + 1, tiles);
+            let parts = (COMPONENTS, spec.channels(edge));
+            return LineShape::new(parts, self.plan.ring(edge), 0, width, 1);
+        }
         let (parts, ring) = (spec.parts(edge), self.plan.ring(edge));
-        let width = tiles.iter().map(|tile| tile.columns[edge].len()).max().unwrap_or(0);
+        let (width, _) = self.width(edge, tiles);
         let margin = spec.layers.get(edge).map_or(0, LayerSpec::halo);
         let consumer = spec.layers.get(edge).map_or(1, |layer| layer.unshuffle);
         let producer = edge.checked_sub(1).map_or(1, |layer| spec.layers[layer].shuffle);
@@ -193,11 +223,14 @@ impl Pipeline {
 
     fn tiling(&self, sizes: &[(usize, usize)], output: (usize, usize)) -> Tiling {
         let whole = self.plan.tile(sizes, 0..output.1, 0..output.0);
+        let whole = std::slice::from_ref(&whole);
         let bytes_of = |edge: usize| {
-            let shape = self.line_shape(edge, std::slice::from_ref(&whole));
-            LineBuffer::new(self.edges[edge].kind, shape).bytes()
+            self.line_shape(edge, whole).len() * self.edges[edge].kind.bytes()
         };
-        let bytes: usize = (0..self.edges.len()).map(bytes_of).sum();
+        let scratch = self.scratch(whole);
+        let bytes = (0..self.edges.len()).map(bytes_of).sum::<usize>()
+            + scratch.row.bytes()
+            + scratch.sums.bytes();
         let strips = bytes.div_ceil(CACHE_BYTES).min(output.0 / NARROWEST_STRIP).max(1);
         let threads = self.workers.count();
         let bands = if strips.is_multiple_of(threads) { 1 } else { threads };
@@ -214,12 +247,12 @@ impl Pipeline {
         let next_tile = AtomicUsize::new(0);
         let job = |worker: usize| {
             let mut buffers = prepared.buffers[worker].lock().expect("no worker has panicked");
-            let Buffers { edges: lines, next } = &mut *buffers;
+            let Buffers { edges: lines, scratch, next } = &mut *buffers;
             while let Some(tile) = prepared.tiles.get(next_tile.fetch_add(1, Ordering::Relaxed)) {
                 let run = TileRun { plan, level: *level, edges, layers, prepared, tile };
                 plan.steps(&prepared.sizes, tile, next, |step| match step {
                     Step::Load(row) => run.load(lines, row, source),
-                    Step::Compute { layer, row } => run.compute(lines, layer, row, sink),
+                    Step::Compute { layer, row } => run.compute(lines, scratch, layer, row, sink),
                 });
             }
         };
@@ -228,10 +261,16 @@ impl Pipeline {
 }
 
 /// `0..len` in up to `count` runs of whole units, of about the same length.
-fn cut(len: usize, count: usize, unit: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let units = len / unit;
+fn cut(len: usize, count: usize, unit: usize) -> impl Iterator<Item = Range<usize>> {
+    let units = len.div_ceil(unit);
     let count = count.clamp(1, units.max(1));
-    (0..count).map(move |i| units * i / count * unit..units * (i + 1) / count * unit)
+    (0..count)
+        .map(move |i| units * i / count * unit..(units * (i + 1) / count * unit).min(len))
+}
+
+/// Tiles of four columns that these columns are in.
+fn winograd_tiles(columns: &Range<usize>) -> Range<usize> {
+    columns.start / TILE..columns.end.div_ceil(TILE)
 }
 
 impl Edge {
@@ -274,11 +313,19 @@ impl TileRun<'_> {
         self.pad::<T>(line, 0, row);
     }
 
-    fn compute(&self, lines: &mut [LineBuffer], layer: usize, row: usize, sink: &impl RowSink) {
+    fn compute(
+        &self,
+        lines: &mut [LineBuffer],
+        scratch: &mut Scratch,
+        layer: usize,
+        row: usize,
+        sink: &impl RowSink,
+    ) {
         match &self.layers[layer] {
-            Layer::F32(convs) => self.compute_as(lines, layer, row, convs),
-            Layer::I16(convs) => self.compute_as(lines, layer, row, convs),
-            Layer::U8(convs) => self.compute_as(lines, layer, row, convs),
+            Layer::F32(convs) => self.compute_as(lines, scratch, layer, row, convs),
+            Layer::I16(convs) => self.compute_as(lines, scratch, layer, row, convs),
+            Layer::U8(convs) => self.compute_as(lines, scratch, layer, row, convs),
+            Layer::Winograd(conv) => self.compute_winograd(lines, scratch, layer, row, conv),
         }
         if layer + 1 == self.layers.len() {
             let line = &lines[layer + 1];
@@ -295,6 +342,7 @@ impl TileRun<'_> {
     fn compute_as<X: Element, W: Number>(
         &self,
         lines: &mut [LineBuffer],
+        scratch: &mut Scratch,
         layer: usize,
         row: usize,
         convs: &[ConvRow<X, W>],
@@ -334,6 +382,12 @@ impl TileRun<'_> {
             let segments = &segments[..count];
             let row = row * spec.shuffle + sub_row;
             match edge.kind {
+                Kind::F32 if edge.components => {
+                    let channels = self.plan.spec().channels(layer + 1);
+                    let to = &mut scratch.row[channels..];
+                    conv.run(segments, pixels, RowOut::F32 { to, add: None });
+                    self.to_components(scratch, output, layer + 1, row);
+                }
                 Kind::F32 if output.shape.parts == 3 => {
                     let (top, rest) = output.row_mut::<f32>(row).split_at_mut(stride);
                     let (bottom, chroma) = rest.split_at_mut(stride);
@@ -362,6 +416,65 @@ impl TileRun<'_> {
                 }
             }
         }
+    }
+
+    fn compute_winograd(
+        &self,
+        lines: &mut [LineBuffer],
+        scratch: &mut Scratch,
+        layer: usize,
+        row: usize,
+        conv: &WinogradConv,
+    ) {
+        let spec = &self.plan.spec().layers[layer];
+        let (before, after) = lines.split_at_mut(layer + 1);
+        let (input, output) = (&before[layer], &mut after[0]);
+        let padding = f32::of(&self.prepared.padding[layer]).expect("the plan knows the type");
+        let height = self.prepared.sizes[layer].1;
+        let columns = &self.tile.columns[layer + 1];
+        let tiles = winograd_tiles(columns).len();
+        let channels = conv.c_out();
+        let stride = scratch.sums.len() / COMPONENTS;
+        for (component, sums) in scratch.sums.chunks_exact_mut(stride).enumerate() {
+            let rows = [0, 1, 2].map(|tap_row| match (row + tap_row).checked_sub(1) {
+                Some(row) if row < height => input.part::<f32>(row, component),
+                _ => padding,
+            });
+            conv.sums(component, &rows, tiles, sums);
+        }
+        let add = spec.add.map(|from| {
+            let line = &before[from];
+            let skipped = line.shape.margin + columns.start - self.tile.columns[from].start;
+            &line.part::<f32>(row, 0)[skipped * channels..]
+        });
+        let whole = TILE * tiles * channels;
+        if self.edges[layer + 1].components {
+            let to = &mut scratch.row[channels..][..whole];
+            conv.outputs(self.level, &scratch.sums, stride, add, to);
+            self.to_components(scratch, output, layer + 1, row);
+        } else {
+            let start = output.shape.margin * channels;
+            let to = &mut output.row_mut::<f32>(row)[start..][..whole];
+            conv.outputs(self.level, &scratch.sums, stride, add, to);
+            self.pad::<f32>(output, layer + 1, row);
+        }
+    }
+
+    /// Transforms the row of an edge in the scratch space to the components that are kept.
+    fn to_components(&self, scratch: &mut Scratch, line: &mut LineBuffer, edge: usize, row: usize) {
+        let LineShape { channels, stride, .. } = line.shape;
+        let columns = &self.tile.columns[edge];
+        // The scratch row starts one column before those, the first tile needs its left neighbour.
+        let tiles = winograd_tiles(&self.tile.columns[edge + 1]);
+        let first = tiles.start * TILE - columns.start;
+        let end = tiles.end * TILE + 2 - columns.start;
+        scratch.row[..channels].fill(0.0);
+        if end > columns.len() + 1 {
+            scratch.row[(columns.len() + 1) * channels..end * channels].fill(0.0);
+        }
+        let row_to = line.row_mut::<f32>(row);
+        let from = &scratch.row[first * channels..end * channels];
+        winograd::transform(self.level, from, channels, stride, row_to);
     }
 
     /// Pads a row of an edge.

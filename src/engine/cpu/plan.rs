@@ -45,13 +45,15 @@ pub(crate) struct LayerSpec {
     pub(crate) shuffle: usize,
     /// Edge whose values are added after the activation.
     pub(crate) add: Option<usize>,
+    /// Columns of the convolution are computed in groups of so many, counted from the left border.
+    pub(crate) column_unit: usize,
 }
 
 impl LayerSpec {
     /// A 3×3 layer.
     pub(crate) fn new(name: impl Into<String>, c_in: usize, c_out: usize, slope: f32) -> Self {
         let name = name.into();
-        Self { name, kernel: 3, c_in, c_out, slope, unshuffle: 1, shuffle: 1, add: None }
+        Self { name, kernel: 3, c_in, c_out, slope, unshuffle: 1, shuffle: 1, add: None, column_unit: 1 }
     }
 
     fn pad(&self) -> usize {
@@ -249,6 +251,9 @@ impl Plan {
             let by = layer.shuffle;
             let before_shuffle = |r: &Range<usize>| r.start / by..r.end.div_ceil(by);
             let (rows, columns) = (before_shuffle(&at_rows), before_shuffle(&at_columns));
+            let unit = layer.column_unit;
+            let end = columns.end.next_multiple_of(unit).min(width / layer.unshuffle);
+            let columns = columns.start / unit * unit..end;
             tile.first_rows.push(rows.start * by);
             tile.columns.push(columns.start * by..columns.end * by);
             (at_rows, at_columns) = (layer.under(rows, height), layer.under(columns, width));
