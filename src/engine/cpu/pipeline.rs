@@ -21,7 +21,7 @@ use super::winograd::{self, COMPONENTS, TILE, WinogradConv};
 use super::workers::Workers;
 
 /// Bytes of line buffers that stay in a core's second-level cache beside the weights of a layer.
-const CACHE_BYTES: usize = 640 << 10;
+const CACHE_BYTES: usize = 1200 << 10;
 
 /// Narrowest strip that is worth its halo, in pixels of the output edge.
 const NARROWEST_STRIP: usize = 64;

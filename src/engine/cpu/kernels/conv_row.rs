@@ -27,6 +27,8 @@ struct Call<X, W> {
     steps: usize,
     pixel: usize,
     pixels: usize,
+    /// Pixels summed at once.
+    block: usize,
     weights: *const W,
     c_out: usize,
     scale: *const f32,
@@ -66,8 +68,10 @@ pub(crate) struct RowKernel<X, W> {
     pub(crate) lanes: usize,
     /// Inputs of a step; divides the run.
     pub(crate) group: usize,
-    /// Pixels computed at once: a shorter row is computed as if it were as long.
+    /// Fewest pixels computed at once: a shorter row is computed as if it were as long.
     pub(crate) pixels: usize,
+    /// Numbers of pixels that can be computed at once, most first.
+    blocks: &'static [usize],
     level: Level,
     call: unsafe fn(&Call<X, W>),
     peak: unsafe fn(usize),
@@ -85,7 +89,13 @@ impl<X, W> RowKernel<X, W> {
         assert!(self.level <= Level::detected());
         // SAFETY: the CPU has the level.
         unsafe { (self.peak)(steps) }
-        2 * steps * self.pixels * VECTORS * self.lanes * self.group
+        2 * steps * self.blocks[0] * VECTORS * self.lanes * self.group
+    }
+
+    /// Pixels to compute at once so that a row of `pixels` has the fewest computed twice.
+    fn block(&self, pixels: usize) -> usize {
+        let blocks = self.blocks.iter().copied().filter(|&block| block <= pixels);
+        blocks.min_by_key(|&block| pixels.next_multiple_of(block)).unwrap_or(self.pixels)
     }
 }
 
@@ -225,6 +235,7 @@ impl<X: Number, W: Number> ConvRow<X, W> {
             steps: run / self.kernel.group,
             pixel,
             pixels,
+            block: self.kernel.block(pixels),
             weights: self.weights.as_ptr(),
             c_out,
             scale: self.scale.as_ptr(),
@@ -435,27 +446,37 @@ unsafe fn peak<D: Dot, const P: usize>(steps: usize) {
 
 /// A function that runs [`conv_row`] with a level's features.
 macro_rules! kernel {
-    ($(#[$feature:meta])? $level:ident, $dot:ident, pixels $pixels:literal) => {{
+    ($(#[$feature:meta])? $level:ident, $dot:ident, pixels $most:literal $(or $fewer:literal)*) => {{
         $(#[$feature])?
         unsafe fn call(call: &Call<<$dot as Dot>::X, <$dot as Dot>::W>) {
             // SAFETY: the caller vouches for the call; the features are enabled.
-            unsafe { conv_row::<$dot, $pixels>(call) }
+            unsafe {
+                match call.block {
+                    $($fewer => conv_row::<$dot, $fewer>(call),)*
+                    _ => conv_row::<$dot, $most>(call),
+                }
+            }
         }
         $(#[$feature])?
         unsafe fn peak(steps: usize) {
             // SAFETY: the features are enabled.
-            unsafe { self::peak::<$dot, $pixels>(steps) }
+            unsafe { self::peak::<$dot, $most>(steps) }
         }
         RowKernel {
             name: stringify!($dot),
             lanes: <<$dot as Dot>::Float as Lanes>::LEN,
             group: <$dot as Dot>::GROUP,
-            pixels: $pixels,
+            pixels: last(&[$most $(, $fewer)*]),
+            blocks: &[$most $(, $fewer)*],
             level: Level::$level,
             call,
             peak,
         }
     }};
+}
+
+const fn last(blocks: &[usize]) -> usize {
+    blocks[blocks.len() - 1]
 }
 
 /// The kernels of [`RowKernel`] for f32, best first.
@@ -466,7 +487,7 @@ pub(crate) fn f32_kernels(level: Level) -> Vec<RowKernel<f32, f32>> {
         kernels.push(kernel!(#[target_feature(enable = "avx2,fma")] Avx2, Avx2F32, pixels 6));
         kernels.push(kernel!(
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-            Avx512, Avx512F32, pixels 14
+            Avx512, Avx512F32, pixels 14 or 12 or 10 or 8
         ));
         kernels.push(kernel!(
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -536,3 +557,6 @@ pub(crate) fn choose<X, W>(
         })
         .copied()
 }
+
+#[cfg(test)]
+mod tests;
