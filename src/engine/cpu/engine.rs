@@ -1,11 +1,11 @@
 //! The CPU engine: folds banks at each new tuning and runs the row pipeline.
 
 use super::bank::{Bank, input_order};
+use super::kernels::Level;
 use super::kernels::aligned::Number;
 use super::kernels::conv_row::{
     ConvRow, RowKernel, RowShape, choose, f32_kernels, i16_kernels, u8_kernels,
 };
-use super::kernels::Level;
 use super::line_buffer::Kind;
 use super::pipeline::{Edge, Layer, Pipeline, Tiling};
 use super::plan::{ChainSpec, LayerSpec, Plan};
@@ -119,9 +119,8 @@ impl CpuEngine {
             Precision::Auto => Self::fastest(checkpoint, level),
             asked => asked,
         };
-        Self::supports(checkpoint, precision).map_err(|reason| {
-            Error::Precision { precision: precision.to_string(), reason }
-        })?;
+        Self::supports(checkpoint, precision)
+            .map_err(|reason| Error::Precision { precision: precision.to_string(), reason })?;
         let mut spec = ChainSpec::of(&checkpoint.metadata.architecture).map_err(Error::Config)?;
         let layers = 0..spec.layers.len();
         let banks: Vec<Bank> =
@@ -143,7 +142,7 @@ impl CpuEngine {
                     let LayerSpec { c_in, c_out, slope, .. } = *layer;
                     let component = RowShape { segments: 3, run: c_in, pixel: c_in, c_out };
                     let kernel = kernel(&f32_kernels(level), &component);
-                    Layer::Winograd(WinogradConv::zeroed(kernel, c_in, c_out, slope))
+                    Layer::Winograd(Box::new(WinogradConv::zeroed(kernel, c_in, c_out, slope)))
                 }
                 Kind::F32 => Layer::F32(convs(&f32_kernels(level), shape, layer)),
                 Kind::I16 { .. } => Layer::I16(convs(&i16_kernels(level), shape, layer)),
@@ -170,7 +169,13 @@ impl CpuEngine {
             folded: folded.map(|(b, l)| (vec![0.0; b.len()], vec![0.0; l.c_out])).collect(),
             banks,
             int8,
-            pipeline: Pipeline::new(Plan::new(spec).map_err(Error::Config)?, level, edges, layers, workers),
+            pipeline: Pipeline::new(
+                Plan::new(spec).map_err(Error::Config)?,
+                level,
+                edges,
+                layers,
+                workers,
+            ),
         };
         engine.fold();
         Ok(engine)
@@ -375,10 +380,7 @@ fn fits_winograd(spec: &ChainSpec, index: usize) -> bool {
     index > 0 && in_place && channels && !added
 }
 
-fn kernel<X: Number, W: Number>(
-    kernels: &[RowKernel<X, W>],
-    shape: &RowShape,
-) -> RowKernel<X, W> {
+fn kernel<X: Number, W: Number>(kernels: &[RowKernel<X, W>], shape: &RowShape) -> RowKernel<X, W> {
     choose(kernels, shape).expect("some kernel has a group of the run's")
 }
 

@@ -38,7 +38,7 @@ pub(crate) enum Layer {
     F32(Vec<ConvRow<f32, f32>>),
     I16(Vec<ConvRow<i16, i16>>),
     U8(Vec<ConvRow<u8, i8>>),
-    Winograd(WinogradConv),
+    Winograd(Box<WinogradConv>),
 }
 
 /// How an edge is stored.
@@ -224,9 +224,8 @@ impl Pipeline {
     fn tiling(&self, sizes: &[(usize, usize)], output: (usize, usize)) -> Tiling {
         let whole = self.plan.tile(sizes, 0..output.1, 0..output.0);
         let whole = std::slice::from_ref(&whole);
-        let bytes_of = |edge: usize| {
-            self.line_shape(edge, whole).len() * self.edges[edge].kind.bytes()
-        };
+        let bytes_of =
+            |edge: usize| self.line_shape(edge, whole).len() * self.edges[edge].kind.bytes();
         let scratch = self.scratch(whole);
         let bytes = (0..self.edges.len()).map(bytes_of).sum::<usize>()
             + scratch.row.bytes()
@@ -264,8 +263,7 @@ impl Pipeline {
 fn cut(len: usize, count: usize, unit: usize) -> impl Iterator<Item = Range<usize>> {
     let units = len.div_ceil(unit);
     let count = count.clamp(1, units.max(1));
-    (0..count)
-        .map(move |i| units * i / count * unit..(units * (i + 1) / count * unit).min(len))
+    (0..count).map(move |i| units * i / count * unit..(units * (i + 1) / count * unit).min(len))
 }
 
 /// Tiles of four columns that these columns are in.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use super::kernels::Level;
+use super::kernels::{Job, Level, round_small};
 use super::line_buffer::Element;
 use super::quant::{INPUT_MAX, TENSOR_SCALE};
 use crate::frame::{Frame, FrameWriter, Value};
@@ -15,15 +15,19 @@ pub(crate) trait Input: Element + Value {
 }
 
 impl Input for f32 {
+    #[inline(always)]
     fn from_tensor(v: f32) -> Self {
         v
     }
 }
 
 impl Input for i16 {
+    #[inline(always)]
     fn from_tensor(v: f32) -> Self {
-        let largest = f32::from(INPUT_MAX);
-        (v * TENSOR_SCALE).round_ties_even().clamp(-largest, largest) as i16
+        let (v, largest) = (v * TENSOR_SCALE, f32::from(INPUT_MAX));
+        let v = if v > -largest { v } else { -largest };
+        let v = if v < largest { v } else { largest };
+        round_small(v) as i32 as i16
     }
 }
 
@@ -98,22 +102,43 @@ pub(crate) struct TensorSource<'a> {
 impl RowSource for TensorSource<'_> {
     fn load<'a, T: Input + 'a>(
         &self,
-        _level: Level,
+        level: Level,
         row: usize,
         columns: Range<usize>,
         parts: impl Iterator<Item = &'a mut [T]>,
     ) {
         let (width, height) = self.size;
+        let line =
+            |channel: usize| &self.values[(channel * height + row) * width..][columns.clone()];
         let mut channel = 0;
         for part in parts {
-            let channels = part.len() / columns.len();
-            for c in 0..channels {
-                let line = &self.values[((channel + c) * height + row) * width..][columns.clone()];
-                for (pixel, &v) in part.chunks_exact_mut(channels).zip(line) {
-                    pixel[c] = T::from_tensor(v);
+            match part.len() / columns.len() {
+                2 => level.run(Interleave { lines: [line(channel), line(channel + 1)], part }),
+                channels => {
+                    for c in 0..channels {
+                        let pixels = part.chunks_exact_mut(channels);
+                        for (pixel, &v) in pixels.zip(line(channel + c)) {
+                            pixel[c] = T::from_tensor(v);
+                        }
+                    }
                 }
             }
-            channel += channels;
+            channel += part.len() / columns.len();
+        }
+    }
+}
+
+struct Interleave<'a, 'o, T> {
+    lines: [&'a [f32]; 2],
+    part: &'o mut [T],
+}
+
+impl<T: Input> Job for Interleave<'_, '_, T> {
+    #[inline(always)]
+    fn run(self) {
+        let lines = self.lines[0].iter().zip(self.lines[1]);
+        for (pair, (&first, &second)) in self.part.as_chunks_mut::<2>().0.iter_mut().zip(lines) {
+            *pair = [T::from_tensor(first), T::from_tensor(second)];
         }
     }
 }
@@ -128,7 +153,7 @@ pub(crate) struct TensorSink<'a> {
 impl RowSink for TensorSink<'_> {
     fn store<'a>(
         &self,
-        _level: Level,
+        level: Level,
         row: usize,
         columns: Range<usize>,
         parts: impl Iterator<Item = &'a [f32]>,
@@ -141,11 +166,30 @@ impl RowSink for TensorSink<'_> {
             for c in 0..channels {
                 let at = ((channel + c) * height + row) * width;
                 let line = &mut values[at..][columns.clone()];
-                for (v, pixel) in line.iter_mut().zip(part.chunks_exact(channels)) {
-                    *v = pixel[c];
+                match channels {
+                    2 => level.run(EverySecond { pairs: &part[c..], line }),
+                    _ => {
+                        for (v, pixel) in line.iter_mut().zip(part.chunks_exact(channels)) {
+                            *v = pixel[c];
+                        }
+                    }
                 }
             }
             channel += channels;
+        }
+    }
+}
+
+struct EverySecond<'a, 'o> {
+    pairs: &'a [f32],
+    line: &'o mut [f32],
+}
+
+impl Job for EverySecond<'_, '_> {
+    #[inline(always)]
+    fn run(self) {
+        for (v, pair) in self.line.iter_mut().zip(self.pairs.chunks(2)) {
+            *v = pair[0];
         }
     }
 }

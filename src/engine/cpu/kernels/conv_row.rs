@@ -291,6 +291,7 @@ unsafe fn conv_row_of<D: Dot, const P: usize, const PIXEL: usize>(call: &Call<D:
 /// # Safety
 /// As [`conv_row`]; `weights` are those of the block.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "iterators here spill the sums")]
 unsafe fn block<D: Dot, const P: usize, const V: usize, const PIXEL: usize>(
     call: &Call<D::X, D::W>,
     weights: *const D::W,
@@ -336,11 +337,30 @@ unsafe fn block<D: Dot, const P: usize, const V: usize, const PIXEL: usize>(
     }
 }
 
+/// From sums to what the layer gives.
+///
+/// # Safety
+/// The caller enables the features of D's level.
+#[inline(always)]
+unsafe fn activation<D: Dot>(
+    sum: D::Float,
+    scale: D::Float,
+    bias: D::Float,
+    slope: D::Float,
+) -> D::Float {
+    // SAFETY: as the function's.
+    unsafe {
+        let sum = if D::SCALED { sum.mul(scale) } else { sum };
+        sum.add(bias).leaky(slope)
+    }
+}
+
 /// From sums to values in the target.
 ///
 /// # Safety
 /// As [`conv_row`].
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "iterators here spill the sums")]
 unsafe fn finish<D: Dot, const P: usize, const V: usize>(
     call: &Call<D::X, D::W>,
     sums: &[[D::Float; V]; P],
@@ -348,6 +368,15 @@ unsafe fn finish<D: Dot, const P: usize, const V: usize>(
     channel: usize,
 ) {
     let lanes = D::Float::LEN;
+    if let Target::U8 { to, zero } = call.target
+        && V == VECTORS
+        && P.is_multiple_of(2)
+        && channel + VECTORS * lanes <= call.c_out
+    {
+        // SAFETY: as the function's; all channels of the block are there.
+        unsafe { finish_u8::<D, P, V>(call, sums, first, channel, to, zero) };
+        return;
+    }
     // SAFETY: as the function's.
     unsafe {
         let slope = D::Float::splat(call.slope);
@@ -355,10 +384,7 @@ unsafe fn finish<D: Dot, const P: usize, const V: usize>(
             let channel = channel + v * lanes;
             let scale = D::Float::load(call.scale.add(channel));
             let bias = D::Float::load(call.bias.add(channel));
-            let value = |p: usize| {
-                let sum = if D::SCALED { sums[p][v].mul(scale) } else { sums[p][v] };
-                sum.add(bias).leaky(slope)
-            };
+            let value = |p: usize| activation::<D>(sums[p][v], scale, bias, slope);
             let count = lanes.min(call.c_out - channel);
             let at = |p: usize| (first + p) * call.c_out + channel;
             match call.target {
@@ -417,6 +443,37 @@ unsafe fn finish<D: Dot, const P: usize, const V: usize>(
                     }
                 }
             }
+        }
+    }
+}
+
+/// [`finish`] for two whole vectors of u8 per pixel, two pixels at once.
+///
+/// # Safety
+/// As [`finish`]; `to` and `zero` are the target's.
+#[inline(always)]
+unsafe fn finish_u8<D: Dot, const P: usize, const V: usize>(
+    call: &Call<D::X, D::W>,
+    sums: &[[D::Float; V]; P],
+    first: usize,
+    channel: usize,
+    to: *mut u8,
+    zero: *const f32,
+) {
+    // SAFETY: as the function's.
+    unsafe {
+        let slope = D::Float::splat(call.slope);
+        let load = |from: *const f32| {
+            let from = from.add(channel);
+            [D::Float::load(from), D::Float::load(from.add(D::Float::LEN))]
+        };
+        let (scale, bias, zero) = (load(call.scale), load(call.bias), load(zero));
+        let value =
+            |p: usize, v: usize| activation::<D>(sums[p][v], scale[v], bias[v], slope).add(zero[v]);
+        for p in (0..P).step_by(2) {
+            let pixel = |p: usize| [value(p, 0), value(p, V - 1)];
+            let at = |p: usize| to.add((first + p) * call.c_out + channel);
+            D::Float::store_clamped_u8([pixel(p), pixel(p + 1)], [at(p), at(p + 1)]);
         }
     }
 }

@@ -23,6 +23,18 @@ pub(super) trait Lanes: Copy {
     unsafe fn clamp(self, low: Self, high: Self) -> Self;
     /// Stores values of 0 to 255, rounded to even at halves.
     unsafe fn store_u8(self, to: *mut u8);
+    /// Stores values that are clamped to 0 to 255, NaN to 0, and rounded to even at halves: two
+    /// vectors at each of two places.
+    unsafe fn store_clamped_u8(values: [[Self; 2]; 2], to: [*mut u8; 2]) {
+        // SAFETY: as the function's.
+        unsafe {
+            let (low, high) = (Self::splat(0.0), Self::splat(255.0));
+            for (values, to) in values.into_iter().zip(to) {
+                values[0].clamp(low, high).store_u8(to);
+                values[1].clamp(low, high).store_u8(to.add(Self::LEN));
+            }
+        }
+    }
     /// Stores values of -32768 to 32767, rounded to even at halves.
     unsafe fn store_i16(self, to: *mut i16);
 
@@ -186,7 +198,8 @@ mod x86 {
             // SAFETY: the caller vouches for AVX2 and for eight values.
             unsafe {
                 let codes = _mm256_cvtps_epi32(self);
-                let (low, high) = (_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes));
+                let (low, high) =
+                    (_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes));
                 let words = _mm_packus_epi32(low, high);
                 _mm_storel_epi64(to.cast(), _mm_packus_epi16(words, words));
             }
@@ -197,7 +210,8 @@ mod x86 {
             // SAFETY: the caller vouches for AVX2 and for eight values.
             unsafe {
                 let codes = _mm256_cvtps_epi32(self);
-                let (low, high) = (_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes));
+                let (low, high) =
+                    (_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes));
                 _mm_storeu_si128(to.cast(), _mm_packs_epi32(low, high));
             }
         }
@@ -265,9 +279,33 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn store_clamped_u8(values: [[Self; 2]; 2], to: [*mut u8; 2]) {
+            // SAFETY: the caller vouches for AVX-512 F and BW and for twice 32 values.
+            unsafe {
+                let high = _mm512_set1_ps(255.0);
+                // The minimum of NaN is NaN, which becomes the least integer, and with all others
+                // below zero is clamped by the packing.
+                let codes = values.map(|[first, second]| {
+                    _mm512_packs_epi32(
+                        _mm512_cvtps_epi32(_mm512_min_ps(high, first)),
+                        _mm512_cvtps_epi32(_mm512_min_ps(high, second)),
+                    )
+                });
+                // Quarter by quarter of the vectors; the fours of each are to lie together.
+                let bytes = _mm512_packus_epi16(codes[0], codes[1]);
+                let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+                let bytes = _mm512_permutexvar_epi32(order, bytes);
+                _mm256_storeu_si256(to[0].cast(), _mm512_castsi512_si256(bytes));
+                _mm256_storeu_si256(to[1].cast(), _mm512_extracti64x4_epi64::<1>(bytes));
+            }
+        }
+
+        #[inline(always)]
         unsafe fn store_i16(self, to: *mut i16) {
             // SAFETY: the caller vouches for AVX-512 F and for sixteen values.
-            unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(self))) }
+            unsafe {
+                _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(self)))
+            }
         }
     }
 }

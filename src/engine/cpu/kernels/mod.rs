@@ -23,8 +23,8 @@ pub mod probe;
 mod tests;
 
 pub(crate) use lanes::round_small;
-pub(crate) use level::{Job, Level};
 pub use level::level_name;
+pub(crate) use level::{Job, Level};
 
 use std::ops::Range;
 

@@ -1,0 +1,717 @@
+//! Every kernel that this machine can run against sums written out one by one. Whatever a kernel
+//! is given to read or write ends where the memory ends.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::*;
+
+/// Runs and distances between pixels: 3×1 and 1×3 taps, 5×1, and single taps.
+const RUNS: [(usize, usize); 8] =
+    [(6, 2), (18, 6), (96, 32), (24, 8), (144, 48), (8, 8), (32, 32), (160, 32)];
+const SEGMENTS: [usize; 5] = [1, 3, 9, 5, 15];
+const C_OUT: [usize; 10] = [6, 3, 5, 8, 16, 24, 32, 40, 48, 64];
+const MAX_C_OUT: usize = 64;
+/// 3 · P + 5 for the longest block.
+const MAX_PIXELS: usize = 47;
+const SLOPES: [f32; 3] = [0.0, 0.1, 1.0];
+/// Of an f32 sum, relative to the sum of magnitudes.
+const TOLERANCE: f64 = 1e-5;
+
+/// Values at the very end of the memory that may be touched.
+struct Guarded<T> {
+    map: Map,
+    of: std::marker::PhantomData<T>,
+}
+
+impl<T: Number> Guarded<T> {
+    /// Room for so many values.
+    fn new(values: usize) -> Self {
+        Self { map: Map::new(values * size_of::<T>()), of: std::marker::PhantomData }
+    }
+
+    fn last(&mut self, values: usize) -> &mut [T] {
+        let bytes = values * size_of::<T>();
+        assert!(bytes <= self.map.len);
+        // SAFETY: the map's last bytes, which it owns, all initialised: any bits are a T. Its end
+        // is aligned for every T.
+        unsafe {
+            let first = self.map.start.add(self.map.len - bytes);
+            std::slice::from_raw_parts_mut(first.cast(), values)
+        }
+    }
+
+    fn filled(&mut self, from: &[T]) -> &[T] {
+        let to = self.last(from.len());
+        to.copy_from_slice(from);
+        to
+    }
+}
+
+/// Whole pages, then one that faults.
+#[cfg(unix)]
+struct Map {
+    start: *mut u8,
+    len: usize,
+    page: usize,
+}
+
+#[cfg(unix)]
+impl Map {
+    fn new(bytes: usize) -> Self {
+        // SAFETY: asks for a number.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap();
+        let len = bytes.next_multiple_of(page);
+        // SAFETY: a new map wherever there is room, and then its last page.
+        unsafe {
+            let (access, flags) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
+            let start = libc::mmap(std::ptr::null_mut(), len + page, access, flags, -1, 0);
+            assert_ne!(start, libc::MAP_FAILED);
+            let start = start.cast::<u8>();
+            assert_eq!(libc::mprotect(start.add(len).cast(), page, libc::PROT_NONE), 0);
+            Self { start, len, page }
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: as mapped in `new`; slices of it borrow its owner.
+        assert_eq!(unsafe { libc::munmap(self.start.cast(), self.len + self.page) }, 0);
+    }
+}
+
+/// Where pages cannot be guarded.
+#[cfg(not(unix))]
+struct Map {
+    start: *mut u8,
+    len: usize,
+    _owner: Aligned<u8>,
+}
+
+#[cfg(not(unix))]
+impl Map {
+    fn new(bytes: usize) -> Self {
+        let len = bytes.next_multiple_of(LINE_BYTES);
+        let mut owner = Aligned::zeroed(len);
+        Self { start: owner.as_mut_ptr(), len, _owner: owner }
+    }
+}
+
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 20
+    }
+
+    fn within(&mut self, low: i64, high: i64) -> i64 {
+        low + (self.next() % (high - low + 1) as u64) as i64
+    }
+
+    /// From -1 to 1.
+    fn float(&mut self) -> f32 {
+        self.within(-(1 << 20), 1 << 20) as f32 / (1 << 20) as f32
+    }
+}
+
+/// The sums of the most channels and pixels; those of fewer are among them.
+struct Operands<X, W> {
+    shape: RowShape,
+    x: Vec<Vec<X>>,
+    weights: Vec<W>,
+    /// Per channel and pixel.
+    sums: Vec<f64>,
+    /// As `sums`, of the magnitudes of the products.
+    magnitudes: Vec<f64>,
+    /// Whether the sums are to be exact, and times the scale.
+    scaled: bool,
+    scale: Vec<f32>,
+    bias: Vec<f32>,
+    zero: Vec<f32>,
+}
+
+impl<X: Number + Into<f64>, W: Number + Into<f64>> Operands<X, W> {
+    /// `span` is what the largest integer sum is scaled to. `w` gets the channel and the place
+    /// among its weights.
+    fn new(
+        (segments, run, pixel): (usize, usize, usize),
+        span: f32,
+        mut x: impl FnMut() -> X,
+        mut w: impl FnMut(usize, usize) -> W,
+    ) -> Self {
+        let shape = RowShape { segments, run, pixel, c_out: MAX_C_OUT };
+        let reach = shape.reach(MAX_PIXELS);
+        let x: Vec<Vec<X>> = (0..segments).map(|_| (0..reach).map(|_| x()).collect()).collect();
+        let mut weights = vec![];
+        for channel in 0..MAX_C_OUT {
+            weights.extend((0..segments * run).map(|i| w(channel, i)));
+        }
+        let (mut sums, mut magnitudes) = (vec![], vec![]);
+        for channel in 0..MAX_C_OUT {
+            for p in 0..MAX_PIXELS {
+                let (mut sum, mut magnitude) = (0.0, 0.0);
+                for segment in 0..segments {
+                    for tap in 0..run {
+                        let x: f64 = x[segment][p * pixel + tap].into();
+                        let w: f64 = weights[(channel * segments + segment) * run + tap].into();
+                        sum += x * w;
+                        magnitude += (x * w).abs();
+                    }
+                }
+                sums.push(sum);
+                magnitudes.push(magnitude);
+            }
+        }
+        let mut noise = Noise(77);
+        let mut channels = |value: &dyn Fn(usize, f32) -> f32| {
+            (0..MAX_C_OUT).map(|channel| value(channel, noise.float())).collect::<Vec<f32>>()
+        };
+        let scaled = size_of::<X>() < 4;
+        let largest = sums.iter().fold(1.0f64, |largest, sum| largest.max(sum.abs()));
+        let unit = span / largest as f32;
+        let scale = match scaled {
+            true => channels(&|_, v| unit * (1.0 + 0.5 * v)),
+            false => vec![f32::NAN; MAX_C_OUT],
+        };
+        let bias = channels(&|_, v| if scaled { 0.1 * span * v } else { v });
+        let zero = channels(&|channel, v| (channel % 7) as f32 * 17.0 - 40.0 + (8.0 * v).round());
+        Self { shape, x, weights, sums, magnitudes, scaled, scale, bias, zero }
+    }
+
+    /// What is to come out, before a zero point, and how far off it may be.
+    fn value(&self, channel: usize, p: usize, slope: f32) -> (f64, f64) {
+        let i = channel * MAX_PIXELS + p;
+        let (sum, bias) = (self.sums[i], self.bias[channel]);
+        if self.scaled {
+            assert!(sum.abs() <= f64::from(i32::MAX));
+            let v = sum as f32 * self.scale[channel] + bias;
+            return (f64::from(if v < 0.0 { v * slope } else { v }), 0.0);
+        }
+        let v = sum + f64::from(bias);
+        let slack = TOLERANCE * (self.magnitudes[i] + f64::from(bias.abs()));
+        (if v < 0.0 { v * f64::from(slope) } else { v }, slack)
+    }
+
+    fn plus(&self, v: f64, more: f32) -> f64 {
+        if self.scaled { f64::from(v as f32 + more) } else { v + f64::from(more) }
+    }
+
+    #[track_caller]
+    fn assert_float(&self, got: f32, (want, slack): (f64, f64), what: &dyn Fn() -> String) {
+        let same = match self.scaled {
+            true => got.to_bits() == (want as f32).to_bits(),
+            false => (f64::from(got) - want).abs() <= slack,
+        };
+        assert!(same, "{}: {got}, want {want}", what());
+    }
+
+    #[track_caller]
+    fn assert_code(
+        &self,
+        got: i16,
+        (v, slack): (f64, f64),
+        channel: usize,
+        (low, high): (i16, i16),
+        what: &dyn Fn() -> String,
+    ) {
+        let want = self.plus(v, self.zero[channel]).clamp(low.into(), high.into());
+        let same = match self.scaled {
+            true => f64::from(got) == want.round_ties_even(),
+            false => (f64::from(got) - want).abs() <= 0.5 + slack + TOLERANCE * want.abs(),
+        };
+        assert!(same, "{}: {got}, want {want}", what());
+    }
+
+    /// With the weights of so many channels.
+    fn row(&self, kernel: RowKernel<X, W>, c_out: usize, slope: f32) -> ConvRow<X, W> {
+        let shape = RowShape { c_out, ..self.shape };
+        let mut row = ConvRow::zeroed(kernel, shape, slope);
+        row.set_weights(&self.weights[..c_out * shape.segments * shape.run]);
+        let channels = row.scale.len();
+        row.scale.copy_from_slice(&self.scale[..channels]);
+        row.bias.copy_from_slice(&self.bias[..channels]);
+        row
+    }
+}
+
+/// Room for one call.
+struct Memory<X> {
+    x: Vec<Guarded<X>>,
+    floats: Guarded<f32>,
+    add: Guarded<f32>,
+    pairs: [Guarded<f32>; 3],
+    words: Guarded<i16>,
+    bytes: Guarded<u8>,
+    zero: Guarded<f32>,
+    noise: Noise,
+}
+
+impl<X: Number + Into<f64>> Memory<X> {
+    fn new() -> Self {
+        let reach = |&(run, pixel): &(usize, usize)| (MAX_PIXELS - 1) * pixel + run;
+        let reach = RUNS.iter().map(reach).max().unwrap();
+        let values = MAX_PIXELS * MAX_C_OUT;
+        Self {
+            x: (0..MAX_SEGMENTS).map(|_| Guarded::new(reach)).collect(),
+            floats: Guarded::new(values),
+            add: Guarded::new(values),
+            pairs: [(); 3].map(|()| Guarded::new(2 * MAX_PIXELS)),
+            words: Guarded::new(values),
+            bytes: Guarded::new(values),
+            zero: Guarded::new(MAX_C_OUT),
+            noise: Noise(5),
+        }
+    }
+
+    /// Every kind of output of one kernel on these operands.
+    fn check<W: Number + Into<f64>>(&mut self, kernel: RowKernel<X, W>, o: &Operands<X, W>) {
+        if !o.shape.run.is_multiple_of(kernel.group) {
+            return;
+        }
+        for pixels in lengths(&kernel) {
+            for c_out in C_OUT {
+                self.check_one(kernel, o, pixels, c_out);
+            }
+        }
+    }
+
+    fn check_one<W: Number + Into<f64>>(
+        &mut self,
+        kernel: RowKernel<X, W>,
+        o: &Operands<X, W>,
+        pixels: usize,
+        c_out: usize,
+    ) {
+        let Self { x, floats, add, pairs, words, bytes, zero, noise } = self;
+        let mut row = o.row(kernel, c_out, 0.0);
+        let reach = row.shape.reach(pixels);
+        let segments: Vec<&[X]> =
+            x.iter_mut().zip(&o.x).map(|(to, from)| to.filled(&from[..reach])).collect();
+        let (values, channels) = (pixels * c_out, row.bias.len());
+        let shape = row.shape;
+        let what = |kind: &'static str, slope: f32, i: usize| {
+            move || format!("{} {kind} {shape:?} × {pixels}, slope {slope}: [{i}]", kernel.name)
+        };
+        let mut slope = || SLOPES[noise.next() as usize % SLOPES.len()];
+
+        row.slope = slope();
+        let to = floats.last(values);
+        to.fill(f32::NAN);
+        row.run(&segments, pixels, RowOut::F32 { to, add: None });
+        for (i, &got) in to.iter().enumerate() {
+            let want = o.value(i % c_out, i / c_out, row.slope);
+            o.assert_float(got, want, &what("f32", row.slope, i));
+        }
+
+        row.slope = slope();
+        let add = add.last(values);
+        add.iter_mut().enumerate().for_each(|(i, v)| *v = (i % 23) as f32 * 0.3 - 3.0);
+        let to = floats.last(values);
+        to.fill(f32::NAN);
+        row.run(&segments, pixels, RowOut::F32 { to, add: Some(add) });
+        for (i, (&got, &more)) in to.iter().zip(&*add).enumerate() {
+            let (want, slack) = o.value(i % c_out, i / c_out, row.slope);
+            let slack = slack + TOLERANCE * f64::from(more.abs());
+            o.assert_float(got, (o.plus(want, more), slack), &what("sum", row.slope, i));
+        }
+
+        if c_out == 6 {
+            row.slope = slope();
+            let mut rows = pairs.each_mut().map(|pairs| pairs.last(2 * pixels));
+            rows.iter_mut().for_each(|row| row.fill(f32::NAN));
+            row.run(&segments, pixels, RowOut::Pairs(rows.each_mut().map(|row| &mut **row)));
+            for (pair, got) in rows.iter().enumerate() {
+                for (i, &got) in got.iter().enumerate() {
+                    let want = o.value(2 * pair + i % 2, i / 2, row.slope);
+                    o.assert_float(got, want, &what("pairs", row.slope, i));
+                }
+            }
+        }
+
+        let zero = zero.filled(&o.zero[..channels]);
+        for limits in [(-100, 150), (i16::MIN, i16::MAX)] {
+            row.slope = slope();
+            let to = words.last(values);
+            to.fill(31_111);
+            let (low, high) = limits;
+            row.run(&segments, pixels, RowOut::I16 { to, zero, low, high });
+            for (i, &got) in to.iter().enumerate() {
+                let v = o.value(i % c_out, i / c_out, row.slope);
+                o.assert_code(got, v, i % c_out, limits, &what("i16", row.slope, i));
+            }
+        }
+
+        row.slope = slope();
+        let to = bytes.last(values);
+        to.fill(77);
+        row.run(&segments, pixels, RowOut::U8 { to, zero });
+        for (i, &got) in to.iter().enumerate() {
+            let v = o.value(i % c_out, i / c_out, row.slope);
+            o.assert_code(got.into(), v, i % c_out, (0, 255), &what("u8", row.slope, i));
+        }
+    }
+}
+
+fn all<X, W>(kernels: fn(Level) -> Vec<RowKernel<X, W>>) -> Vec<RowKernel<X, W>> {
+    for level in Level::ALL.into_iter().filter(|&level| level > Level::detected()) {
+        println!("skipped: {}", level.name());
+    }
+    kernels(Level::detected())
+}
+
+/// Lengths of rows around those of a kernel's blocks, and the shortest.
+fn lengths<X, W>(kernel: &RowKernel<X, W>) -> Vec<usize> {
+    let around = |&p: &usize| [p, p + 1, 2 * p - 1, 2 * p, 3 * p + 5];
+    let mut lengths: Vec<usize> = kernel.blocks.iter().flat_map(around).collect();
+    lengths.sort_unstable();
+    lengths.dedup();
+    assert!(lengths[0] == kernel.pixels && lengths[lengths.len() - 1] <= MAX_PIXELS);
+    lengths
+}
+
+fn shapes() -> impl Iterator<Item = (usize, usize, usize)> {
+    RUNS.into_iter().flat_map(|(run, pixel)| SEGMENTS.map(|segments| (segments, run, pixel)))
+}
+
+#[test]
+fn f32_sums_are_near() {
+    let (kernels, mut memory) = (all(f32_kernels), Memory::new());
+    let (mut x, mut w) = (Noise(1), Noise(2));
+    for shape in shapes() {
+        // Integers would hide what rounds.
+        let o = Operands::new(shape, 0.0, || 3.0 * x.float(), |_, _| 5.0 * w.float());
+        kernels.iter().for_each(|&kernel| memory.check(kernel, &o));
+    }
+}
+
+#[test]
+fn i16_sums_are_exact() {
+    let (kernels, mut memory) = (all(i16_kernels), Memory::new());
+    let (mut x, mut w) = (Noise(1), Noise(2));
+    for shape in shapes() {
+        let x = || x.within(-4000, 4000) as i16;
+        let o = Operands::new(shape, 400.0, x, |_, _| w.within(-900, 900) as i16);
+        kernels.iter().for_each(|&kernel| memory.check(kernel, &o));
+    }
+}
+
+#[test]
+fn u8_sums_are_exact() {
+    let (kernels, mut memory) = (all(u8_kernels), Memory::new());
+    let (mut x, mut w) = (Noise(1), Noise(2));
+    for shape in shapes() {
+        let x = || x.within(0, 255) as u8;
+        let o = Operands::new(shape, 400.0, x, |_, _| w.within(-128, 127) as i8);
+        kernels.iter().for_each(|&kernel| memory.check(kernel, &o));
+    }
+}
+
+#[test]
+fn extreme_i16_do_not_saturate() {
+    let (kernels, mut memory) = (all(i16_kernels), Memory::new());
+    let (mut x, mut w) = (Noise(3), Noise(4));
+    for shape in [(1, 8, 8), (3, 96, 32), (15, 160, 32)] {
+        let terms = shape.0 * shape.1;
+        let mut x = || [i16::MIN, i16::MAX][x.next() as usize % 2];
+        let most = i64::from(i32::MAX) / 32768 / terms as i64;
+        let dense = |_, _| ([-1, 1][w.next() as usize % 2] * most) as i16;
+        let dense = Operands::new(shape, 40_000.0, &mut x, dense);
+        // The largest of both signs, often in one product.
+        let sparse = |channel, i| match (i + channel) % terms {
+            0 => i16::MIN,
+            1 => i16::MAX,
+            _ => 0,
+        };
+        let sparse = Operands::new(shape, 40_000.0, &mut x, sparse);
+        for o in [dense, sparse] {
+            kernels.iter().for_each(|&kernel| memory.check(kernel, &o));
+        }
+    }
+}
+
+#[test]
+fn extreme_u8_do_not_saturate() {
+    let (kernels, mut memory) = (all(u8_kernels), Memory::new());
+    let mut noise = Noise(3);
+    for shape in [(1, 8, 8), (3, 96, 32), (15, 160, 32)] {
+        let w = |channel: usize, _| match channel % 4 {
+            0 => 127,
+            1 => -127,
+            2 => -128,
+            _ => [-127, 127][noise.next() as usize % 2],
+        };
+        let o = Operands::new(shape, 40_000.0, || 255u8, w);
+        kernels.iter().for_each(|&kernel| memory.check(kernel, &o));
+    }
+}
+
+/// Sums of a single product by a half: every other value is a tie.
+fn check_halves<X, W>(kernels: &[RowKernel<X, W>], x: impl FnMut() -> X, one: W)
+where
+    X: Number + Into<f64>,
+    W: Number + Into<f64>,
+{
+    let w = |channel, i| if i == channel % 8 { one } else { W::default() };
+    let mut o = Operands::new((1, 8, 8), 1.0, x, w);
+    o.scale.fill(0.5);
+    o.bias.fill(-20.0);
+    let mut memory = Memory::new();
+    kernels.iter().for_each(|&kernel| memory.check(kernel, &o));
+}
+
+#[test]
+fn halves_are_rounded_to_even() {
+    let mut noise = Noise(6);
+    check_halves(&all(i16_kernels), || noise.within(-700, 700) as i16, 1);
+    check_halves(&all(u8_kernels), || noise.within(0, 255) as u8, 1);
+    // f32 alone is compared with a tolerance: here every sum is exact.
+    for kernel in all(f32_kernels) {
+        let shape = RowShape { segments: 1, run: 2, pixel: 2, c_out: 5 };
+        let mut row = ConvRow::zeroed(kernel, shape, 1.0);
+        row.set_weights(&[0.5, 0.0].repeat(5));
+        let pixels = kernel.pixels;
+        let x: Vec<f32> = (0..2 * pixels).map(|i| i as f32 - 9.0).collect();
+        let want = |i: usize| (x[i / 5 * 2] * 0.5).round_ties_even();
+        let (mut words, mut bytes) = (vec![0; pixels * 5], vec![0; pixels * 5]);
+        let zero = [0.0; 16];
+        row.run(&[&x], pixels, RowOut::I16 { to: &mut words, zero: &zero, low: -9, high: 99 });
+        row.run(&[&x], pixels, RowOut::U8 { to: &mut bytes, zero: &zero });
+        for (i, (word, byte)) in words.into_iter().zip(bytes).enumerate() {
+            assert_eq!(f32::from(word), want(i), "{}", kernel.name);
+            assert_eq!(f32::from(byte), want(i).max(0.0), "{}", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn not_a_number_becomes_the_lowest_code() {
+    for kernel in all(f32_kernels) {
+        let shape = RowShape { segments: 1, run: 2, pixel: 2, c_out: 7 };
+        let mut row = ConvRow::zeroed(kernel, shape, 0.1);
+        row.set_weights(&[1.0; 14]);
+        let pixels = kernel.pixels;
+        let (x, zero) = (vec![f32::NAN; 2 * pixels], [5.0; 16]);
+        let (mut words, mut bytes) = (vec![0; 7 * pixels], vec![1; 7 * pixels]);
+        row.run(&[&x], pixels, RowOut::I16 { to: &mut words, zero: &zero, low: -9, high: 99 });
+        row.run(&[&x], pixels, RowOut::U8 { to: &mut bytes, zero: &zero });
+        assert_eq!((words, bytes), (vec![-9; 7 * pixels], vec![0; 7 * pixels]), "{}", kernel.name);
+    }
+}
+
+#[track_caller]
+fn assert_refused(kernel: &str, what: &str, call: impl FnOnce()) {
+    assert!(catch_unwind(AssertUnwindSafe(call)).is_err(), "{kernel}: {what}");
+}
+
+/// One value too few, wherever there can be.
+fn check_refusals<X: Number, W: Number>(kernels: &[RowKernel<X, W>]) {
+    for &kernel in kernels {
+        let name = kernel.name;
+        let shape = RowShape { segments: 2, run: 8, pixel: 8, c_out: 6 };
+        let (pixels, channels) = (kernel.pixels + 1, 6usize.next_multiple_of(kernel.lanes));
+        let (reach, values) = (8 * pixels, 6 * pixels);
+        assert_eq!(shape.reach(pixels), reach);
+        let weights = [W::default(); 96];
+        let whole = || ConvRow::zeroed(kernel, shape, 1.0);
+        let (x, zero) = (vec![X::default(); reach], vec![0.0; channels]);
+        let segments = [&*x, &x];
+
+        let mut floats = vec![0.0; values];
+        let add = floats.clone();
+        let mut run = |row: &ConvRow<X, W>, segments: &[&[X]], pixels, to: usize, add| {
+            row.run(segments, pixels, RowOut::F32 { to: &mut floats[..to], add });
+        };
+        run(&whole(), &segments, pixels, values, None);
+        run(&whole(), &segments, pixels, values, Some(&*add));
+        let mut refuse = |what, row: &ConvRow<X, W>, segments: &[&[X]], pixels, to, add| {
+            assert_refused(name, what, || run(row, segments, pixels, to, add));
+        };
+        let row = whole();
+        refuse("segment 0", &row, &[&x[1..], &x], pixels, values, None);
+        refuse("segment 1", &row, &[&x, &x[1..]], pixels, values, None);
+        refuse("a segment missing", &row, &[&x], pixels, values, None);
+        refuse("a segment too many", &row, &[&x, &x, &x], pixels, values, None);
+        refuse("a pixel too many", &row, &segments, pixels + 1, values + 6, None);
+        refuse("too few pixels", &row, &segments, kernel.pixels - 1, values, None);
+        refuse("no pixels", &row, &segments, 0, values, None);
+        refuse("output", &row, &segments, pixels, values - 1, None);
+        refuse("addend", &row, &segments, pixels, values, Some(&add[1..]));
+        let less = ConvRow { scale: Aligned::zeroed(channels - 1), ..whole() };
+        refuse("scale", &less, &segments, pixels, values, None);
+        let less = ConvRow { bias: Aligned::zeroed(channels - 1), ..whole() };
+        refuse("bias", &less, &segments, pixels, values, None);
+        let less = ConvRow { weights: Aligned::zeroed(16 * channels - 1), ..whole() };
+        refuse("weights", &less, &segments, pixels, values, None);
+
+        let mut pairs = [(); 3].map(|()| vec![0.0; 2 * pixels]);
+        let mut run = |row: &ConvRow<X, W>, lens: [usize; 3]| {
+            let [first, second, third] = &mut pairs;
+            let rows = [&mut first[..lens[0]], &mut second[..lens[1]], &mut third[..lens[2]]];
+            row.run(&segments, pixels, RowOut::Pairs(rows));
+        };
+        let lens = [2 * pixels; 3];
+        run(&row, lens);
+        for which in 0..3 {
+            let mut lens = lens;
+            lens[which] -= 1;
+            assert_refused(name, "pairs", || run(&row, lens));
+        }
+        let five = ConvRow::zeroed(kernel, RowShape { c_out: 5, ..shape }, 1.0);
+        assert_refused(name, "pairs of five channels", || run(&five, lens));
+
+        let mut words = vec![0i16; values];
+        let mut run = |to: usize, zero| {
+            let to = &mut words[..to];
+            row.run(&segments, pixels, RowOut::I16 { to, zero, low: 0, high: 1 });
+        };
+        run(values, &zero);
+        assert_refused(name, "words", || run(values - 1, &zero));
+        assert_refused(name, "zero points of words", || run(values, &zero[1..]));
+
+        let mut bytes = vec![0u8; values];
+        let mut run = |to: usize, zero| {
+            row.run(&segments, pixels, RowOut::U8 { to: &mut bytes[..to], zero });
+        };
+        run(values, &zero);
+        assert_refused(name, "bytes", || run(values - 1, &zero));
+        assert_refused(name, "zero points of bytes", || run(values, &zero[1..]));
+
+        let set = |weights: &[W]| whole().set_weights(weights);
+        set(&weights);
+        assert_refused(name, "a weight missing", || set(&weights[1..]));
+        let many = RowShape { segments: MAX_SEGMENTS + 1, ..shape };
+        assert_refused(name, "too many segments", || drop(ConvRow::zeroed(kernel, many, 1.0)));
+        let odd = RowShape { run: 7, ..shape };
+        let zeroed = || drop(ConvRow::zeroed(kernel, odd, 1.0));
+        match kernel.group {
+            1 => zeroed(),
+            _ => assert_refused(name, "half a group", zeroed),
+        }
+    }
+}
+
+#[test]
+fn short_slices_are_refused() {
+    check_refusals(&all(f32_kernels));
+    check_refusals(&all(i16_kernels));
+    check_refusals(&all(u8_kernels));
+}
+
+#[test]
+fn blocks_cover_the_channels_in_order() {
+    let of = |c_out, lanes| blocks(c_out, lanes).collect::<Vec<_>>();
+    assert_eq!(of(0, 8), []);
+    assert_eq!(of(6, 4), [(0, 8)]);
+    assert_eq!(of(6, 8), [(0, 8)]);
+    assert_eq!(of(16, 16), [(0, 16)]);
+    assert_eq!(of(24, 16), [(0, 32)]);
+    assert_eq!(of(40, 16), [(0, 32), (32, 16)]);
+    for lanes in [4, 8, 16] {
+        for c_out in 1..200 {
+            let mut next = 0;
+            for (first, channels) in of(c_out, lanes) {
+                assert_eq!(first, next);
+                next = first + channels;
+                // Two vectors while there are channels for the second.
+                let left = c_out - first;
+                assert_eq!(channels, if left > lanes { 2 * lanes } else { lanes });
+            }
+            assert_eq!(next, c_out.next_multiple_of(lanes));
+        }
+    }
+}
+
+fn check_lengths_of_blocks<X, W>(kernels: &[RowKernel<X, W>]) {
+    for kernel in kernels {
+        assert_eq!(kernel.blocks.iter().min(), Some(&kernel.pixels), "{}", kernel.name);
+        for pixels in kernel.pixels..200 {
+            let computed = |&block: &usize| pixels.div_ceil(block) * block;
+            let fits = kernel.blocks.iter().filter(|&&block| block <= pixels);
+            let block = kernel.block(pixels);
+            assert!(kernel.blocks.contains(&block) && block <= pixels);
+            assert_eq!(Some(computed(&block)), fits.map(computed).min(), "{}", kernel.name);
+        }
+    }
+}
+
+#[test]
+fn rows_are_cut_into_the_blocks_that_waste_least() {
+    check_lengths_of_blocks(&f32_kernels(Level::Avx512Vnni));
+    check_lengths_of_blocks(&i16_kernels(Level::Avx512Vnni));
+    check_lengths_of_blocks(&u8_kernels(Level::Avx512Vnni));
+}
+
+fn shape(run: usize, c_out: usize) -> RowShape {
+    RowShape { segments: 3, run, pixel: 8, c_out }
+}
+
+/// These run nothing, so that any machine can check the kernels of all levels.
+fn check_choice<X, W>(kernels: fn(Level) -> Vec<RowKernel<X, W>>) {
+    for level in Level::ALL {
+        let kernels = kernels(level);
+        let Some(highest) = kernels.iter().map(RowKernel::level).max() else { continue };
+        assert!(highest <= level);
+        assert!(kernels.is_sorted_by_key(|kernel| std::cmp::Reverse(kernel.level)));
+        for run in 1..40 {
+            for c_out in 1..80usize {
+                let fits =
+                    |kernel: &RowKernel<X, W>| kernel.level == highest && run % kernel.group == 0;
+                let products =
+                    |kernel: &RowKernel<X, W>| c_out.div_ceil(kernel.lanes) * run / kernel.group;
+                let fewest = kernels.iter().filter(|kernel| fits(kernel)).map(products).min();
+                let chosen = choose(&kernels, &shape(run, c_out));
+                assert!(chosen.as_ref().is_none_or(fits), "{run} × {c_out}");
+                assert_eq!(chosen.as_ref().map(products), fewest, "{run} × {c_out}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_highest_level_with_the_fewest_products_is_chosen() {
+    check_choice(f32_kernels);
+    check_choice(i16_kernels);
+    check_choice(u8_kernels);
+    assert!(choose::<f32, f32>(&[], &shape(8, 8)).is_none());
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn few_channels_take_half_vectors() {
+    for level in [Level::Avx512, Level::Avx512Vnni] {
+        let (floats, words) = (f32_kernels(level), i16_kernels(level));
+        for c_out in 6..=8 {
+            let lanes = |run| choose(&floats, &shape(run, c_out)).unwrap().lanes;
+            assert_eq!((lanes(6), lanes(8), lanes(7)), (8, 8, 16));
+            let chosen = choose(&words, &shape(8, c_out)).unwrap();
+            assert_eq!((chosen.lanes, chosen.level), (8, level));
+            let chosen = choose(&words, &shape(6, c_out)).unwrap();
+            assert_eq!((chosen.lanes, chosen.level), (16, level));
+        }
+        // Of equals the longer vector.
+        assert_eq!(choose(&floats, &shape(8, 16)).unwrap().lanes, 16);
+        assert_eq!(choose(&words, &shape(8, 16)).unwrap().lanes, 16);
+        assert_eq!(choose(&words, &shape(8, 24)).unwrap().lanes, 8);
+        assert!(choose(&words, &shape(7, 8)).is_none());
+    }
+}
+
+fn check_peak<X, W>(kernels: &[RowKernel<X, W>]) {
+    for kernel in kernels {
+        let operations = 2 * 5 * kernel.blocks[0] * 2 * kernel.lanes * kernel.group;
+        assert_eq!(kernel.peak(5), operations, "{}", kernel.name);
+    }
+}
+
+#[test]
+fn peak_counts_operations() {
+    check_peak(&all(f32_kernels));
+    check_peak(&all(i16_kernels));
+    check_peak(&all(u8_kernels));
+}
