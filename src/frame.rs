@@ -5,6 +5,8 @@
 //! [0, 1] around 0.5. Odd widths and heights replicate the last luma column or row.
 
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 

@@ -6,7 +6,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::{Chroma, Frame, FrameMut, Plane, PlaneMut, SampleFormat};
+use super::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, SampleFormat};
 use crate::engine::cpu::kernels::{Job, Level};
 
 /// What a sample becomes. Twice a code value less twice that of 0 is an integer in every range and
@@ -92,7 +92,8 @@ impl Frame<'_> {
     /// pairs. Samples beyond an odd width or height are the last ones.
     ///
     /// # Panics
-    /// If the row or columns are outside the frame, or a slice has not two values per column.
+    /// If there is no column, the row or columns are outside the frame, or a slice has not two
+    /// values per column.
     pub(crate) fn read_pairs<T: Value>(
         &self,
         level: Level,
@@ -100,6 +101,7 @@ impl Frame<'_> {
         columns: Range<usize>,
         out: [&mut [T]; 3],
     ) {
+        check(&self.format, row, &columns, out.each_ref().map(|out| out.len()));
         let read = Read { frame: self, row, columns, out };
         match self.format.samples {
             SampleFormat::U8 => level.run(ReadAs(read, PhantomData::<U8>)),
@@ -109,6 +111,18 @@ impl Frame<'_> {
     }
 }
 
+/// # Panics
+/// Unless there are columns, in a row of a frame of this format, and two values for each.
+fn check(format: &FrameFormat, row: usize, columns: &Range<usize>, lens: [usize; 3]) {
+    let (half_width, half_height) = format.half_size();
+    assert!(
+        row < half_height && !columns.is_empty() && columns.end <= half_width,
+        "row {row}, columns {columns:?} of {half_width}×{half_height}"
+    );
+    assert_eq!(lens, [2 * columns.len(); 3], "two values per column");
+}
+
+/// Checked by [`Frame::read_pairs`].
 struct Read<'a, 'o, T> {
     frame: &'a Frame<'a>,
     row: usize,
@@ -123,8 +137,6 @@ impl<T: Value, S: Sample> Job for ReadAs<'_, '_, T, S> {
     fn run(self) {
         let Read { frame, row, columns, out: [top, bottom, chroma] } = self.0;
         let format = frame.format;
-        let pairs = 2 * columns.len();
-        assert!([&*top, bottom, chroma].iter().all(|out| out.len() == pairs));
         let bits = format.samples.bits();
         let samples = 2 * columns.start..(2 * columns.end).min(format.width);
         for (out, line) in [(top, 2 * row), (bottom, 2 * row + 1)] {
@@ -182,6 +194,7 @@ fn read_line<T: Value, S: Sample>(
 
 /// Writes rows of a frame from any thread.
 pub(crate) struct FrameWriter<'a> {
+    format: FrameFormat,
     y: PlaneWriter,
     chroma: Chroma<PlaneWriter>,
     frame: PhantomData<&'a mut [u8]>,
@@ -228,7 +241,8 @@ impl FrameMut<'_> {
                 Chroma::SemiPlanar { uv: PlaneWriter::new(uv), v_first: *v_first }
             }
         };
-        FrameWriter { y: PlaneWriter::new(&mut self.y), chroma, frame: PhantomData }
+        let y = PlaneWriter::new(&mut self.y);
+        FrameWriter { format: self.format, y, chroma, frame: PhantomData }
     }
 }
 
@@ -241,8 +255,8 @@ impl FrameWriter<'_> {
     /// No two calls with the same row and columns at once.
     ///
     /// # Panics
-    /// If row or columns are outside the frame, a slice has not two values per column, or `input`
-    /// has another format.
+    /// If there is no column, the row or columns are outside the frame, a slice has not two values
+    /// per column, or `input` has another format.
     pub(crate) unsafe fn write_pairs(
         &self,
         level: Level,
@@ -251,6 +265,8 @@ impl FrameWriter<'_> {
         columns: Range<usize>,
         residual: [&[f32]; 3],
     ) {
+        assert_eq!(input.format, self.format);
+        check(&self.format, row, &columns, residual.map(<[f32]>::len));
         let write = Write { writer: self, input, row, columns, residual };
         match input.format.samples {
             SampleFormat::U8 => level.run(WriteAs(write, PhantomData::<U8>)),
@@ -260,7 +276,7 @@ impl FrameWriter<'_> {
     }
 }
 
-/// Made by [`FrameWriter::write_pairs`] alone, whose caller keeps threads apart.
+/// Checked by [`FrameWriter::write_pairs`], whose caller keeps threads apart.
 struct Write<'a> {
     writer: &'a FrameWriter<'a>,
     input: &'a Frame<'a>,
@@ -276,8 +292,6 @@ impl<S: Sample> Job for WriteAs<'_, S> {
     fn run(self) {
         let Write { writer, input, row, columns, residual: [top, bottom, chroma] } = self.0;
         let format = input.format;
-        let pairs = 2 * columns.len();
-        assert!([top, bottom, chroma].iter().all(|residual| residual.len() == pairs));
         let bits = format.samples.bits();
         let samples = 2 * columns.start..(2 * columns.end).min(format.width);
         for (residual, line) in [(top, 2 * row), (bottom, 2 * row + 1)] {
