@@ -205,7 +205,9 @@ impl Metadata {
         let metadata = Self { architecture, tuning, provenance, calibration };
         let corners = metadata.tuning.corner_count();
         if metadata.calibration.is_some() && corners > MAX_CORNERS {
-            return Err(refuse(format!("calibrated at {corners} corners, expected ≤ {MAX_CORNERS}")));
+            return Err(refuse(format!(
+                "calibrated at {corners} corners, expected ≤ {MAX_CORNERS}"
+            )));
         }
         Ok(metadata)
     }

@@ -74,7 +74,8 @@ impl Picture {
         let bytes = self.format.samples.bytes();
         let [y, u, v] = self.planes();
         let plane = |data, stride_bytes| Plane { data, stride_bytes };
-        let chroma = Chroma::Planar { u: plane(u, half_width * bytes), v: plane(v, half_width * bytes) };
+        let chroma =
+            Chroma::Planar { u: plane(u, half_width * bytes), v: plane(v, half_width * bytes) };
         Frame::new(self.format, plane(y, self.format.width * bytes), chroma)
             .expect("the planes were checked when the picture was made")
     }
@@ -85,7 +86,8 @@ impl Picture {
         let bytes = self.format.samples.bytes();
         let [y, u, v] = &mut self.planes;
         let plane = |data, stride_bytes| PlaneMut { data, stride_bytes };
-        let chroma = Chroma::Planar { u: plane(u, half_width * bytes), v: plane(v, half_width * bytes) };
+        let chroma =
+            Chroma::Planar { u: plane(u, half_width * bytes), v: plane(v, half_width * bytes) };
         FrameMut::new(self.format, plane(y, self.format.width * bytes), chroma)
             .expect("the planes were checked when the picture was made")
     }

@@ -7,7 +7,9 @@ mod common;
 use candle_core::{Device, Tensor};
 use common::{Picture, random_checkpoint};
 use tunableconv::engine::{self, DeviceChoice, Engine, Options};
-use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat};
+use tunableconv::frame::{
+    Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat,
+};
 use tunableconv::net::Net;
 use tunableconv::nn::Mode;
 
@@ -176,7 +178,8 @@ fn interleaved_chroma_gives_the_same_samples_as_planar() {
 
 #[test]
 fn planes_that_do_not_fit_are_refused_by_name() {
-    let format = FrameFormat { width: 16, height: 16, range: Range::Full, samples: SampleFormat::U8 };
+    let format =
+        FrameFormat { width: 16, height: 16, range: Range::Full, samples: SampleFormat::U8 };
     let (y, u) = (vec![0; 256], vec![0; 63]);
     let plane = |data, stride_bytes| Plane { data, stride_bytes };
     let chroma = Chroma::Planar { u: plane(&u, 8), v: plane(&u, 8) };
@@ -216,7 +219,10 @@ fn a_cuda_device_that_cannot_be_used_is_one_clear_error() {
         return;
     }
     let choice: DeviceChoice = "cuda:0".parse().unwrap();
-    let opened = engine::open(&random_checkpoint(Mode::Mlp, 7), &Options { device: choice, ..Default::default() });
+    let opened = engine::open(
+        &random_checkpoint(Mode::Mlp, 7),
+        &Options { device: choice, ..Default::default() },
+    );
     let error = opened.err().unwrap().to_string();
     assert!(error.starts_with("device cuda:0: "), "{error}");
     let auto = engine::open(&random_checkpoint(Mode::Mlp, 7), &Options::default()).unwrap();

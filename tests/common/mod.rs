@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
-use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat};
+use tunableconv::frame::{
+    Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat,
+};
 use tunableconv::nn::{Mode, PhiConfig, VideoNetConfig};
 use tunableconv::tuning::{Domain, Parameter, TuningSpace};
 
@@ -74,7 +76,8 @@ pub struct Picture {
 
 impl Picture {
     pub fn random(width: usize, height: usize, padding: usize, seed: u64) -> Self {
-        let format = FrameFormat { width, height, range: Range::Limited, samples: SampleFormat::U8 };
+        let format =
+            FrameFormat { width, height, range: Range::Limited, samples: SampleFormat::U8 };
         let (half_width, half_height) = format.half_size();
         let mut random = Random(seed);
         let luma = random.bytes((width + padding) * height);

@@ -150,7 +150,12 @@ pub fn evaluate(
 /// # Errors
 /// A failing engine.
 pub fn filter(engine: &mut dyn Engine, picture: &Yuv420) -> anyhow::Result<Yuv420> {
-    let format = FrameFormat { width: picture.width, height: picture.height, range: RANGE, samples: SampleFormat::U8 };
+    let format = FrameFormat {
+        width: picture.width,
+        height: picture.height,
+        range: RANGE,
+        samples: SampleFormat::U8,
+    };
     let input = Picture::new(format, picture.to_bytes())?;
     let mut output = input.clone();
     engine.process(&input.frame(), &mut output.frame_mut())?;

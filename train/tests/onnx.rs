@@ -14,7 +14,9 @@ use tract_onnx::prelude::{
     Framework as _, InferenceModelExt as _, IntoRunnable as _, IntoTensor as _,
 };
 use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
-use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat};
+use tunableconv::frame::{
+    Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat,
+};
 use tunableconv::net::Net;
 use tunableconv::nn::{Mode, PhiConfig, VideoNetConfig};
 use tunableconv::tuning::{Domain, Parameter, TuningSpace};
@@ -154,7 +156,12 @@ fn a_planes_model_filters_code_values_as_the_frame_does() {
     };
     let planes = [bytes(1, area), bytes(2, area / 4), bytes(3, area / 4)];
     for range in [Range::Limited, Range::Full] {
-        let expected = filtered(&net, &tuning, FrameFormat { width, height, range, samples: SampleFormat::U8 }, &planes);
+        let expected = filtered(
+            &net,
+            &tuning,
+            FrameFormat { width, height, range, samples: SampleFormat::U8 },
+            &planes,
+        );
         assert_ne!(expected, planes);
         for folded in [true, false] {
             let form = Form::Planes { size: (width, height), range };

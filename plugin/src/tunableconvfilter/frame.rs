@@ -5,7 +5,9 @@ use gstreamer_video as gst_video;
 
 use gst_video::prelude::*;
 use gst_video::{VideoColorRange, VideoFrameRef, VideoInfo};
-use tunableconv::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat};
+use tunableconv::frame::{
+    Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat,
+};
 use tunableconv::{Error, Result};
 
 /// Components of a 4:2:0 format, as GStreamer counts them.
@@ -19,7 +21,12 @@ pub fn format_of(info: &VideoInfo) -> FrameFormat {
         VideoColorRange::Range0_255 => Range::Full,
         _ => Range::Limited,
     };
-    FrameFormat { width: info.width() as usize, height: info.height() as usize, range, samples: SampleFormat::U8 }
+    FrameFormat {
+        width: info.width() as usize,
+        height: info.height() as usize,
+        range,
+        samples: SampleFormat::U8,
+    }
 }
 
 /// The frame to read from.

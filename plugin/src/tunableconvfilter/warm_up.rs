@@ -130,7 +130,8 @@ mod tests {
         for (width, height) in [(1, 1), (1920, 1080), (8192, 8192), (1, 8192)] {
             let mut engine =
                 Recorder { metadata: metadata.clone(), tuning: None, processed: Vec::new() };
-            let format = FrameFormat { width, height, range: Range::Limited, samples: SampleFormat::U8 };
+            let format =
+                FrameFormat { width, height, range: Range::Limited, samples: SampleFormat::U8 };
             warm_up(&mut engine, format, &zero).unwrap();
             assert_eq!(engine.tuning.as_ref(), Some(&zero));
             assert!(!engine.processed.is_empty());

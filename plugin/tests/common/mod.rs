@@ -187,7 +187,8 @@ impl std::fmt::Debug for Picture {
 
 impl Picture {
     pub fn random(width: usize, height: usize) -> Self {
-        let format = FrameFormat { width, height, range: Range::Limited, samples: SampleFormat::U8 };
+        let format =
+            FrameFormat { width, height, range: Range::Limited, samples: SampleFormat::U8 };
         let (half_width, half_height) = format.half_size();
         let mut random = Random(width as u64 * 10_000 + height as u64);
         let chroma = half_width * half_height;

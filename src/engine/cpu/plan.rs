@@ -53,7 +53,17 @@ impl LayerSpec {
     /// A 3×3 layer.
     pub(crate) fn new(name: impl Into<String>, c_in: usize, c_out: usize, slope: f32) -> Self {
         let name = name.into();
-        Self { name, kernel: 3, c_in, c_out, slope, unshuffle: 1, shuffle: 1, add: None, column_unit: 1 }
+        Self {
+            name,
+            kernel: 3,
+            c_in,
+            c_out,
+            slope,
+            unshuffle: 1,
+            shuffle: 1,
+            add: None,
+            column_unit: 1,
+        }
     }
 
     fn pad(&self) -> usize {

@@ -83,7 +83,13 @@ impl WinogradConv {
     }
 
     /// The sums of one component, `[tile][c_out]`; `rows` are that component of three input rows.
-    pub(crate) fn sums(&self, component: usize, rows: &[&[f32]; TAPS], tiles: usize, to: &mut [f32]) {
+    pub(crate) fn sums(
+        &self,
+        component: usize,
+        rows: &[&[f32]; TAPS],
+        tiles: usize,
+        to: &mut [f32],
+    ) {
         let tiles = tiles.max(self.least_tiles());
         self.components[component].run(rows, tiles, RowOut::F32 { to, add: None });
     }
