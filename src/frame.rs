@@ -253,25 +253,33 @@ impl<'a> FrameMut<'a> {
     }
 }
 
-/// `(name, (length, stride), samples per chroma pixel)` of each chroma plane.
-type ChromaLens = Vec<(&'static str, (usize, usize), usize)>;
-
-fn chroma_lens<P>(chroma: &Chroma<P>, len: impl Fn(&P) -> (usize, usize)) -> ChromaLens {
+/// Length and stride of each chroma plane.
+fn chroma_lens<P>(
+    chroma: &Chroma<P>,
+    len: impl Fn(&P) -> (usize, usize),
+) -> Chroma<(usize, usize)> {
     match chroma {
-        Chroma::Planar { u, v } => vec![("U", len(u), 1), ("V", len(v), 1)],
-        Chroma::SemiPlanar { uv, .. } => vec![("UV", len(uv), 2)],
+        Chroma::Planar { u, v } => Chroma::Planar { u: len(u), v: len(v) },
+        Chroma::SemiPlanar { uv, v_first } => Chroma::SemiPlanar { uv: len(uv), v_first: *v_first },
     }
 }
 
-fn check_planes(format: &FrameFormat, y: (usize, usize), chroma: ChromaLens) -> Result<()> {
+fn check_planes(
+    format: &FrameFormat,
+    y: (usize, usize),
+    chroma: Chroma<(usize, usize)>,
+) -> Result<()> {
     format.validate()?;
     let (half_width, half_height) = format.half_size();
     let bytes = format.samples.bytes();
     check_plane("Y", y, format.width * bytes, format.height)?;
-    for (name, plane, samples) in chroma {
-        check_plane(name, plane, half_width * samples * bytes, half_height)?;
+    match chroma {
+        Chroma::Planar { u, v } => {
+            check_plane("U", u, half_width * bytes, half_height)?;
+            check_plane("V", v, half_width * bytes, half_height)
+        }
+        Chroma::SemiPlanar { uv, .. } => check_plane("UV", uv, 2 * half_width * bytes, half_height),
     }
-    Ok(())
 }
 
 fn check_plane(name: &str, (len, stride): (usize, usize), width: usize, rows: usize) -> Result<()> {

@@ -54,13 +54,23 @@ pub struct TuningSpace {
 }
 
 /// A validated tuning ω; made by [`TuningSpace`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tuning(Vec<f32>);
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tuning {
+    /// Entries, then zeros.
+    values: [f32; MAX_PARAMETERS],
+    len: usize,
+}
 
 impl Tuning {
+    fn new(entries: impl ExactSizeIterator<Item = f32>) -> Self {
+        let mut tuning = Self { values: [0.0; MAX_PARAMETERS], len: entries.len() };
+        tuning.values[..tuning.len].iter_mut().zip(entries).for_each(|(to, v)| *to = v);
+        tuning
+    }
+
     /// The entries, one per parameter.
     pub fn values(&self) -> &[f32] {
-        &self.0
+        &self.values[..self.len]
     }
 }
 
@@ -80,12 +90,7 @@ impl TuningSpace {
     /// # Errors
     /// [`Error::Parameter`] naming the first parameter at fault; [`Error::Config`] for a bad count.
     pub fn validate(&self) -> Result<()> {
-        if self.is_empty() || self.len() > MAX_PARAMETERS {
-            return Err(Error::Config(format!(
-                "{} tuning parameters, expected 1 to {MAX_PARAMETERS}",
-                self.len()
-            )));
-        }
+        self.check_count()?;
         for (index, parameter) in self.parameters.iter().enumerate() {
             let fail =
                 |reason: String| Err(Error::Parameter { name: parameter.name.clone(), reason });
@@ -127,7 +132,7 @@ impl TuningSpace {
         if self.domain == Domain::Simplex && (sum - 1.0).abs() > SIMPLEX_TOLERANCE {
             return Err(Error::TuningSum { sum });
         }
-        Ok(Tuning(values.iter().map(|&v| v as f32).collect()))
+        Ok(Tuning::new(values.iter().map(|&v| v as f32)))
     }
 
     /// A tuning from weights: on a simplex divided by their sum (all zero: the defaults), in a box
@@ -142,8 +147,10 @@ impl TuningSpace {
             Domain::Box => self.tuning(weights),
             Domain::Simplex if sum == 0.0 => self.default_tuning(),
             Domain::Simplex => {
-                let normalised: Vec<f64> = weights.iter().map(|w| w / sum).collect();
-                self.tuning(&normalised)
+                let mut normalised = [0.0; MAX_PARAMETERS];
+                let normalised = &mut normalised[..weights.len()];
+                normalised.iter_mut().zip(weights).for_each(|(to, w)| *to = w / sum);
+                self.tuning(normalised)
             }
         }
     }
@@ -182,6 +189,9 @@ impl TuningSpace {
 
     /// The corners of the domain. Corner c of a box has parameter j at its maximum where bit j of c
     /// is set and at its minimum elsewhere; corner c of a simplex has all weight on parameter c.
+    ///
+    /// # Panics
+    /// If the space is not valid.
     pub fn corners(&self) -> impl Iterator<Item = Tuning> + '_ {
         (0..self.corner_count()).map(|corner| {
             let at_maximum = |j: usize| match self.domain {
@@ -191,7 +201,7 @@ impl TuningSpace {
             let value = |(j, p): (usize, &Parameter)| {
                 if at_maximum(j) { p.maximum as f32 } else { p.minimum as f32 }
             };
-            Tuning(self.parameters.iter().enumerate().map(value).collect())
+            Tuning::new(self.parameters.iter().enumerate().map(value))
         })
     }
 
@@ -206,7 +216,7 @@ impl TuningSpace {
                 return Err(range_error(parameter, value));
             }
         }
-        Ok(Tuning(values.iter().map(|&v| v as f32).collect()))
+        Ok(Tuning::new(values.iter().map(|&v| v as f32)))
     }
 
     /// The parameters' names, for messages.
@@ -215,7 +225,16 @@ impl TuningSpace {
         names.join(", ")
     }
 
+    fn check_count(&self) -> Result<()> {
+        if (1..=MAX_PARAMETERS).contains(&self.len()) {
+            return Ok(());
+        }
+        let count = self.len();
+        Err(Error::Config(format!("{count} tuning parameters, expected 1 to {MAX_PARAMETERS}")))
+    }
+
     fn check_len(&self, values: &[f64]) -> Result<()> {
+        self.check_count()?;
         if values.len() == self.len() {
             return Ok(());
         }

@@ -81,7 +81,7 @@ impl Engine for CandleEngine {
         }
         self.folded = self.net.fold(tuning)?;
         self.is_identity = self.folded.is_zero()?;
-        self.tuning = tuning.clone();
+        self.tuning = *tuning;
         Ok(true)
     }
 

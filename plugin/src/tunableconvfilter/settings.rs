@@ -1,7 +1,7 @@
 //! Property values, and the tuning they mean to a model.
 
 use tunableconv::Result;
-use tunableconv::tuning::{Domain, Parameter, Tuning, TuningSpace};
+use tunableconv::tuning::{Domain, MAX_PARAMETERS, Parameter, Tuning, TuningSpace};
 
 /// Properties that stand for the first, second, … tuning parameter of the model.
 pub const SLOT_NAMES: [&str; SLOTS] = ["alpha", "beta", "gamma", "delta"];
@@ -68,8 +68,10 @@ impl Slots {
                 (minimum + slot * (maximum - minimum)).clamp(minimum, maximum)
             })
         };
-        let values: Vec<f64> = space.parameters.iter().enumerate().map(value).collect();
-        space.tuning_from_weights(&values)
+        let mut values = [0.0; MAX_PARAMETERS];
+        let entries = space.parameters.iter().enumerate().map(value);
+        values.iter_mut().zip(entries).for_each(|(to, entry)| *to = entry);
+        space.tuning_from_weights(&values[..space.len().min(MAX_PARAMETERS)])
     }
 
     /// Indices of the slots that were set although the model has no parameter for them.

@@ -92,7 +92,7 @@ mod tests {
         }
 
         fn set_tuning(&mut self, tuning: &Tuning) -> Result<bool> {
-            self.tuning = Some(tuning.clone());
+            self.tuning = Some(*tuning);
             Ok(true)
         }
 
@@ -103,7 +103,7 @@ mod tests {
         fn process(&mut self, input: &Frame<'_>, output: &mut FrameMut<'_>) -> Result<()> {
             assert_eq!(input.format(), output.format());
             let FrameFormat { width, height, .. } = input.format();
-            self.processed.push((width * height, self.tuning.clone()));
+            self.processed.push((width * height, self.tuning));
             Ok(())
         }
     }
