@@ -121,7 +121,18 @@ impl CpuEngine {
         };
         Self::supports(checkpoint, precision)
             .map_err(|reason| Error::Precision { precision: precision.to_string(), reason })?;
-        let mut spec = ChainSpec::of(&checkpoint.metadata.architecture).map_err(Error::Config)?;
+        let spec = ChainSpec::of(&checkpoint.metadata.architecture).map_err(Error::Config)?;
+        Self::of_chain(checkpoint, spec, precision, options.threads, level)
+    }
+
+    /// An engine that runs a chain with the checkpoint's tensors and tuning parameters.
+    fn of_chain(
+        checkpoint: &Checkpoint,
+        mut spec: ChainSpec,
+        precision: Precision,
+        threads: usize,
+        level: Level,
+    ) -> Result<Self> {
         let layers = 0..spec.layers.len();
         let banks: Vec<Bank> =
             layers.map(|layer| Bank::new(checkpoint, &spec, layer)).collect::<Result<_>>()?;
@@ -156,7 +167,7 @@ impl CpuEngine {
             Edge { kind, components, zero: zeros(edge) }
         });
         let edges = edges.collect();
-        let workers = Workers::new(options.threads)?;
+        let workers = Workers::new(threads)?;
         let (level_name, threads) = (level.name(), workers.count());
         let folded = banks.iter().zip(&spec.layers);
         let mut engine = Self {
@@ -181,7 +192,8 @@ impl CpuEngine {
         Ok(engine)
     }
 
-    /// Computes the residual of a tensor `x` `[6, H, W]`, normalised as frames are.
+    /// Computes the residual of a tensor `x` `[6, H, W]`, normalised as frames are; `size` is its
+    /// width and height.
     ///
     /// # Errors
     /// [`Error::Frame`] for lengths other than 6 · H · W.
@@ -192,9 +204,19 @@ impl CpuEngine {
             let reason = format!("{got} values to {out}, expected 6×{}×{}", size.1, size.0);
             return Err(Error::Frame(reason));
         }
-        self.prepare(size, InputScale::Tensor, None)?;
+        self.run_tensor((x, size), (out, size), None)
+    }
+
+    /// Runs the chain on a tensor `[C, H, W]`; each with its width and height.
+    fn run_tensor(
+        &mut self,
+        (x, size): (&[f32], (usize, usize)),
+        (out, out_size): (&mut [f32], (usize, usize)),
+        tiling: Option<Tiling>,
+    ) -> Result<()> {
+        self.prepare(size, InputScale::Tensor, tiling)?;
         let (source, values) = (TensorSource { values: x, size }, std::sync::Mutex::new(out));
-        self.pipeline.run(&source, &TensorSink { values, size });
+        self.pipeline.run(&source, &TensorSink { values, size: out_size });
         Ok(())
     }
 
@@ -333,7 +355,7 @@ impl Engine for CpuEngine {
         if got != space.len() {
             return Err(Error::TuningLen { expected: space.len(), got, names: space.names() });
         }
-        self.tuning.clone_from(tuning);
+        self.tuning = *tuning;
         self.fold();
         Ok(true)
     }
@@ -412,3 +434,6 @@ fn set<X: Number, W: Number>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

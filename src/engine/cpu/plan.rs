@@ -341,3 +341,6 @@ impl Plan {
         rings
     }
 }
+
+#[cfg(test)]
+mod tests;

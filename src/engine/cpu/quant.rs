@@ -34,6 +34,10 @@ const CODE_MAX: f32 = 255.0;
 /// Smallest range of a channel, that of a dead one.
 const SMALLEST_RANGE: f32 = 1e-6;
 
+/// Smallest magnitude of an output channel's largest weight, that of a channel of zeros: its inverse
+/// is finite.
+const SMALLEST_WEIGHT: f32 = 1e-30;
+
 /// Measured ranges of the inner activations.
 pub(crate) struct Calibration {
     space: TuningSpace,
@@ -206,7 +210,7 @@ impl LayerQuant {
                     *largest = largest.max(w.abs());
                 }
             }
-            let largest = largest.into_iter().fold(f32::MIN_POSITIVE, f32::max);
+            let largest = largest.into_iter().fold(SMALLEST_WEIGHT, f32::max);
             let (step, per_step) = (largest / self.weight_max, self.weight_max / largest);
             // What the zero points add to the sum, and what rounding takes from its mean.
             let (mut offset, mut lost) = ([0f32; LANES], [0f32; LANES]);

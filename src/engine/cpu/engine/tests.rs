@@ -1,0 +1,616 @@
+//! The engine against candle and against a convolution written out, at every CPU level, size, cut
+//! and frame layout.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Module, Tensor};
+
+use super::*;
+use crate::checkpoint::{self, Architecture, Provenance, STATISTICS};
+use crate::engine::CandleEngine;
+use crate::frame::{Chroma, Plane, PlaneMut, Range, SampleFormat};
+use crate::net::Net;
+use crate::nn::{Mode, PhiConfig, TensorSpec, VideoNetConfig};
+use crate::tuning::{Domain, Parameter, TuningSpace};
+
+/// Reproducible numbers in −1 to 1.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn values(&mut self, len: usize, largest: f32) -> Vec<f32> {
+        (0..len).map(|_| largest * self.next()).collect()
+    }
+}
+
+/// Those that this machine has; says which it lacks.
+fn levels() -> Vec<Level> {
+    let (have, lack): (Vec<_>, Vec<_>) =
+        Level::ALL.into_iter().partition(|level| *level <= Level::detected());
+    for level in lack {
+        println!("skipped: the CPU lacks {}", level.name());
+    }
+    have
+}
+
+fn two_knobs() -> TuningSpace {
+    let parameter = |name: &str| Parameter {
+        name: name.into(),
+        nick: name.into(),
+        blurb: name.into(),
+        minimum: 0.0,
+        maximum: 1.0,
+        default: 0.5,
+        objective: String::new(),
+    };
+    TuningSpace { domain: Domain::Box, parameters: vec![parameter("a"), parameter("b")] }
+}
+
+fn metadata(channels: usize, layers: usize) -> Metadata {
+    let phi = PhiConfig { mode: Mode::Mlp, expand: 2 };
+    let config = VideoNetConfig { channels, layers, negative_slope: 0.1, phi };
+    Metadata {
+        architecture: Architecture::Video(config),
+        tuning: two_knobs(),
+        provenance: Provenance::default(),
+        calibration: None,
+    }
+}
+
+/// A video net with weights that keep activations near 1, and ranges to match.
+fn video_net(channels: usize, layers: usize, seed: u64) -> Checkpoint {
+    let mut random = Random(seed);
+    let mut metadata = metadata(channels, layers);
+    let calibration =
+        checkpoint::Calibration { data: "none".into(), images: 1, seed, quantile: 0.999 };
+    metadata.calibration = Some(calibration);
+    let tensor = |spec: TensorSpec, random: &mut Random| {
+        let len: usize = spec.shape.iter().product();
+        let values = if spec.name.ends_with(".activations") {
+            let range = |random: &mut Random| {
+                let (low, high) = (0.5 * random.next() - 0.5, 0.5 * random.next() + 1.5);
+                [low, high, 0.5 * (low + high)]
+            };
+            (0..len / STATISTICS).flat_map(|_| range(random)).collect()
+        } else {
+            let fan_in: usize = spec.shape.iter().skip(2).product();
+            random.values(len, (4.0 / fan_in.max(4) as f32).sqrt())
+        };
+        (spec.name, values)
+    };
+    let specs = metadata.tensors();
+    let tensors = specs.into_iter().map(|spec| tensor(spec, &mut random)).collect();
+    Checkpoint { metadata, tensors }
+}
+
+fn options(precision: Precision, threads: usize) -> Options {
+    Options { precision, threads, ..Default::default() }
+}
+
+fn tune(engine: &mut dyn Engine, values: [f64; 2]) {
+    let tuning = engine.metadata().tuning.tuning(&values).unwrap();
+    engine.set_tuning(&tuning).unwrap();
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn f32_agrees_with_candle() {
+    for (channels, layers) in [(8, 0), (8, 3), (32, 4), (40, 1), (16, 32)] {
+        let checkpoint = video_net(channels, layers, 7);
+        let net = Net::new(&checkpoint, &Device::Cpu).unwrap();
+        for level in levels() {
+            let options = options(Precision::F32, 2);
+            let mut engine = CpuEngine::at_level(&checkpoint, &options, level).unwrap();
+            for (width, height) in [(1, 1), (2, 1), (1, 9), (5, 3), (17, 70), (67, 18)] {
+                for omega in [[0.0, 1.0], [0.3, 0.8]] {
+                    tune(&mut engine, omega);
+                    let x = Random(3).values(CHANNELS * width * height, 1.0);
+                    let mut got = vec![f32::NAN; x.len()];
+                    engine.residual(&x, (width, height), &mut got).unwrap();
+                    let x = Tensor::from_vec(x, (1, CHANNELS, height, width), &Device::Cpu);
+                    let tuning = engine.metadata().tuning.tuning(&omega).unwrap();
+                    let want = net.fold(&tuning).unwrap().forward(&x.unwrap()).unwrap();
+                    let want: Vec<f32> = want.flatten_all().unwrap().to_vec1().unwrap();
+                    let difference = largest_difference(&got, &want);
+                    let largest = want.iter().fold(0f32, |m, v| m.max(v.abs()));
+                    assert!(largest > 0.01, "{channels}×{layers}: {largest}");
+                    assert!(
+                        difference <= 1e-4 * largest.max(1.0),
+                        "{channels}×{layers} {} {width}×{height}: {difference}",
+                        level.name()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn int8_gives_the_same_bits_at_every_level() {
+    for (channels, layers) in [(8, 0), (8, 2), (24, 1), (32, 4)] {
+        let checkpoint = video_net(channels, layers, 11);
+        for (width, height) in [(1, 1), (3, 2), (19, 40), (70, 9)] {
+            let x = Random(5).values(CHANNELS * width * height, 1.0);
+            let outputs = levels().into_iter().map(|level| {
+                let options = options(Precision::Int8, 2);
+                let mut engine = CpuEngine::at_level(&checkpoint, &options, level).unwrap();
+                tune(&mut engine, [0.25, 0.9]);
+                let mut out = vec![f32::NAN; x.len()];
+                engine.residual(&x, (width, height), &mut out).unwrap();
+                (level, out)
+            });
+            let outputs: Vec<_> = outputs.collect();
+            for (level, out) in &outputs[1..] {
+                let name = level.name();
+                assert!(*out == outputs[0].1, "{channels}×{layers} {name} {width}×{height}");
+            }
+        }
+    }
+}
+
+#[test]
+fn int8_is_near_f32() {
+    let checkpoint = Checkpoint::built_in().unwrap();
+    let (width, height) = (96, 64);
+    // A shaded picture with an edge, and noise: ranges were measured on pictures.
+    let mut random = Random(9);
+    let mut value = |at: usize| {
+        let (channel, row, column) = (at / (width * height), at / width % height, at % width);
+        let (y, x) = (2 * row + channel / 2 % 2, 2 * column + channel % 2);
+        let shade = 0.5 + 0.2 * (x as f32 / 40.0).sin() * (y as f32 / 30.0).cos();
+        let edge = if channel < 4 && x + y > 160 { 0.25 } else { 0.0 };
+        shade + edge + 0.1 * random.next()
+    };
+    let x: Vec<f32> = (0..CHANNELS * width * height).map(&mut value).collect();
+    for omega in [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.4, 0.6]] {
+        let [exact, int8] = [Precision::F32, Precision::Int8].map(|precision| {
+            let mut engine = CpuEngine::new(&checkpoint, &options(precision, 1)).unwrap();
+            tune(&mut engine, omega);
+            let mut out = vec![0.0; x.len()];
+            engine.residual(&x, (width, height), &mut out).unwrap();
+            out
+        });
+        let energy = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>();
+        let signal = energy(&mut exact.iter().copied());
+        let error = energy(&mut exact.iter().zip(&int8).map(|(a, b)| a - b));
+        assert!(error < 0.01 * signal, "{omega:?}: {error} of {signal}");
+        assert!(error > 0.0, "int8 should not be f32");
+    }
+}
+
+/// A picture of random samples in any layout, rows padded.
+struct Planes {
+    format: FrameFormat,
+    layout: Layout,
+    strides: [usize; 2],
+    planes: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Layout {
+    Planar,
+    VFirstPlanar,
+    SemiPlanar,
+    VFirstSemiPlanar,
+}
+
+const LAYOUTS: [Layout; 4] =
+    [Layout::Planar, Layout::VFirstPlanar, Layout::SemiPlanar, Layout::VFirstSemiPlanar];
+
+impl Planes {
+    fn random(format: FrameFormat, layout: Layout, padding: usize) -> Self {
+        let (half_width, half_height) = format.half_size();
+        let bytes = format.samples.bytes();
+        let planar = matches!(layout, Layout::Planar | Layout::VFirstPlanar);
+        let chroma_bytes = half_width * bytes * if planar { 1 } else { 2 };
+        let strides = [format.width * bytes + padding, chroma_bytes + padding];
+        let mut random = Random(format.width as u64);
+        let mut plane = |len: usize| -> Vec<u8> {
+            let code = |v: f32| match format.samples {
+                SampleFormat::U8 => vec![(127.9 + 127.9 * v) as u8],
+                SampleFormat::U10Low => ((511.9 + 511.9 * v) as u16).to_le_bytes().to_vec(),
+                SampleFormat::U10High => (((511.9 + 511.9 * v) as u16) << 6).to_le_bytes().to_vec(),
+            };
+            let mut values: Vec<u8> =
+                (0..len.div_ceil(bytes)).flat_map(|_| code(random.next())).collect();
+            values.truncate(len);
+            values
+        };
+        let chroma = strides[1] * half_height;
+        let mut planes = vec![plane(strides[0] * format.height), plane(chroma)];
+        if planar {
+            planes.push(plane(chroma));
+        }
+        Self { format, layout, strides, planes }
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        let [luma, chroma] = self.strides;
+        let plane = |data, stride_bytes| Plane { data, stride_bytes };
+        let of = |index: usize| plane(&self.planes[index], chroma);
+        let chroma = match self.layout {
+            Layout::Planar => Chroma::Planar { u: of(1), v: of(2) },
+            Layout::VFirstPlanar => Chroma::Planar { u: of(2), v: of(1) },
+            Layout::SemiPlanar => Chroma::SemiPlanar { uv: of(1), v_first: false },
+            Layout::VFirstSemiPlanar => Chroma::SemiPlanar { uv: of(1), v_first: true },
+        };
+        Frame::new(self.format, plane(&self.planes[0], luma), chroma).unwrap()
+    }
+
+    fn frame_mut(&mut self) -> FrameMut<'_> {
+        let [luma, chroma] = self.strides;
+        let (y, rest) = self.planes.split_first_mut().unwrap();
+        let mut rest =
+            rest.iter_mut().map(|data| PlaneMut { data: &mut data[..], stride_bytes: chroma });
+        let first = rest.next().unwrap();
+        let chroma = match self.layout {
+            Layout::Planar => Chroma::Planar { u: first, v: rest.next().unwrap() },
+            Layout::VFirstPlanar => Chroma::Planar { v: first, u: rest.next().unwrap() },
+            Layout::SemiPlanar => Chroma::SemiPlanar { uv: first, v_first: false },
+            Layout::VFirstSemiPlanar => Chroma::SemiPlanar { uv: first, v_first: true },
+        };
+        FrameMut::new(self.format, PlaneMut { data: y, stride_bytes: luma }, chroma).unwrap()
+    }
+
+    /// What the engine makes of it; the output's rows are padded by other amounts.
+    fn filtered(&self, engine: &mut dyn Engine) -> Self {
+        let mut output = Self::random(self.format, self.layout, 7 * self.format.samples.bytes());
+        engine.process(&self.frame(), &mut output.frame_mut()).unwrap();
+        output
+    }
+
+    /// Code values of every plane, without padding.
+    fn codes(&self) -> Vec<u16> {
+        let (half_width, _) = self.format.half_size();
+        let bytes = self.format.samples.bytes();
+        let per_pixel = 4 - self.planes.len();
+        let mut codes = vec![];
+        for (index, plane) in self.planes.iter().enumerate() {
+            let (stride, width) = match index {
+                0 => (self.strides[0], self.format.width),
+                _ => (self.strides[1], half_width * per_pixel),
+            };
+            for row in plane.chunks_exact(stride) {
+                codes.extend(row[..width * bytes].chunks_exact(bytes).map(|sample| {
+                    match self.format.samples {
+                        SampleFormat::U8 => u16::from(sample[0]),
+                        SampleFormat::U10Low => u16::from_le_bytes([sample[0], sample[1]]),
+                        SampleFormat::U10High => u16::from_le_bytes([sample[0], sample[1]]) >> 6,
+                    }
+                }));
+            }
+        }
+        codes
+    }
+}
+
+const SIZES: [(usize, usize); 9] =
+    [(1, 1), (2, 2), (3, 1), (1, 7), (17, 5), (130, 66), (641, 3), (32, 200), (4097, 33)];
+
+#[test]
+fn frames_of_every_size_and_layout_are_candles() {
+    let checkpoint = video_net(8, 2, 7);
+    let net = std::sync::Arc::new(Net::new(&checkpoint, &Device::Cpu).unwrap());
+    let mut candle = CandleEngine::new(net, 0, "").unwrap();
+    let mut engine = CpuEngine::new(&checkpoint, &options(Precision::F32, 2)).unwrap();
+    for (index, (width, height)) in SIZES.into_iter().enumerate() {
+        for samples in [SampleFormat::U8, SampleFormat::U10Low, SampleFormat::U10High] {
+            for (padding, layout) in LAYOUTS.into_iter().enumerate() {
+                let range = if (index + padding) % 2 == 0 { Range::Limited } else { Range::Full };
+                let format = FrameFormat { width, height, range, samples };
+                let picture = Planes::random(format, layout, 3 * padding);
+                let (got, want) = (picture.filtered(&mut engine), picture.filtered(&mut candle));
+                // Where the sum falls on a half, an error in the last place decides.
+                let (got, want, input) = (got.codes(), want.codes(), picture.codes());
+                let unequal = got.iter().zip(&want).filter(|(a, b)| a != b).count();
+                let worst = got.iter().zip(&want).map(|(a, b)| a.abs_diff(*b)).max();
+                let context = format!("{width}×{height} {samples:?} {layout:?} {range:?}");
+                assert!(worst <= Some(1), "{context}: {worst:?}");
+                assert!(unequal * 200 <= got.len(), "{context}: {unequal} of {}", got.len());
+                assert!(got != input || got.len() < 10, "{context}: the net should do something");
+            }
+        }
+    }
+}
+
+#[test]
+fn int8_takes_every_size_and_layout() {
+    let checkpoint = video_net(8, 2, 7);
+    let mut engine = CpuEngine::new(&checkpoint, &options(Precision::Int8, 2)).unwrap();
+    let mut scalar =
+        CpuEngine::at_level(&checkpoint, &options(Precision::Int8, 1), Level::Scalar).unwrap();
+    for (width, height) in SIZES {
+        for samples in [SampleFormat::U8, SampleFormat::U10Low, SampleFormat::U10High] {
+            for (padding, layout) in LAYOUTS.into_iter().enumerate() {
+                let format = FrameFormat { width, height, range: Range::Limited, samples };
+                let picture = Planes::random(format, layout, 5 * padding);
+                let (got, want) = (picture.filtered(&mut engine), picture.filtered(&mut scalar));
+                assert!(got.codes() == want.codes(), "{width}×{height} {samples:?} {layout:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bands_strips_and_threads_never_change_a_bit() {
+    let checkpoint = video_net(16, 3, 5);
+    for precision in [Precision::F32, Precision::Int8] {
+        for level in levels() {
+            for (width, height) in [(6, 5), (66, 3), (201, 131)] {
+                let range = Range::Limited;
+                let format = FrameFormat { width, height, range, samples: SampleFormat::U8 };
+                let picture = Planes::random(format, Layout::Planar, 0);
+                let mut want = None;
+                for threads in [1, 2, 5] {
+                    let options = options(precision, threads);
+                    let mut engine = CpuEngine::at_level(&checkpoint, &options, level).unwrap();
+                    for (bands, strips) in [(1, 1), (2, 1), (1, 2), (3, 5), (66, 1), (1, 101)] {
+                        let tiling = Some(Tiling { bands, strips });
+                        let mut out = Planes::random(format, Layout::Planar, 0);
+                        engine
+                            .process_tiled(&picture.frame(), &mut out.frame_mut(), tiling)
+                            .unwrap();
+                        let want = want.get_or_insert_with(|| out.planes.clone());
+                        assert!(
+                            out.planes == *want,
+                            "{precision} {} {width}×{height}: {threads} threads, {tiling:?}",
+                            level.name()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_new_size_or_tuning_leaves_nothing_of_the_old() {
+    let checkpoint = video_net(8, 2, 3);
+    for precision in [Precision::F32, Precision::Int8] {
+        let options = options(precision, 2);
+        let mut used = CpuEngine::new(&checkpoint, &options).unwrap();
+        for (index, (width, height)) in [(64, 48), (7, 5), (130, 66), (64, 48)].iter().enumerate() {
+            let samples = [SampleFormat::U8, SampleFormat::U10Low][index % 2];
+            let range = Range::Limited;
+            let format = FrameFormat { width: *width, height: *height, range, samples };
+            let picture = Planes::random(format, Layout::SemiPlanar, 0);
+            let omega = [0.2 * index as f64, 1.0 - 0.3 * index as f64];
+            let mut fresh = CpuEngine::new(&checkpoint, &options).unwrap();
+            for engine in [&mut used, &mut fresh] {
+                tune(engine, omega);
+            }
+            let (got, want) = (picture.filtered(&mut used), picture.filtered(&mut fresh));
+            assert!(got.planes == want.planes, "{precision} {format:?}");
+        }
+    }
+}
+
+#[test]
+fn zero_tuning_of_the_built_in_net_is_the_identity() {
+    let checkpoint = Checkpoint::built_in().unwrap();
+    for precision in [Precision::F32, Precision::Int8] {
+        let mut engine = CpuEngine::new(&checkpoint, &options(precision, 2)).unwrap();
+        tune(&mut engine, [0.0, 0.0]);
+        assert!(engine.is_identity());
+        for samples in [SampleFormat::U8, SampleFormat::U10High] {
+            let format = FrameFormat { width: 67, height: 35, range: Range::Limited, samples };
+            let picture = Planes::random(format, Layout::Planar, 0);
+            assert!(picture.filtered(&mut engine).codes() == picture.codes(), "{precision}");
+        }
+    }
+}
+
+#[test]
+fn tensors_of_another_length_are_refused() {
+    let checkpoint = video_net(8, 1, 3);
+    let mut engine = CpuEngine::new(&checkpoint, &options(Precision::F32, 1)).unwrap();
+    let (x, mut out) = (vec![0.0; 6 * 12], vec![0.0; 6 * 12]);
+    for size in [(4, 4), (0, 3), (3, 5)] {
+        let error = engine.residual(&x, size, &mut out).unwrap_err().to_string();
+        assert!(error.contains("72 values") && error.contains("expected 6×"), "{error}");
+    }
+    engine.residual(&x, (4, 3), &mut out).unwrap();
+}
+
+/// A chain of other layers than a video net's, on tensors.
+struct Chain {
+    spec: ChainSpec,
+    checkpoint: Checkpoint,
+}
+
+impl Chain {
+    fn new(layers: Vec<LayerSpec>, seed: u64) -> Self {
+        let spec = ChainSpec { input_parts: 1, layers };
+        let mut random = Random(seed);
+        let mut tensors = BTreeMap::new();
+        for layer in &spec.layers {
+            let fan_in = layer.c_in * layer.kernel * layer.kernel;
+            let (weights, bias) = (layer.c_out * fan_in, layer.c_out);
+            let mut insert = |suffix: &str, len: usize, largest: f32| {
+                // Banks of two kernels, mixed by the tuning itself.
+                tensors.insert(format!("{}.{suffix}", layer.name), random.values(2 * len, largest));
+            };
+            insert("weight", weights, (2.0 / fan_in as f32).sqrt());
+            insert("bias", bias, 0.3);
+        }
+        Self { spec, checkpoint: Checkpoint { metadata: metadata(8, 1), tensors } }
+    }
+
+    fn engine(&self, threads: usize, level: Level) -> CpuEngine {
+        let spec = self.spec.clone();
+        CpuEngine::of_chain(&self.checkpoint, spec, Precision::F32, threads, level).unwrap()
+    }
+
+    /// The chain by its definition, in f64.
+    fn reference(&self, x: &[f32], size: (usize, usize), omega: [f32; 2]) -> Vec<f64> {
+        let mut edges = vec![(x.iter().map(|v| f64::from(*v)).collect::<Vec<_>>(), size)];
+        for layer in &self.spec.layers {
+            let folded = |suffix: &str| -> Vec<f64> {
+                let bank = &self.checkpoint.tensors[&format!("{}.{suffix}", layer.name)];
+                let (a, b) = bank.split_at(bank.len() / 2);
+                let mix = |(a, b): (&f32, &f32)| {
+                    f64::from(omega[0]) * f64::from(*a) + f64::from(omega[1]) * f64::from(*b)
+                };
+                a.iter().zip(b).map(mix).collect()
+            };
+            let (x, size) = edges.last().unwrap();
+            let (x, size) = unshuffled(x, *size, layer.unshuffle);
+            let mut y = convolved(&x, size, layer, &folded("weight"), &folded("bias"));
+            if let Some(from) = layer.add {
+                y.iter_mut().zip(&edges[from].0).for_each(|(y, x)| *y += x);
+            }
+            edges.push(shuffled(&y, size, layer.shuffle));
+        }
+        edges.pop().unwrap().0
+    }
+}
+
+type Map = (Vec<f64>, (usize, usize));
+
+fn convolved(
+    x: &[f64],
+    (width, height): (usize, usize),
+    layer: &LayerSpec,
+    weights: &[f64],
+    bias: &[f64],
+) -> Vec<f64> {
+    let LayerSpec { kernel: k, c_in, c_out, slope, .. } = *layer;
+    let mut y = vec![0.0; c_out * width * height];
+    for (at, y) in y.iter_mut().enumerate() {
+        let (o, row, column) = (at / (width * height), at / width % height, at % width);
+        let mut sum = bias[o];
+        for i in 0..c_in {
+            for (tap_row, tap) in (0..k).flat_map(|r| (0..k).map(move |c| (r, c))) {
+                let (r, c) =
+                    ((row + tap_row).wrapping_sub(k / 2), (column + tap).wrapping_sub(k / 2));
+                if r < height && c < width {
+                    let weight = weights[((o * c_in + i) * k + tap_row) * k + tap];
+                    sum += weight * x[(i * height + r) * width + c];
+                }
+            }
+        }
+        *y = if sum < 0.0 { sum * f64::from(slope) } else { sum };
+    }
+    y
+}
+
+/// `[C, H·r, W·r]` to `[C·r², H, W]`.
+fn unshuffled(x: &[f64], (width, height): (usize, usize), by: usize) -> Map {
+    let (w, h) = (width / by, height / by);
+    let channels = x.len() / (width * height) * by * by;
+    let value = |at: usize| {
+        let (c, row, column) = (at / (w * h), at / w % h, at % w);
+        let (sub_row, sub_column) = (c / by % by, c % by);
+        x[(c / (by * by) * height + row * by + sub_row) * width + column * by + sub_column]
+    };
+    ((0..channels * w * h).map(value).collect(), (w, h))
+}
+
+/// `[C·r², H, W]` to `[C, H·r, W·r]`.
+fn shuffled(x: &[f64], (width, height): (usize, usize), by: usize) -> Map {
+    let (w, h) = (width * by, height * by);
+    let channels = x.len() / (width * height * by * by);
+    let value = |at: usize| {
+        let (c, row, column) = (at / (w * h), at / w % h, at % w);
+        let from = (c * by + row % by) * by + column % by;
+        x[(from * height + row / by) * width + column / by]
+    };
+    ((0..channels * w * h).map(value).collect(), (w, h))
+}
+
+fn conv(name: &str, kernel: usize, c_in: usize, c_out: usize, slope: f32) -> LayerSpec {
+    LayerSpec { kernel, ..LayerSpec::new(name, c_in, c_out, slope) }
+}
+
+/// Chains that use everything a plan knows.
+fn chains() -> Vec<(&'static str, Vec<LayerSpec>)> {
+    let add = |from: usize, layer: LayerSpec| LayerSpec { add: Some(from), ..layer };
+    let shuffle = |by: usize, layer: LayerSpec| LayerSpec { shuffle: by, ..layer };
+    let unshuffle = |by: usize, layer: LayerSpec| LayerSpec { unshuffle: by, ..layer };
+    vec![
+        ("1×1", vec![conv("a", 1, 3, 5, 1.0)]),
+        ("5×5, ReLU", vec![conv("a", 5, 3, 8, 0.0), conv("b", 5, 8, 7, 0.2)]),
+        (
+            "1×1 between 3×3",
+            vec![conv("a", 3, 4, 16, 0.1), conv("b", 1, 16, 24, 0.0), conv("c", 3, 24, 8, 1.0)],
+        ),
+        ("adds the input", vec![conv("a", 3, 8, 16, 0.1), add(0, conv("b", 3, 16, 8, 1.0))]),
+        (
+            "EDSR ×2: two residual blocks, a long skip, a shuffle",
+            vec![
+                conv("head", 3, 3, 16, 1.0),
+                conv("b0.a", 3, 16, 16, 0.0),
+                add(1, conv("b0.b", 3, 16, 16, 1.0)),
+                conv("b1.a", 3, 16, 16, 0.0),
+                add(3, conv("b1.b", 3, 16, 16, 1.0)),
+                add(1, conv("body", 3, 16, 16, 1.0)),
+                shuffle(2, conv("up", 3, 16, 64, 1.0)),
+                conv("tail", 3, 16, 3, 1.0),
+            ],
+        ),
+        ("×3", vec![conv("a", 3, 3, 8, 0.1), shuffle(3, conv("b", 3, 8, 27, 1.0))]),
+        (
+            "half size inside",
+            vec![
+                unshuffle(2, conv("a", 3, 12, 16, 0.1)),
+                conv("b", 3, 16, 16, 0.1),
+                shuffle(2, conv("c", 3, 16, 12, 1.0)),
+            ],
+        ),
+        (
+            "half size inside, added",
+            vec![
+                conv("a", 3, 3, 8, 0.1),
+                unshuffle(2, conv("b", 3, 32, 16, 0.1)),
+                shuffle(2, conv("c", 3, 16, 32, 0.0)),
+                add(1, conv("d", 5, 8, 8, 1.0)),
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn chains_of_every_layer_are_what_they_are_defined_as() {
+    for (name, layers) in chains() {
+        let chain = Chain::new(layers, 17);
+        let unit: usize = chain.spec.layers.iter().map(|l| l.unshuffle).product();
+        for (width, height) in [(1, 1), (2, 5), (9, 4), (37, 21)] {
+            let size = (width * unit, height * unit);
+            let sizes = Plan::new(chain.spec.clone()).unwrap().sizes(size).unwrap();
+            let x = Random(2).values(chain.spec.channels(0) * size.0 * size.1, 1.0);
+            let want = chain.reference(&x, size, [0.75, 0.25]);
+            for level in levels() {
+                for (threads, tiling) in
+                    [(1, None), (2, None), (3, Some((2, 3))), (1, Some((9, 9)))]
+                {
+                    let mut engine = chain.engine(threads, level);
+                    tune(&mut engine, [0.75, 0.25]);
+                    let tiling = tiling.map(|(bands, strips)| Tiling { bands, strips });
+                    let mut got = vec![f32::NAN; want.len()];
+                    let out = (&mut got[..], *sizes.last().unwrap());
+                    engine.run_tensor((&x, size), out, tiling).unwrap();
+                    for (at, (got, want)) in got.iter().zip(&want).enumerate() {
+                        let error = (f64::from(*got) - want).abs();
+                        assert!(
+                            error <= 1e-4 * want.abs().max(1.0),
+                            "{name}, {}, {size:?}, {threads} threads, {tiling:?}: \
+                             [{at}] is {got}, want {want}",
+                            level.name()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What a plan refuses, the order of its steps, and how many rows it keeps.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::nn::{Mode, PhiConfig, VideoNetConfig};
+
+fn video(channels: usize, layers: usize) -> Architecture {
+    let phi = PhiConfig { mode: Mode::Mlp, expand: 2 };
+    Architecture::Video(VideoNetConfig { channels, layers, negative_slope: 0.1, phi })
+}
+
+fn layer(kernel: usize, c_in: usize, c_out: usize) -> LayerSpec {
+    LayerSpec { kernel, ..LayerSpec::new("it", c_in, c_out, 0.1) }
+}
+
+fn plan(layers: Vec<LayerSpec>) -> Result<Plan, String> {
+    Plan::new(ChainSpec { input_parts: 1, layers })
+}
+
+#[test]
+fn video_nets_that_are_not_carried_are_refused_with_the_reason() {
+    let refused = |channels, layers| ChainSpec::of(&video(channels, layers)).unwrap_err();
+    assert_eq!(refused(12, 4), "12 channels, expected a multiple of 8");
+    assert_eq!(refused(8, 33), "33 inner layers, expected at most 32");
+    for (channels, layers) in [(8, 0), (8, 32), (32, 4), (256, 1)] {
+        let plan = Plan::new(ChainSpec::of(&video(channels, layers)).unwrap()).unwrap();
+        assert_eq!(plan.edges(), layers + 3);
+        assert!(plan.spec().is_video());
+    }
+}
+
+#[test]
+fn chains_that_cannot_be_computed_are_refused_with_the_layer() {
+    let refused = |layers: Vec<LayerSpec>, reason: &str| {
+        let error = plan(layers).unwrap_err();
+        assert!(error.starts_with("layer `it`: ") && error.contains(reason), "{error}");
+    };
+    let good = || LayerSpec::new("good", 8, 8, 0.1);
+    refused(vec![layer(2, 8, 8)], "kernel 2, expected 1, 3 or 5");
+    refused(vec![layer(7, 8, 8)], "kernel 7");
+    refused(vec![good(), layer(3, 16, 8)], "16 input channels on 8");
+    refused(vec![LayerSpec { slope: -0.5, ..layer(3, 8, 8) }], "slope -0.5");
+    refused(vec![LayerSpec { slope: f32::NAN, ..layer(3, 8, 8) }], "slope NaN");
+    refused(vec![LayerSpec { shuffle: 2, ..layer(3, 8, 6) }], "6 output channels, shuffled by 2");
+    refused(vec![LayerSpec { shuffle: 5, ..layer(3, 8, 25) }], "shuffle 5");
+    refused(vec![LayerSpec { shuffle: 0, ..layer(3, 8, 8) }], "shuffle 0");
+    refused(vec![LayerSpec { unshuffle: 4, ..layer(5, 32, 8) }], "20 row parts");
+    // Of another width, of other channels, not yet there, of another size, shuffled.
+    let add = |from, layer| LayerSpec { add: Some(from), ..layer };
+    refused(vec![layer(3, 8, 16), add(0, layer(3, 16, 16))], "cannot add edge 0");
+    refused(vec![add(1, layer(3, 8, 8))], "cannot add edge 1");
+    refused(vec![add(7, layer(3, 8, 8))], "cannot add edge 7");
+    let up = LayerSpec { shuffle: 2, ..LayerSpec::new("up", 8, 32, 0.1) };
+    refused(vec![up, add(0, layer(3, 8, 8))], "cannot add edge 0");
+    refused(vec![add(0, LayerSpec { shuffle: 2, ..layer(3, 8, 32) })], "cannot add edge 0");
+
+    assert!(plan(vec![]).unwrap_err().contains("0 layers"));
+    let many = (0..65).map(|_| good()).collect();
+    assert!(plan(many).unwrap_err().contains("65 layers, expected 1 to 64"));
+    let parts = ChainSpec { input_parts: 3, layers: vec![layer(3, 8, 8)] };
+    assert!(Plan::new(parts).unwrap_err().contains("8 input channels do not fill 3 parts"));
+}
+
+#[test]
+fn sizes_follow_the_shuffles() {
+    let half = LayerSpec { unshuffle: 2, ..layer(3, 32, 16) };
+    let triple = LayerSpec { shuffle: 3, ..layer(3, 16, 9) };
+    let plan = plan(vec![half, triple]).unwrap();
+    assert_eq!(plan.sizes((8, 6)).unwrap(), [(8, 6), (4, 3), (12, 9)]);
+    let error = plan.sizes((8, 5)).unwrap_err();
+    assert_eq!(error, "layer `it` cannot unshuffle 8×5 by 2");
+}
+
+/// Every row is computed once, after what is under it, and still in the ring when it is read.
+fn check_steps(plan: &Plan, size: (usize, usize), bands: usize) {
+    let sizes = plan.sizes(size).unwrap();
+    let spec = plan.spec();
+    let height = sizes[plan.edges() - 1].1;
+    let unit = spec.layers.last().unwrap().shuffle;
+    for band in 0..bands {
+        let cut = |i: usize| height / unit * i / bands * unit;
+        let (rows, columns) = (cut(band)..cut(band + 1), 0..sizes[plan.edges() - 1].0);
+        let tile = plan.tile(&sizes, rows.clone(), columns);
+        let mut there = tile.first_rows.clone();
+        plan.steps(&sizes, &tile, &mut vec![0; plan.edges()], |step| match step {
+            Step::Load(row) => {
+                assert_eq!(row, there[0]);
+                there[0] += 1;
+            }
+            Step::Compute { layer, row } => {
+                let it = &spec.layers[layer];
+                let under = it.under(row..row + 1, sizes[layer].1);
+                assert!(tile.first_rows[layer] <= under.start && under.end <= there[layer]);
+                assert!(under.start + plan.ring(layer) >= there[layer], "a row was overwritten");
+                if let Some(from) = it.add {
+                    assert!((tile.first_rows[from]..there[from]).contains(&row));
+                    assert!(row + plan.ring(from) >= there[from], "an added row was overwritten");
+                }
+                assert_eq!(row * it.shuffle, there[layer + 1]);
+                there[layer + 1] += it.shuffle;
+            }
+        });
+        assert_eq!(there[plan.edges() - 1], rows.end);
+    }
+}
+
+#[test]
+fn steps_compute_each_row_once_when_all_under_it_is_there() {
+    let add = |from, layer| LayerSpec { add: Some(from), ..layer };
+    let video = Plan::new(ChainSpec::of(&video(8, 4)).unwrap()).unwrap();
+    let residual = plan(vec![
+        layer(3, 3, 8),
+        layer(5, 8, 8),
+        add(1, layer(3, 8, 8)),
+        layer(1, 8, 8),
+        add(1, layer(3, 8, 8)),
+        LayerSpec { shuffle: 2, ..layer(3, 8, 12) },
+    ])
+    .unwrap();
+    let half = plan(vec![
+        LayerSpec { unshuffle: 2, ..layer(3, 12, 16) },
+        layer(3, 16, 16),
+        LayerSpec { shuffle: 2, ..layer(3, 16, 12) },
+    ])
+    .unwrap();
+    for plan in [&video, &residual, &half] {
+        for height in [2, 4, 6, 34, 130] {
+            for bands in [1, 2, 5] {
+                check_steps(plan, (6, height), bands);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_more_rows_are_kept_than_kernels_read() {
+    let plan = Plan::new(ChainSpec::of(&video(8, 4)).unwrap()).unwrap();
+    let rings: Vec<_> = (0..plan.edges()).map(|edge| plan.ring(edge)).collect();
+    assert_eq!(rings, [3, 3, 3, 3, 3, 3, 1]);
+}

@@ -1,0 +1,65 @@
+//! Frames and tunings allocate nothing once the first ones are through, and the engine's memory at
+//! 1080p is small.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::Picture;
+use tunableconv::checkpoint::Checkpoint;
+use tunableconv::engine::{self, Engine, Options, Precision};
+
+/// The system's allocator, counting calls and bytes of all threads.
+struct Counting;
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is left to `System`.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Ordering::SeqCst);
+        BYTES.fetch_add(layout.size(), Ordering::SeqCst);
+        // SAFETY: as the function's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size(), Ordering::SeqCst);
+        // SAFETY: as the function's.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One test alone in this file: another one's allocations would be counted.
+#[test]
+fn frames_allocate_nothing_and_the_engine_little() {
+    let checkpoint = Checkpoint::built_in().unwrap();
+    let (input, mut output) =
+        (Picture::random(1920, 1080, 0, 3), Picture::random(1920, 1080, 0, 4));
+    for precision in [Precision::F32, Precision::Int8] {
+        let before = BYTES.load(Ordering::SeqCst);
+        let options = Options { precision, threads: 2, ..Default::default() };
+        let mut engine: Box<dyn Engine> = engine::open(&checkpoint, &options).unwrap();
+        let tunings = [[0.2, 0.3], [0.7, 0.1], [0.4, 0.9], [1.0, 1.0]]
+            .map(|values| engine.metadata().tuning.tuning(&values).unwrap());
+        let mut frame = |index: usize| {
+            engine.set_tuning(&tunings[index % 4]).unwrap();
+            engine.process(&input.frame(), &mut output.frame_mut()).unwrap();
+        };
+        (0..2).for_each(&mut frame);
+        let bytes = BYTES.load(Ordering::SeqCst) - before;
+        let calls = CALLS.load(Ordering::SeqCst);
+        (2..6).for_each(&mut frame);
+        let calls = CALLS.load(Ordering::SeqCst) - calls;
+        println!("{precision}: {:.1} MB at 1920×1080", bytes as f64 / 1e6);
+        assert_eq!(calls, 0, "{precision}: allocations in four frames with new tunings");
+        assert!(bytes <= 24_000_000, "{precision}: {bytes} bytes");
+    }
+}
