@@ -242,7 +242,7 @@ impl Residual {
 }
 
 fn levels() -> impl Iterator<Item = Level> {
-    let has = |level: &Level| *level <= Level::detected();
+    let has = |level: &Level| level.is_available();
     for level in Level::ALL.iter().filter(|level| !has(level)) {
         println!("skipped: {}", level.name());
     }

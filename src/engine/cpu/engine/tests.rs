@@ -33,7 +33,7 @@ impl Random {
 /// Those that this machine has; says which it lacks.
 fn levels() -> Vec<Level> {
     let (have, lack): (Vec<_>, Vec<_>) =
-        Level::ALL.into_iter().partition(|level| *level <= Level::detected());
+        Level::ALL.into_iter().partition(|level| level.is_available());
     for level in lack {
         println!("skipped: the CPU lacks {}", level.name());
     }

@@ -23,7 +23,7 @@ pub(super) fn fits(s: &ConvShape) -> bool {
 fn block(level: Level) -> usize {
     match level {
         Level::Avx512 | Level::Avx512Vnni => 8,
-        Level::Avx2 | Level::Scalar => 4,
+        Level::AvxVnni | Level::Avx2 | Level::Scalar => 4,
     }
 }
 
@@ -223,7 +223,7 @@ impl Tile<'_> {
         let reach = self.cols.next_multiple_of(LINE) + p.k - 1;
         let last = (self.c_in - 1) * self.padding.plane + (self.rows + p.k - 2) * self.padding.row;
         assert!(self.x.len() >= last + reach);
-        assert!(p.block == block(level) && level <= Level::detected());
+        assert!(p.block == block(level) && level.is_available());
         let block_len = self.c_in * p.k * p.k * p.block;
         assert_eq!(self.weight.len(), self.c_out.div_ceil(p.block) * block_len);
         assert!(self.bias.is_none_or(|bias| bias.len() == self.c_out));
@@ -235,7 +235,7 @@ impl Tile<'_> {
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx512 | Level::Avx512Vnni => self.run_avx512(p.k),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => self.run_avx2(p.k),
+                Level::Avx2 | Level::AvxVnni => self.run_avx2(p.k),
                 _ => self.run_lanes::<Plain, 4, 2>(p.k),
             }
         }

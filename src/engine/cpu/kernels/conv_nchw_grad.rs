@@ -189,7 +189,7 @@ impl Work<'_> {
         assert!(x.padding.rows >= s.out_h + k - 1 && x.padding.row >= across + k - 1);
         assert!(grad.data.len() >= s.n * s.c_out * grad.padding.plane);
         assert!(x.data.len() >= s.n * s.c_in * x.padding.plane);
-        assert!(self.set < s.sets && level <= Level::detected());
+        assert!(self.set < s.sets && level.is_available());
         // SAFETY: the CPU has the level, the planes hold every vector read, and the
         // tile holds the block: all checked above.
         unsafe {
@@ -197,7 +197,7 @@ impl Work<'_> {
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx512 | Level::Avx512Vnni => self.run_avx512(tile),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => self.run_avx2(tile),
+                Level::Avx2 | Level::AvxVnni => self.run_avx2(tile),
                 _ => self.run_small::<Plain>(tile),
             }
         }

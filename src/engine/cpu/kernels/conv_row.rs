@@ -74,7 +74,7 @@ pub(crate) struct RowKernel<X, W> {
     blocks: &'static [usize],
     level: Level,
     call: unsafe fn(&Call<X, W>),
-    peak: unsafe fn(usize),
+    peak: Option<unsafe fn(usize)>,
 }
 
 impl<X, W> RowKernel<X, W> {
@@ -84,12 +84,14 @@ impl<X, W> RowKernel<X, W> {
     }
 
     /// Does as many steps with operands that stay in registers, to measure what the CPU can reach;
-    /// returns the number of multiplications and additions.
-    pub(crate) fn peak(&self, steps: usize) -> usize {
-        assert!(self.level <= Level::detected());
+    /// returns the number of multiplications and additions. `None` where a product and its sum are
+    /// several instructions, whose products of the same operands need be computed only once.
+    pub(crate) fn peak(&self, steps: usize) -> Option<usize> {
+        assert!(self.level.is_available());
+        let peak = self.peak?;
         // SAFETY: the CPU has the level.
-        unsafe { (self.peak)(steps) }
-        2 * steps * self.blocks[0] * VECTORS * self.lanes * self.group
+        unsafe { peak(steps) }
+        Some(2 * steps * self.blocks[0] * VECTORS * self.lanes * self.group)
     }
 
     /// Pixels to compute at once so that a row of `pixels` has the fewest computed twice.
@@ -197,7 +199,7 @@ impl<X: Number, W: Number> ConvRow<X, W> {
     /// If a slice is too short.
     pub(crate) fn run(&self, segments: &[&[X]], pixels: usize, out: RowOut<'_>) {
         let RowShape { run, pixel, c_out, .. } = self.shape;
-        assert!(self.kernel.level <= Level::detected());
+        assert!(self.kernel.level.is_available());
         assert_eq!(segments.len(), self.shape.segments);
         assert!(pixels >= self.kernel.pixels);
         let reach = self.shape.reach(pixels);
@@ -527,7 +529,7 @@ macro_rules! kernel {
             blocks: &[$most $(, $fewer)*],
             level: Level::$level,
             call,
-            peak,
+            peak: <$dot as Dot>::FUSED.then_some(peak as unsafe fn(usize)),
         }
     }};
 }
@@ -561,6 +563,10 @@ pub(crate) fn i16_kernels(level: Level) -> Vec<RowKernel<i16, i16>> {
     {
         kernels.push(kernel!(#[target_feature(enable = "avx2,fma")] Avx2, Avx2I16, pixels 6));
         kernels.push(kernel!(
+            #[target_feature(enable = "avxvnni,avx2,fma")]
+            AvxVnni, AvxVnniI16, pixels 6
+        ));
+        kernels.push(kernel!(
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
             Avx512, Avx512I16, pixels 14
         ));
@@ -580,20 +586,26 @@ pub(crate) fn i16_kernels(level: Level) -> Vec<RowKernel<i16, i16>> {
     up_to(level, kernels)
 }
 
-/// The kernels of [`RowKernel`] for u8 by i8; below VNNI there is none.
+/// The kernels of [`RowKernel`] for u8 by i8; without VNNI there is none.
 pub(crate) fn u8_kernels(level: Level) -> Vec<RowKernel<u8, i8>> {
     let mut kernels = vec![];
     #[cfg(target_arch = "x86_64")]
-    kernels.push(kernel!(
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
-        Avx512Vnni, VnniU8, pixels 14
-    ));
+    {
+        kernels.push(kernel!(
+            #[target_feature(enable = "avxvnni,avx2,fma")]
+            AvxVnni, AvxVnniU8, pixels 6
+        ));
+        kernels.push(kernel!(
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+            Avx512Vnni, VnniU8, pixels 14
+        ));
+    }
     up_to(level, kernels)
 }
 
-/// Those that `level` can run, highest level first.
+/// Those that the CPU can run up to `level`, highest level first.
 fn up_to<X, W>(level: Level, mut kernels: Vec<RowKernel<X, W>>) -> Vec<RowKernel<X, W>> {
-    kernels.retain(|kernel| kernel.level <= level);
+    kernels.retain(|kernel| kernel.level <= level && kernel.level.is_available());
     kernels.reverse();
     kernels
 }

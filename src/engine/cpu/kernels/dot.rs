@@ -25,6 +25,8 @@ pub(super) trait Dot {
     const GROUP: usize;
     /// Whether the sums are integers, in units of a scale per output channel.
     const SCALED: bool;
+    /// Whether [`Dot::dot`] is one instruction.
+    const FUSED: bool;
 
     unsafe fn zero() -> Self::Sum;
     /// The same inputs for every output channel.
@@ -46,6 +48,7 @@ impl Dot for PlainF32 {
     type Float = Plain;
     const GROUP: usize = 1;
     const SCALED: bool = false;
+    const FUSED: bool = false;
 
     #[inline(always)]
     unsafe fn zero() -> Plain {
@@ -87,6 +90,7 @@ impl Dot for PlainI16 {
     type Float = Plain;
     const GROUP: usize = 2;
     const SCALED: bool = true;
+    const FUSED: bool = false;
 
     #[inline(always)]
     unsafe fn zero() -> [i32; 4] {

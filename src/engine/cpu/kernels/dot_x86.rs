@@ -1,4 +1,4 @@
-//! [`Dot`] on AVX2, AVX-512 and its VNNI.
+//! [`Dot`] on AVX2, AVX-VNNI, AVX-512 and its VNNI.
 
 use std::arch::x86_64::*;
 
@@ -9,7 +9,7 @@ use super::lanes::Lanes;
 macro_rules! dot {
     (
         $(#[$doc:meta])*
-        $name:ident: $x:ty, $w:ty, $operand:ty, $sum:ty => $float:ty, group $group:literal, scaled $scaled:literal;
+        $name:ident: $x:ty, $w:ty, $operand:ty, $sum:ty => $float:ty, group $group:literal, scaled $scaled:literal, fused $fused:literal;
         zero $zero:expr;
         broadcast |$bx:ident| $broadcast:expr;
         weights |$ww:ident| $weights:expr;
@@ -27,6 +27,7 @@ macro_rules! dot {
             type Float = $float;
             const GROUP: usize = $group;
             const SCALED: bool = $scaled;
+            const FUSED: bool = $fused;
 
             #[inline(always)]
             unsafe fn zero() -> $sum {
@@ -64,7 +65,7 @@ macro_rules! dot {
 
 dot! {
     /// f32, eight channels at once.
-    Avx2F32: f32, f32, __m256, __m256 => __m256, group 1, scaled false;
+    Avx2F32: f32, f32, __m256, __m256 => __m256, group 1, scaled false, fused true;
     zero _mm256_setzero_ps();
     broadcast |x| _mm256_broadcast_ss(&*x);
     weights |w| __m256::load(w);
@@ -74,7 +75,7 @@ dot! {
 
 dot! {
     /// Pairs of i16, eight channels at once.
-    Avx2I16: i16, i16, __m256i, __m256i => __m256, group 2, scaled true;
+    Avx2I16: i16, i16, __m256i, __m256i => __m256, group 2, scaled true, fused false;
     zero _mm256_setzero_si256();
     broadcast |x| _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
     weights |w| _mm256_loadu_si256(w.cast());
@@ -83,8 +84,28 @@ dot! {
 }
 
 dot! {
+    /// Pairs of i16, eight channels at once.
+    AvxVnniI16: i16, i16, __m256i, __m256i => __m256, group 2, scaled true, fused true;
+    zero _mm256_setzero_si256();
+    broadcast |x| _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
+    weights |w| _mm256_loadu_si256(w.cast());
+    dot |sum, x, w| _mm256_dpwssd_avx_epi32(sum, w, x);
+    to_float |sum| _mm256_cvtepi32_ps(sum);
+}
+
+dot! {
+    /// Four u8 with four i8 weights, eight channels at once.
+    AvxVnniU8: u8, i8, __m256i, __m256i => __m256, group 4, scaled true, fused true;
+    zero _mm256_setzero_si256();
+    broadcast |x| _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
+    weights |w| _mm256_loadu_si256(w.cast());
+    dot |sum, x, w| _mm256_dpbusd_avx_epi32(sum, x, w);
+    to_float |sum| _mm256_cvtepi32_ps(sum);
+}
+
+dot! {
     /// f32, sixteen channels at once.
-    Avx512F32: f32, f32, __m512, __m512 => __m512, group 1, scaled false;
+    Avx512F32: f32, f32, __m512, __m512 => __m512, group 1, scaled false, fused true;
     zero _mm512_setzero_ps();
     broadcast |x| _mm512_set1_ps(*x);
     weights |w| __m512::load(w);
@@ -94,7 +115,7 @@ dot! {
 
 dot! {
     /// f32, eight channels at once with two sums each.
-    Avx512F32Halves: f32, f32, __m512, __m512 => __m256, group 2, scaled false;
+    Avx512F32Halves: f32, f32, __m512, __m512 => __m256, group 2, scaled false, fused true;
     zero _mm512_setzero_ps();
     broadcast |x| _mm512_castpd_ps(_mm512_set1_pd(x.cast::<f64>().read_unaligned()));
     weights |w| __m512::load(w);
@@ -107,7 +128,7 @@ dot! {
 
 dot! {
     /// Pairs of i16, sixteen channels at once.
-    Avx512I16: i16, i16, __m512i, __m512i => __m512, group 2, scaled true;
+    Avx512I16: i16, i16, __m512i, __m512i => __m512, group 2, scaled true, fused false;
     zero _mm512_setzero_si512();
     broadcast |x| _mm512_set1_epi32(x.cast::<i32>().read_unaligned());
     weights |w| _mm512_loadu_si512(w.cast());
@@ -117,7 +138,7 @@ dot! {
 
 dot! {
     /// Two pairs of i16, eight channels at once with two sums each.
-    Avx512I16Halves: i16, i16, __m512i, __m512i => __m256, group 4, scaled true;
+    Avx512I16Halves: i16, i16, __m512i, __m512i => __m256, group 4, scaled true, fused false;
     zero _mm512_setzero_si512();
     broadcast |x| _mm512_set1_epi64(x.cast::<i64>().read_unaligned());
     weights |w| _mm512_loadu_si512(w.cast());
@@ -127,7 +148,7 @@ dot! {
 
 dot! {
     /// Pairs of i16, sixteen channels at once.
-    VnniI16: i16, i16, __m512i, __m512i => __m512, group 2, scaled true;
+    VnniI16: i16, i16, __m512i, __m512i => __m512, group 2, scaled true, fused true;
     zero _mm512_setzero_si512();
     broadcast |x| _mm512_set1_epi32(x.cast::<i32>().read_unaligned());
     weights |w| _mm512_loadu_si512(w.cast());
@@ -137,7 +158,7 @@ dot! {
 
 dot! {
     /// Two pairs of i16, eight channels at once with two sums each.
-    VnniI16Halves: i16, i16, __m512i, __m512i => __m256, group 4, scaled true;
+    VnniI16Halves: i16, i16, __m512i, __m512i => __m256, group 4, scaled true, fused true;
     zero _mm512_setzero_si512();
     broadcast |x| _mm512_set1_epi64(x.cast::<i64>().read_unaligned());
     weights |w| _mm512_loadu_si512(w.cast());
@@ -147,7 +168,7 @@ dot! {
 
 dot! {
     /// Four u8 with four i8 weights, sixteen channels at once.
-    VnniU8: u8, i8, __m512i, __m512i => __m512, group 4, scaled true;
+    VnniU8: u8, i8, __m512i, __m512i => __m512, group 4, scaled true, fused true;
     zero _mm512_setzero_si512();
     broadcast |x| _mm512_set1_epi32(x.cast::<i32>().read_unaligned());
     weights |w| _mm512_loadu_si512(w.cast());

@@ -25,6 +25,7 @@ pub(super) trait Lanes: Copy {
     unsafe fn store_u8(self, to: *mut u8);
     /// Stores values that are clamped to 0 to 255, NaN to 0, and rounded to even at halves: two
     /// vectors at each of two places.
+    #[inline(always)]
     unsafe fn store_clamped_u8(values: [[Self; 2]; 2], to: [*mut u8; 2]) {
         // SAFETY: as the function's.
         unsafe {

@@ -5,13 +5,15 @@ use once_cell::sync::Lazy;
 /// Environment variable that lowers the level to one of [`Level::ALL`] by name.
 const VARIABLE: &str = "TUNABLECONV_CPU";
 
-/// Instruction sets with kernels of their own, lowest first.
+/// Instruction sets with kernels of their own, lowest first. A CPU may lack one in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     /// Whatever the build's target has.
     Scalar,
     /// AVX2 and FMA.
     Avx2,
+    /// AVX-VNNI, beside AVX2 and FMA: dot products of 8-bit and 16-bit integers.
+    AvxVnni,
     /// AVX-512 F, BW, DQ and VL, beside AVX2 and FMA.
     Avx512,
     /// Beside AVX-512, its dot products of 8-bit and 16-bit integers.
@@ -20,33 +22,55 @@ pub(crate) enum Level {
 
 impl Level {
     /// Every level, lowest first.
-    pub(crate) const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Avx512Vnni];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Scalar, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Avx512Vnni];
 
     /// Name, as the environment variable spells it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avxvnni",
             Self::Avx512 => "avx512",
             Self::Avx512Vnni => "avx512vnni",
         }
     }
 
+    /// Whether this machine has the level.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn is_available(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::AvxVnni => Self::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
+            Self::Avx512 => {
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            Self::Avx512Vnni => {
+                Self::Avx512.is_available() && is_x86_feature_detected!("avx512vnni")
+            }
+        }
+    }
+
+    /// Whether this machine has the level.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) fn is_available(self) -> bool {
+        self == Self::Scalar
+    }
+
+    /// Highest available level up to this one.
+    fn or_lower(self) -> Self {
+        let mut lower = Self::ALL.into_iter().rev().filter(|level| *level <= self);
+        lower.find(|level| level.is_available()).unwrap_or(Self::Scalar)
+    }
+
     /// Highest level this machine has.
     pub(crate) fn detected() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            let avx512 = is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl");
-            return match avx512 {
-                true if is_x86_feature_detected!("avx512vnni") => Self::Avx512Vnni,
-                true => Self::Avx512,
-                false => Self::Avx2,
-            };
-        }
-        Self::Scalar
+        Self::Avx512Vnni.or_lower()
     }
 
     /// Level in use: the detected one, or a lower one that the environment asks for.
@@ -61,7 +85,7 @@ impl Level {
     fn lowered_to(self, asked: Option<&str>) -> Self {
         let Some(asked) = asked else { return self };
         match Self::ALL.into_iter().find(|level| level.name() == asked) {
-            Some(level) => self.min(level),
+            Some(level) => self.min(level.or_lower()),
             None => {
                 let names = Level::ALL.map(Level::name).join(", ");
                 tracing::warn!("{VARIABLE}={asked} ignored: expected one of {names}");
@@ -83,14 +107,14 @@ impl Level {
     /// # Panics
     /// If the CPU lacks the level.
     pub(crate) fn run(self, job: impl Job) {
-        assert!(self <= Self::detected(), "the CPU lacks {}", self.name());
+        assert!(self.is_available(), "the CPU lacks {}", self.name());
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the CPU has the level.
             Self::Avx512 | Self::Avx512Vnni => unsafe { run_avx512(job) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the CPU has the level.
-            Self::Avx2 => unsafe { run_avx2(job) },
+            Self::Avx2 | Self::AvxVnni => unsafe { run_avx2(job) },
             _ => job.run(),
         }
     }
@@ -118,14 +142,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn environment_only_lowers() {
-        for level in Level::ALL {
+    fn environment_only_lowers_to_what_there_is() {
+        let available = || Level::ALL.into_iter().filter(|level| level.is_available());
+        for level in available() {
             assert_eq!(level.lowered_to(None), level);
             assert_eq!(level.lowered_to(Some("neon")), level);
             assert_eq!(level.lowered_to(Some("avx512vnni")), level);
             assert_eq!(level.lowered_to(Some("scalar")), Level::Scalar);
+            for asked in Level::ALL {
+                let lowered = level.lowered_to(Some(asked.name()));
+                assert!(lowered <= level && lowered <= asked && lowered.is_available());
+                let skipped = available().filter(|other| (lowered..=asked).contains(other));
+                assert!(skipped.filter(|other| *other <= level).eq([lowered]), "{asked:?}");
+            }
         }
-        assert_eq!(Level::Avx512.lowered_to(Some("avx2")), Level::Avx2);
+        assert_eq!(available().next_back(), Some(Level::detected()));
         assert!(Level::current() <= Level::detected());
     }
 }

@@ -15,7 +15,7 @@ pub struct RowProbe {
     /// Multiplications and additions of one `run`.
     pub operations: usize,
     run: Box<dyn FnMut()>,
-    peak: Box<dyn Fn(usize) -> usize>,
+    peak: Box<dyn Fn(usize) -> Option<usize>>,
 }
 
 /// Channels in and out, and pixels in a row: a layer of the shipped net at 1280 × 720.
@@ -38,8 +38,8 @@ impl RowProbe {
     }
 
     /// Does this many steps in registers, the most that the CPU can do; returns the number of
-    /// multiplications and additions.
-    pub fn peak(&self, steps: usize) -> usize {
+    /// multiplications and additions. `None` for kernels that have no instruction to do both.
+    pub fn peak(&self, steps: usize) -> Option<usize> {
         (self.peak)(steps)
     }
 }

@@ -86,7 +86,7 @@ fn check(o: &Operands, level: Level) {
 /// Runs at each level the machine has, and tells which it has not.
 fn at_levels(mut run: impl FnMut(Level)) {
     for level in Level::ALL {
-        if level <= Level::detected() {
+        if level.is_available() {
             run(level);
         } else {
             println!("skipped level {}", level.name());
