@@ -98,6 +98,42 @@ fn an_unknown_device_is_named() {
 }
 
 #[test]
+fn an_unknown_precision_is_one_error_that_lists_those_there_are() {
+    let model = Model::new();
+    let element = model.element();
+    element.set_property("precision", "f8");
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    assert!(element.set_state(gst::State::Paused).is_err());
+    let errors = messages(&bus, &[gst::MessageType::Error]);
+    assert_eq!(errors.len(), 1);
+    let gst::MessageView::Error(error) = errors[0].view() else { unreachable!() };
+    assert!(error.error().matches(gst::ResourceError::Settings));
+    let text = error.error().to_string();
+    assert_eq!(text, "Cannot use the settings: precision `f8`: expected auto, f32, f16 or int8");
+    element.set_state(gst::State::Null).unwrap();
+    element.set_property("precision", None::<String>);
+    assert_eq!(element.property::<String>("precision"), "auto");
+    element.set_state(gst::State::Paused).unwrap();
+    element.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn a_precision_that_cannot_be_had_is_named_with_the_reason() {
+    let model = Model::new();
+    let precision = |value| start_error(&[("model", model.path()), ("precision", value)]);
+    assert_eq!(
+        precision("f16"),
+        "Cannot use the settings: precision f16: this engine has no f16 kernels"
+    );
+    let text = precision("int8");
+    assert!(
+        text.contains("precision int8") && text.contains("tunableconv-train calibrate"),
+        "{text}"
+    );
+}
+
+#[test]
 fn the_element_starts_after_a_failure() {
     let model = Model::new();
     let element = model.element();

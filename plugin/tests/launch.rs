@@ -65,6 +65,8 @@ fn gst_inspect_shows_the_properties() {
         "delta",
         "controllable, changeable in NULL, READY, PAUSED or PLAYING state",
         "threads",
+        "precision",
+        "stats",
         "in the built-in model `denoise`",
     ] {
         assert!(text.contains(expected), "no `{expected}` in {text}");

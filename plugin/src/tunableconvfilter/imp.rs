@@ -1,11 +1,12 @@
 //! Virtual methods and properties.
 //!
 //! Two locks, never held together: `settings` is held for copies only, so that setting or reading
-//! a property never waits for a frame; `state` is held while a frame is filtered.
+//! a property never waits for a frame; `state` is held while a frame is filtered. What `stats` tells
+//! of the running model is a copy in `settings`, or atomic.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 use gstreamer_base as gst_base;
@@ -21,6 +22,7 @@ use tunableconv::frame::MAX_SIDE;
 
 use super::settings::{SLOT_NAMES, SLOTS, Settings, default_slots, slot_parameter, used_slots};
 use super::state::{State, built_in};
+use super::stats::Stats;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -40,6 +42,7 @@ pub struct TunableConvFilter {
     state: Mutex<Option<State>>,
     /// What the LATENCY query adds, in nanoseconds.
     latency_ns: AtomicU64,
+    stats: Stats,
     /// Whether downstream reads `GstVideoMeta`, and with it padded frames.
     downstream_takes_padding: AtomicBool,
 }
@@ -110,6 +113,7 @@ impl ObjectSubclass for TunableConvFilter {
             settings: Mutex::new(Settings::new(built_in_defaults())),
             state: Mutex::new(None),
             latency_ns: AtomicU64::new(0),
+            stats: Stats::default(),
             downstream_takes_padding: AtomicBool::new(false),
         }
     }
@@ -130,11 +134,30 @@ impl ObjectImpl for TunableConvFilter {
                     .default_value("auto")
                     .mutable_ready()
                     .build(),
+                glib::ParamSpecString::builder("precision")
+                    .nick("Precision")
+                    .blurb(
+                        "Number format to compute in: auto, f32, f16 or int8; auto takes int8 if \
+                         the model is calibrated for it and the CPU is fast at it",
+                    )
+                    .default_value("auto")
+                    .mutable_ready()
+                    .build(),
                 glib::ParamSpecUInt::builder("threads")
                     .nick("Threads")
                     .blurb("Threads on the CPU; 0 for all cores")
                     .maximum(1024)
                     .mutable_ready()
+                    .build(),
+                glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+                    .nick("Statistics")
+                    .blurb(
+                        "What runs, and how fast: `engine` (text, empty while stopped); since the \
+                         start, `frames` filtered and `passthrough` frames left untouched; \
+                         `frame-time-ns`, the median time the engine took for the last 31 filtered \
+                         frames; `latency-ns`, as announced",
+                    )
+                    .read_only()
                     .build(),
             ];
             properties.extend((0..SLOTS).map(slot_property));
@@ -152,13 +175,15 @@ impl ObjectImpl for TunableConvFilter {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         const TYPE: &str = "GObject checks the type";
+        let or_auto = || {
+            let text: Option<String> = value.get().expect(TYPE);
+            text.unwrap_or_else(|| "auto".into())
+        };
         let mut settings = lock(&self.settings);
         match pspec.name() {
             "model" => settings.model = value.get().expect(TYPE),
-            "device" => {
-                let device: Option<String> = value.get().expect(TYPE);
-                settings.device = device.unwrap_or_else(|| "auto".into());
-            }
+            "device" => settings.device = or_auto(),
+            "precision" => settings.precision = or_auto(),
             "threads" => settings.threads = value.get().expect(TYPE),
             name => {
                 if let Some(index) = SLOT_NAMES.iter().position(|slot| *slot == name) {
@@ -173,7 +198,12 @@ impl ObjectImpl for TunableConvFilter {
         match pspec.name() {
             "model" => settings.model.to_value(),
             "device" => settings.device.to_value(),
+            "precision" => settings.precision.to_value(),
             "threads" => settings.threads.to_value(),
+            "stats" => {
+                let latency_ns = self.latency_ns.load(Ordering::Relaxed);
+                self.stats.structure(&settings.engine, latency_ns).to_value()
+            }
             name => SLOT_NAMES
                 .iter()
                 .position(|slot| *slot == name)
@@ -254,7 +284,12 @@ impl BaseTransformImpl for TunableConvFilter {
         let settings = lock(&self.settings).clone();
         let mut state = State::open(&settings)?;
         gst::info!(CAT, imp = self, "Running {}", state.description());
-        lock(&self.settings).defaults = default_slots(state.space());
+        {
+            let mut settings = lock(&self.settings);
+            settings.defaults = default_slots(state.space());
+            settings.engine = state.description().into();
+        }
+        self.stats.reset();
         let warnings = state.new_warnings(settings.slots);
         *lock(&self.state) = Some(state);
         self.post_warnings(warnings);
@@ -263,6 +298,7 @@ impl BaseTransformImpl for TunableConvFilter {
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.state) = None;
+        lock(&self.settings).engine.clear();
         self.latency_ns.store(0, Ordering::Relaxed);
         self.parent_stop()
     }
@@ -302,6 +338,9 @@ impl BaseTransformImpl for TunableConvFilter {
         let passthrough = state.identity_info().is_some_and(|info| self.may_forward(buffer, info));
         drop(guard);
 
+        if passthrough {
+            self.stats.count_passthrough();
+        }
         self.post_warnings(warnings);
         let obj = self.obj();
         if obj.is_passthrough() != passthrough {
@@ -356,7 +395,11 @@ impl VideoFilterImpl for TunableConvFilter {
         output: &mut VideoFrameRef<&mut gst::BufferRef>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let transformed = match lock(&self.state).as_mut() {
-            Some(state) => state.transform(input, output),
+            Some(state) => {
+                let start = Instant::now();
+                let transformed = state.transform(input, output);
+                transformed.map(|()| self.stats.count_frame(start.elapsed()))
+            }
             None => return Err(gst::FlowError::Flushing),
         };
         transformed.map(|()| gst::FlowSuccess::Ok).map_err(|error| {

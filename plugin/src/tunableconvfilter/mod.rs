@@ -6,6 +6,18 @@
 //! model leaves every bit as it is. All four can be set while playing and take control bindings,
 //! which are evaluated at the stream time of each frame.
 //!
+//! `precision` is the number format to compute in; `auto` takes int8 if the model is calibrated for
+//! it and the CPU is fast at it, else f32. `stats` tells what runs and how fast, as a structure
+//! `application/x-tunableconvfilter-stats` that can be read at any time without waiting for a frame:
+//!
+//! | field | |
+//! |---|---|
+//! | `engine` | engine, device, threads and precision, and what was not used and why; empty while stopped |
+//! | `frames` | frames filtered since the start |
+//! | `passthrough` | frames left untouched since the start, because the tuning was zero |
+//! | `frame-time-ns` | median of the times the engine took for the last 31 filtered frames |
+//! | `latency-ns` | latency announced to the pipeline |
+//!
 //! ```text
 //! gst-launch-1.0 videotestsrc num-buffers=100 ! video/x-raw,format=I420,width=640,height=360 \
 //!     ! tunableconvfilter alpha=0.5 ! videoconvert ! autovideosink
@@ -16,6 +28,7 @@
 //! | `imp.rs` | virtual methods and properties |
 //! | `settings.rs` | property values, and the tuning they mean to a model |
 //! | `state.rs` | the loaded model while the element is started |
+//! | `stats.rs` | counters of the `stats` property |
 //! | `warm_up.rs` | first frames before the stream's first, and the latency they measure |
 //! | `frame.rs` | GStreamer's frames as the library's |
 
@@ -23,6 +36,7 @@ mod frame;
 mod imp;
 mod settings;
 mod state;
+mod stats;
 mod warm_up;
 
 use glib::prelude::*;

@@ -9,7 +9,7 @@ pub const SLOT_NAMES: [&str; SLOTS] = ["alpha", "beta", "gamma", "delta"];
 /// Number of those properties.
 pub const SLOTS: usize = 4;
 
-/// Everything that can be set from outside.
+/// Everything that can be set from outside, and what properties tell of the running model.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Path of the checkpoint; `None` or empty for the built-in one.
@@ -24,6 +24,8 @@ pub struct Settings {
     pub slots: Slots,
     /// What slots that were never set stand at, in the model last loaded.
     pub defaults: [f64; SLOTS],
+    /// Description of the engine that runs; empty while stopped.
+    pub engine: String,
 }
 
 impl Settings {
@@ -36,6 +38,7 @@ impl Settings {
             threads: 0,
             slots: Slots::default(),
             defaults,
+            engine: String::new(),
         }
     }
 
