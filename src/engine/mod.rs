@@ -75,7 +75,7 @@ pub fn open(checkpoint: &Checkpoint, options: &Options) -> Result<Box<dyn Engine
     let opened = device.open()?;
     let mut note = opened.note;
     let refused = if opened.device.is_cpu() {
-        match CpuEngine::supports(checkpoint, precision) {
+        match CpuEngine::supports(checkpoint, precision, cpu::kernels::Level::current()) {
             Ok(()) => return Ok(Box::new(CpuEngine::new(checkpoint, options)?.with_note(&note))),
             Err(reason) => reason,
         }

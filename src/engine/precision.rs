@@ -14,7 +14,8 @@ pub enum Precision {
     Auto,
     /// 32-bit float.
     F32,
-    /// 16-bit float.
+    /// 16-bit float between the first and the last layer, sums of more than a few dozen products in
+    /// f32; needs a CPU with AVX512-FP16.
     F16,
     /// 8-bit integer activations and weights between the first and the last layer, 16-bit ones
     /// there.

@@ -22,7 +22,7 @@ pub(super) fn fits(s: &ConvShape) -> bool {
 /// Output channels per tile.
 fn block(level: Level) -> usize {
     match level {
-        Level::Avx512 | Level::Avx512Vnni => 8,
+        Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16 => 8,
         Level::AvxVnni | Level::Avx2 | Level::Scalar => 4,
     }
 }
@@ -233,7 +233,7 @@ impl Tile<'_> {
         unsafe {
             match level {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 | Level::Avx512Vnni => self.run_avx512(p.k),
+                Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16 => self.run_avx512(p.k),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 | Level::AvxVnni => self.run_avx2(p.k),
                 _ => self.run_lanes::<Plain, 4, 2>(p.k),

@@ -118,9 +118,9 @@ struct Planes<'a> {
 /// Output and input channels of a block of kernels.
 fn block(level: Level, k: usize) -> (usize, usize) {
     match (level, k) {
-        (Level::Avx512 | Level::Avx512Vnni, 1) => (4, 4),
-        (Level::Avx512 | Level::Avx512Vnni, 3) => (4, 2),
-        (Level::Avx512 | Level::Avx512Vnni, _) => (4, 1),
+        (Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16, 1) => (4, 4),
+        (Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16, 3) => (4, 2),
+        (Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16, _) => (4, 1),
         (_, 1) => (4, 2),
         (_, 3) => (2, 2),
         _ => (2, 1),
@@ -195,7 +195,7 @@ impl Work<'_> {
         unsafe {
             match level {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 | Level::Avx512Vnni => self.run_avx512(tile),
+                Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16 => self.run_avx512(tile),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 | Level::AvxVnni => self.run_avx2(tile),
                 _ => self.run_small::<Plain>(tile),

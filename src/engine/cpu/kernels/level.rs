@@ -18,12 +18,14 @@ pub(crate) enum Level {
     Avx512,
     /// Beside AVX-512, its dot products of 8-bit and 16-bit integers.
     Avx512Vnni,
+    /// Beside AVX-512 VNNI, arithmetic of 16-bit floats.
+    Avx512Fp16,
 }
 
 impl Level {
     /// Every level, lowest first.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Scalar, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Avx512Vnni];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Scalar, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Avx512Vnni, Self::Avx512Fp16];
 
     /// Name, as the environment variable spells it.
     pub(crate) fn name(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Level {
             Self::AvxVnni => "avxvnni",
             Self::Avx512 => "avx512",
             Self::Avx512Vnni => "avx512vnni",
+            Self::Avx512Fp16 => "avx512fp16",
         }
     }
 
@@ -53,6 +56,9 @@ impl Level {
             Self::Avx512Vnni => {
                 Self::Avx512.is_available() && is_x86_feature_detected!("avx512vnni")
             }
+            Self::Avx512Fp16 => {
+                Self::Avx512Vnni.is_available() && is_x86_feature_detected!("avx512fp16")
+            }
         }
     }
 
@@ -70,7 +76,7 @@ impl Level {
 
     /// Highest level this machine has.
     pub(crate) fn detected() -> Self {
-        Self::Avx512Vnni.or_lower()
+        Self::Avx512Fp16.or_lower()
     }
 
     /// Level in use: the detected one, or a lower one that the environment asks for.
@@ -111,7 +117,7 @@ impl Level {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the CPU has the level.
-            Self::Avx512 | Self::Avx512Vnni => unsafe { run_avx512(job) },
+            Self::Avx512 | Self::Avx512Vnni | Self::Avx512Fp16 => unsafe { run_avx512(job) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the CPU has the level.
             Self::Avx2 | Self::AvxVnni => unsafe { run_avx2(job) },
@@ -147,7 +153,7 @@ mod tests {
         for level in available() {
             assert_eq!(level.lowered_to(None), level);
             assert_eq!(level.lowered_to(Some("neon")), level);
-            assert_eq!(level.lowered_to(Some("avx512vnni")), level);
+            assert_eq!(level.lowered_to(Some("avx512fp16")), level);
             assert_eq!(level.lowered_to(Some("scalar")), Level::Scalar);
             for asked in Level::ALL {
                 let lowered = level.lowered_to(Some(asked.name()));

@@ -2,6 +2,7 @@
 //! is given to read or write ends where the memory ends.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::any::TypeId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
@@ -136,7 +137,7 @@ struct Operands<X, W> {
     zero: Vec<f32>,
 }
 
-impl<X: Number + Into<f64>, W: Number + Into<f64>> Operands<X, W> {
+impl<X: Number + Into<f64> + 'static, W: Number + Into<f64>> Operands<X, W> {
     /// `span` is what the largest integer sum is scaled to. `w` gets the channel and the place
     /// among its weights.
     fn new(
@@ -172,7 +173,8 @@ impl<X: Number + Into<f64>, W: Number + Into<f64>> Operands<X, W> {
         let mut channels = |value: &dyn Fn(usize, f32) -> f32| {
             (0..MAX_C_OUT).map(|channel| value(channel, noise.float())).collect::<Vec<f32>>()
         };
-        let scaled = size_of::<X>() < 4;
+        let floats = [TypeId::of::<f32>(), TypeId::of::<f16>()];
+        let scaled = !floats.contains(&TypeId::of::<X>());
         let largest = sums.iter().fold(1.0f64, |largest, sum| largest.max(sum.abs()));
         let unit = span / largest as f32;
         let scale = match scaled {
@@ -252,7 +254,7 @@ struct Memory<X> {
     noise: Noise,
 }
 
-impl<X: Number + Into<f64>> Memory<X> {
+impl<X: Number + Into<f64> + 'static> Memory<X> {
     fn new() -> Self {
         let reach = |&(run, pixel): &(usize, usize)| (MAX_PIXELS - 1) * pixel + run;
         let reach = RUNS.iter().map(reach).max().unwrap();
@@ -391,6 +393,20 @@ fn f32_sums_are_near() {
 }
 
 #[test]
+fn f16_sums_are_exact_where_they_fit() {
+    let (kernels, mut memory) = (all(f16_kernels), Memory::new());
+    let (mut x, mut w) = (Noise(1), Noise(2));
+    let small = |noise: &mut Noise, most| f16::from_f32(noise.within(0, most) as f32);
+    // Integers to 2048 are exact in f16; the longest sums are beyond unless they are carried.
+    for shape in [(1, 6, 2), (3, 32, 32), (15, 8, 8), (9, 160, 32)] {
+        let o = Operands::new(shape, 0.0, || small(&mut x, 7), |_, _| small(&mut w, 3));
+        let beyond = o.sums.iter().any(|sum| *sum > 2.0 * 2048.0);
+        assert_eq!(beyond, shape.0 * shape.1 > 1000);
+        kernels.iter().for_each(|&kernel| memory.check(kernel, &o));
+    }
+}
+
+#[test]
 fn i16_sums_are_exact() {
     let (kernels, mut memory) = (all(i16_kernels), Memory::new());
     let (mut x, mut w) = (Noise(1), Noise(2));
@@ -454,7 +470,7 @@ fn extreme_u8_do_not_saturate() {
 /// Sums of a single product by a half: every other value is a tie.
 fn check_halves<X, W>(kernels: &[RowKernel<X, W>], x: impl FnMut() -> X, one: W)
 where
-    X: Number + Into<f64>,
+    X: Number + Into<f64> + 'static,
     W: Number + Into<f64>,
 {
     let w = |channel, i| if i == channel % 8 { one } else { W::default() };
@@ -675,6 +691,7 @@ fn check_choice<X, W>(kernels: fn(Level) -> Vec<RowKernel<X, W>>) {
 #[test]
 fn the_highest_level_with_the_fewest_products_is_chosen() {
     check_choice(f32_kernels);
+    check_choice(f16_kernels);
     check_choice(i16_kernels);
     check_choice(u8_kernels);
     assert!(choose::<f32, f32>(&[], &shape(8, 8)).is_none());
@@ -715,6 +732,7 @@ fn check_peak<X, W>(kernels: &[RowKernel<X, W>]) {
 #[test]
 fn peak_counts_operations() {
     check_peak(&all(f32_kernels));
+    check_peak(&all(f16_kernels));
     check_peak(&all(i16_kernels));
     check_peak(&all(u8_kernels));
 }
