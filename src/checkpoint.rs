@@ -132,6 +132,9 @@ pub struct Calibration {
 /// its output, after the activation.
 pub const STATISTICS: usize = 3;
 
+/// End of the name of a layer's `activations` tensor.
+const ACTIVATIONS: &str = ".activations";
+
 /// Most corners of the domain that a calibration may have: those of a box of four parameters.
 pub const MAX_CORNERS: usize = 16;
 
@@ -205,9 +208,8 @@ impl Metadata {
         let metadata = Self { architecture, tuning, provenance, calibration };
         let corners = metadata.tuning.corner_count();
         if metadata.calibration.is_some() && corners > MAX_CORNERS {
-            return Err(refuse(format!(
-                "calibrated at {corners} corners, expected ≤ {MAX_CORNERS}"
-            )));
+            let reason = format!("calibration of {corners} corners, expected ≤ {MAX_CORNERS}");
+            return Err(refuse(reason));
         }
         Ok(metadata)
     }
@@ -228,7 +230,7 @@ impl Metadata {
         let outputs = self.architecture.inner_outputs().into_iter();
         let spec = |(layer, channels): (String, usize)| {
             let shape = [corners, channels, STATISTICS];
-            TensorSpec::new(format!("{layer}.activations"), &shape, Init::Constant(0.0))
+            TensorSpec::new(format!("{layer}{ACTIVATIONS}"), &shape, Init::Constant(0.0))
         };
         outputs.map(spec).collect()
     }
@@ -280,7 +282,12 @@ impl Checkpoint {
         let mut names = data.names();
         names.sort_unstable();
         if let Some(extra) = names.into_iter().find(|name| !expected.contains(name)) {
-            return Err(tensor_error(file, extra, "not part of this architecture".into()));
+            let reason = if extra.ends_with(ACTIVATIONS) && metadata.calibration.is_none() {
+                "not expected, as the metadata has no `calibration`"
+            } else {
+                "not part of this architecture"
+            };
+            return Err(tensor_error(file, extra, reason.into()));
         }
         let read = |spec: &TensorSpec| {
             let values = data

@@ -7,25 +7,40 @@ mod common;
 use std::collections::HashMap;
 use std::path::Path;
 
-use common::random_checkpoint;
+use common::{calibrated, parameter, random_checkpoint, random_checkpoint_of, small_config};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::nn::Mode;
+use tunableconv::tuning::{Domain, TuningSpace};
+
+/// Name, shape and bytes of a tensor.
+type Part = (String, Vec<usize>, Vec<u8>);
 
 fn bytes() -> Vec<u8> {
     random_checkpoint(Mode::Mlp, 1).to_bytes("memory").unwrap()
 }
 
+fn calibrated_bytes() -> Vec<u8> {
+    calibrated(random_checkpoint(Mode::Mlp, 1)).to_bytes("memory").unwrap()
+}
+
 /// Rewrites a checkpoint's parts without any validation.
 fn rewritten(
     change_text: impl Fn(&mut HashMap<String, String>),
-    change_tensors: impl Fn(&mut Vec<(String, Vec<usize>, Vec<u8>)>),
+    change_tensors: impl Fn(&mut Vec<Part>),
 ) -> Vec<u8> {
-    let bytes = bytes();
-    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    rewritten_from(&bytes(), change_text, change_tensors)
+}
+
+fn rewritten_from(
+    bytes: &[u8],
+    change_text: impl Fn(&mut HashMap<String, String>),
+    change_tensors: impl Fn(&mut Vec<Part>),
+) -> Vec<u8> {
+    let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
     let mut text = header.metadata().clone().unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let file = SafeTensors::deserialize(bytes).unwrap();
     let part = |(name, view): (String, TensorView<'_>)| {
         (name, view.shape().to_vec(), view.data().to_vec())
     };
@@ -42,10 +57,7 @@ fn refusal(bytes: &[u8]) -> String {
     Checkpoint::from_bytes("bad.safetensors", bytes).unwrap_err().to_string()
 }
 
-fn tensor<'p>(
-    parts: &'p mut [(String, Vec<usize>, Vec<u8>)],
-    name: &str,
-) -> &'p mut (String, Vec<usize>, Vec<u8>) {
+fn tensor<'p>(parts: &'p mut [Part], name: &str) -> &'p mut Part {
     parts.iter_mut().find(|part| part.0 == name).unwrap()
 }
 
@@ -55,6 +67,9 @@ fn what_is_written_is_what_is_read() {
     let path = dir.path().join("a.safetensors");
     for mode in [Mode::Linear, Mode::Mlp, Mode::Multilinear] {
         let checkpoint = random_checkpoint(mode, 3);
+        checkpoint.write(&path).unwrap();
+        assert_eq!(Checkpoint::read(&path).unwrap(), checkpoint);
+        let checkpoint = calibrated(checkpoint);
         checkpoint.write(&path).unwrap();
         assert_eq!(Checkpoint::read(&path).unwrap(), checkpoint);
     }
@@ -143,6 +158,123 @@ fn metadata_that_does_not_fit_is_refused() {
     assert!(with("\"reach\":7", "\"reach\":70").contains("reach"));
     assert!(with("\"deblur\"", "\"denoise\"").contains("used twice"));
     assert!(with("\"box\"", "\"ball\"").contains("ball"));
+}
+
+#[test]
+fn calibration_and_activations_come_together() {
+    let without = |name: &'static str| {
+        refusal(&rewritten_from(&calibrated_bytes(), |_| (), |parts| parts.retain(|p| p.0 != name)))
+    };
+    for name in ["head.activations", "body.0.activations"] {
+        assert_eq!(
+            without(name),
+            format!("bad.safetensors: tensor `{name}`: missing, expected F32 [4, 8, 3]")
+        );
+    }
+    let part = |name: &str| (name.into(), vec![4, 8, 3], vec![0; 4 * 8 * 3 * 4]);
+    let uncalibrated = rewritten(|_| (), |parts| parts.push(part("head.activations")));
+    assert_eq!(
+        refusal(&uncalibrated),
+        "bad.safetensors: tensor `head.activations`: not expected, as the metadata has no \
+         `calibration`"
+    );
+    // The last layer's output is not an inner activation.
+    let of_tail =
+        rewritten_from(&calibrated_bytes(), |_| (), |parts| parts.push(part("tail.activations")));
+    assert!(refusal(&of_tail).contains("tensor `tail.activations`: not part of this architecture"));
+}
+
+#[test]
+fn activations_that_are_not_ranges_are_named_with_what_was_expected() {
+    let with = |statistics: [f32; 3]| {
+        let bytes: Vec<u8> = statistics.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let change = |parts: &mut Vec<Part>| {
+            tensor(parts, "body.0.activations").2[12..24].copy_from_slice(&bytes);
+        };
+        Checkpoint::from_bytes(
+            "bad.safetensors",
+            &rewritten_from(&calibrated_bytes(), |_| (), change),
+        )
+    };
+    let fine = [[0.0, 0.0, 0.0], [-1.0, 2.0, -1.0], [-1.0, 2.0, 2.0], [-1e4, 1e4, 0.0]];
+    for statistics in fine {
+        assert!(with(statistics).is_ok(), "{statistics:?}");
+    }
+    // Range backwards, mean below and above it, too large at either end.
+    for statistics in [
+        [1.0, -1.0, 0.0],
+        [-1.0, 1.0, -1.5],
+        [-1.0, 1.0, 1.5],
+        [-1.001e4, 1.0, 0.0],
+        [-1.0, 1.001e4, 0.0],
+    ] {
+        let error = with(statistics).unwrap_err().to_string();
+        let [minimum, maximum, mean] = statistics;
+        assert_eq!(
+            error,
+            format!(
+                "bad.safetensors: tensor `body.0.activations`: range 1 is {minimum} to {maximum} \
+                 around {mean}, expected minimum ≤ mean ≤ maximum within ±10000"
+            )
+        );
+    }
+    for (at, bad) in [(0, f32::NEG_INFINITY), (1, f32::INFINITY), (2, f32::NAN)] {
+        let mut statistics = [-1.0, 1.0, 0.0];
+        statistics[at] = bad;
+        let error = with(statistics).unwrap_err().to_string();
+        let element = 3 + at;
+        let expected =
+            format!("`body.0.activations`: element {element} is {bad}, expected finite values");
+        assert!(error.contains(&expected), "{error}");
+    }
+    let transposed = rewritten_from(
+        &calibrated_bytes(),
+        |_| (),
+        |parts| tensor(parts, "head.activations").1 = vec![8, 4, 3],
+    );
+    assert_eq!(
+        refusal(&transposed),
+        "bad.safetensors: tensor `head.activations`: F32 [8, 4, 3], expected F32 [4, 8, 3]"
+    );
+}
+
+#[test]
+fn a_calibration_with_other_fields_is_refused() {
+    let with = |from: &'static str, to: &'static str| {
+        let change = |text: &mut HashMap<String, String>| {
+            let value = text.get_mut("tunableconv").unwrap();
+            assert!(value.contains(from), "{value}");
+            *value = value.replace(from, to);
+        };
+        refusal(&rewritten_from(&calibrated_bytes(), change, |_| ()))
+    };
+    assert!(with("\"quantile\":0.999", "\"quantile\":\"most\"").contains("expected f64"));
+    assert!(with("\"quantile\":0.999", "\"share\":0.999").contains("unknown field `share`"));
+    assert!(with(",\"quantile\":0.999", "").contains("missing field `quantile`"));
+    assert!(with("\"images\":2", "\"images\":-2").contains("expected u64"));
+}
+
+#[test]
+fn sixteen_corners_can_be_calibrated() {
+    let checkpoint = |domain: Domain, count: usize| {
+        let default = |j: usize| if j == 0 { 1.0 } else { 0.0 };
+        let parameters = (0..count).map(|j| parameter(&format!("p{j}"), default(j))).collect();
+        let tuning = TuningSpace { domain, parameters };
+        calibrated(random_checkpoint_of(small_config(Mode::Mlp), tuning, 1))
+    };
+    for (domain, count) in [(Domain::Box, 4), (Domain::Simplex, 5), (Domain::Simplex, 16)] {
+        let checkpoint = checkpoint(domain, count);
+        let bytes = checkpoint.to_bytes("memory").unwrap();
+        assert_eq!(Checkpoint::from_bytes("memory", &bytes).unwrap(), checkpoint);
+    }
+    let mut five_knobs = checkpoint(Domain::Box, 5);
+    assert_eq!(
+        five_knobs.to_bytes("bad.safetensors").unwrap_err().to_string(),
+        "bad.safetensors: not a valid checkpoint: calibration of 32 corners, expected ≤ 16"
+    );
+    five_knobs.metadata.calibration = None;
+    five_knobs.tensors.retain(|name, _| !name.ends_with(".activations"));
+    assert!(five_knobs.to_bytes("memory").is_ok());
 }
 
 #[test]

@@ -195,12 +195,11 @@ fn noisy_ramp(width: usize, height: usize) -> Picture {
     picture
 }
 
-/// Bounds in code values. Rounding to whole codes alone makes differences of 1; 255 steps per inner
-/// activation add at most one more here (worst 2, mean 0.34). A wrong scale, zero point or range
-/// makes tens.
+/// Bounds in code values: rounding makes differences of 1, activations of 255 steps and outliers
+/// beyond the measured ranges a few more; a wrong scale, zero point or range makes tens.
 #[test]
 fn int8_gives_nearly_the_frames_of_f32() {
-    const WORST: u8 = 3;
+    const WORST: u8 = 6;
     const MEAN: f64 = 0.5;
     common::init();
     let picture = noisy_ramp(128, 96);

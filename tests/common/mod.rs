@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
-use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
+use tunableconv::checkpoint::{
+    Architecture, Calibration, Checkpoint, Metadata, Provenance, STATISTICS,
+};
 use tunableconv::frame::{
     Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat,
 };
@@ -50,9 +52,14 @@ pub fn small_config(mode: Mode) -> VideoNetConfig {
 
 /// A valid checkpoint with random weights.
 pub fn random_checkpoint(mode: Mode, seed: u64) -> Checkpoint {
+    random_checkpoint_of(small_config(mode), two_knobs(), seed)
+}
+
+/// The same for any net and domain.
+pub fn random_checkpoint_of(config: VideoNetConfig, tuning: TuningSpace, seed: u64) -> Checkpoint {
     let metadata = Metadata {
-        architecture: Architecture::Video(small_config(mode)),
-        tuning: two_knobs(),
+        architecture: Architecture::Video(config),
+        tuning,
         provenance: Provenance::default(),
         calibration: None,
     };
@@ -64,6 +71,21 @@ pub fn random_checkpoint(mode: Mode, seed: u64) -> Checkpoint {
         .map(|s| (s.name.clone(), values(s.shape.iter().product(), &mut random)))
         .collect();
     Checkpoint { metadata, tensors }
+}
+
+/// The checkpoint with made-up activation ranges, another one in each corner and channel.
+pub fn calibrated(mut checkpoint: Checkpoint) -> Checkpoint {
+    let calibration = Calibration { data: "none".into(), images: 2, seed: 3, quantile: 0.999 };
+    checkpoint.metadata.calibration = Some(calibration);
+    let mut random = Random(5);
+    for spec in checkpoint.metadata.tensors() {
+        if spec.name.ends_with(".activations") {
+            let count = spec.shape.iter().product::<usize>() / STATISTICS;
+            let range = |_| [0.5 * random.next() - 0.5, 0.5 * random.next() + 1.5, 0.25];
+            checkpoint.tensors.insert(spec.name, (0..count).flat_map(range).collect());
+        }
+    }
+    checkpoint
 }
 
 /// An I420 picture in memory, rows padded by `padding` bytes.

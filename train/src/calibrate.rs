@@ -106,7 +106,7 @@ pub fn calibrate(
         used += 1;
     }
     bar.finish_and_clear();
-    ensure!(used > 0, "{}: none of its images can be read", dir.display());
+    ensure!(used > 0, "{}: no image in it can be read", dir.display());
 
     let mut calibrated = checkpoint.clone();
     for ((layer, _), ranges) in layers.iter().zip(&ranges) {
@@ -114,12 +114,18 @@ pub fn calibrate(
         calibrated.tensors.insert(format!("{layer}.activations"), values);
     }
     calibrated.metadata.calibration = Some(Calibration {
-        data: dir.file_name().map(|name| name.to_string_lossy().into()).unwrap_or_default(),
+        data: name_of(dir)?,
         images: used as u64,
         seed: settings.seed,
         quantile: settings.quantile,
     });
     Ok(calibrated)
+}
+
+/// The last part of a folder's whole path.
+fn name_of(dir: &Path) -> anyhow::Result<String> {
+    let whole = dir.canonicalize().with_context(|| dir.display().to_string())?;
+    Ok(whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into())
 }
 
 /// The net's input for one image, `[1, 6, H, W]`.

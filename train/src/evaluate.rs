@@ -130,7 +130,7 @@ pub fn evaluate(
         output.add(score(&filter(engine, &degraded)?)?);
     }
     bar.finish_and_clear();
-    ensure!(output.count > 0, "{}: none of its images can be read", dir.display());
+    ensure!(output.count > 0, "{}: no image in it can be read", dir.display());
     let images = output.count;
     let (output, input) = (output.mean(), input.mean());
     Ok(Report {

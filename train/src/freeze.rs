@@ -32,5 +32,8 @@ pub fn freeze_inner_layers(checkpoint: &mut Checkpoint, tuning: &Tuning) -> anyh
             *bias += constant;
         }
     }
+    // Its ranges were those of the net as it was.
+    checkpoint.metadata.calibration = None;
+    checkpoint.tensors.retain(|name, _| !name.ends_with(".activations"));
     Ok(())
 }

@@ -9,7 +9,8 @@ pub fn describe(checkpoint: &Checkpoint) -> String {
     let metadata = &checkpoint.metadata;
     let Architecture::Video(net) = &metadata.architecture;
     let io = metadata.architecture.io();
-    let numbers: usize = checkpoint.tensors.values().map(Vec::len).sum();
+    let banks = metadata.architecture.tensors(metadata.tuning.len());
+    let numbers: usize = banks.iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
     let c = net.channels;
     let macs = 9.0 * (12 * c + net.layers * c * c) as f64 / 4.0 / 1000.0;
 
@@ -35,6 +36,13 @@ pub fn describe(checkpoint: &Checkpoint) -> String {
     for set in &from.data {
         line("data", format!("{} ({})", set.name, set.licence));
     }
+    line(
+        "calibration",
+        metadata.calibration.as_ref().map_or_else(
+            || "none: int8 needs `tunableconv-train calibrate`".into(),
+            |from| format!("{}, {} images, quantile {}", from.data, from.images, from.quantile),
+        ),
+    );
     for spec in metadata.tensors() {
         let values = checkpoint.tensors.get(&spec.name).map_or(&[][..], Vec::as_slice);
         let squares: f64 = values.iter().map(|v| f64::from(*v).powi(2)).sum();

@@ -149,7 +149,10 @@ fn normalising_is_what_the_element_does_at_even_and_odd_sizes() {
             let frame = Frame::new(format, plane(&y, width), chroma).unwrap();
             let mut unpacked = vec![0.0; channels.len()];
             frame.unpack(&mut unpacked);
-            assert_eq!(channels, unpacked, "{width}x{height} {range:?}");
+            for (got, expected) in channels.iter().zip(&unpacked) {
+                // Dividing and multiplying by the inverse round differently.
+                assert!((got - expected).abs() < 1e-6, "{width}x{height} {range:?}");
+            }
         }
     }
 }

@@ -138,7 +138,8 @@ impl ObjectImpl for TunableConvFilter {
                     .nick("Precision")
                     .blurb(
                         "Number format to compute in: auto, f32, f16 or int8; auto takes int8 if \
-                         the model is calibrated for it and the CPU is fast at it",
+                         the model is calibrated for it and the CPU is fast at it, else f16 if the \
+                         CPU has it, else f32",
                     )
                     .default_value("auto")
                     .mutable_ready()

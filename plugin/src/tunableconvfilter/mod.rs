@@ -7,8 +7,9 @@
 //! which are evaluated at the stream time of each frame.
 //!
 //! `precision` is the number format to compute in; `auto` takes int8 if the model is calibrated for
-//! it and the CPU is fast at it, else f32. `stats` tells what runs and how fast, as a structure
-//! `application/x-tunableconvfilter-stats` that can be read at any time without waiting for a frame:
+//! it and the CPU is fast at it, else f16 if the CPU has it, else f32. `stats` tells what runs and
+//! how fast, as a structure `application/x-tunableconvfilter-stats` that can be read at any time
+//! without waiting for a frame:
 //!
 //! | field | |
 //! |---|---|

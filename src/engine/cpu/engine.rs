@@ -75,9 +75,7 @@ impl CpuEngine {
             Precision::Int8 if spec.layers.iter().any(|layer| layer.add.is_some()) => {
                 "the net adds edges, which int8 does not do"
             }
-            Precision::F16 if level < Level::Avx512Fp16 => {
-                "it needs a CPU with AVX512-FP16, where f16 is twice as fast as f32"
-            }
+            Precision::F16 if level < Level::Avx512Fp16 => "it needs a CPU with AVX512-FP16",
             _ => return Ok(()),
         };
         Err(reason.into())

@@ -1,0 +1,171 @@
+//! Precisions: how they are spelt, which of them a checkpoint can have, and which one `auto` takes.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::num::NonZero;
+
+use common::{
+    Picture, calibrated, random_checkpoint, random_checkpoint_of, small_config, two_knobs,
+};
+use tunableconv::checkpoint::Checkpoint;
+use tunableconv::engine::cpu::kernels::level_name;
+use tunableconv::engine::{self, DeviceChoice, Engine, Options, Precision};
+use tunableconv::nn::{Mode, VideoNetConfig};
+use tunableconv::{Error, Result};
+
+fn open_with(
+    checkpoint: &Checkpoint,
+    precision: Precision,
+    threads: usize,
+) -> Result<Box<dyn Engine>> {
+    engine::open(checkpoint, &Options { device: DeviceChoice::Cpu, precision, threads })
+}
+
+fn open(checkpoint: &Checkpoint, precision: Precision) -> Result<Box<dyn Engine>> {
+    open_with(checkpoint, precision, 1)
+}
+
+/// Why the precision is refused.
+fn refusal(checkpoint: &Checkpoint, precision: Precision) -> String {
+    match open(checkpoint, precision) {
+        Err(error @ Error::Precision { .. }) => error.to_string(),
+        Err(error) => panic!("expected Error::Precision, got: {error}"),
+        Ok(engine) => panic!("expected Error::Precision, got: {}", engine.description()),
+    }
+}
+
+fn uncalibrated() -> Checkpoint {
+    random_checkpoint(Mode::Mlp, 7)
+}
+
+/// A net that the row engine has no kernels for.
+fn five_channels() -> Checkpoint {
+    let config = VideoNetConfig { channels: 5, ..small_config(Mode::Mlp) };
+    random_checkpoint_of(config, two_knobs(), 7)
+}
+
+/// What `auto` takes at the level in use.
+fn fastest(is_calibrated: bool) -> Precision {
+    let has_byte_dot_product = match level_name() {
+        "avxvnni" | "avx512vnni" | "avx512fp16" => true,
+        #[cfg(target_arch = "x86_64")]
+        "avx512" => is_x86_feature_detected!("avxvnni"),
+        _ => false,
+    };
+    match level_name() {
+        _ if is_calibrated && has_byte_dot_product => Precision::Int8,
+        "avx512fp16" => Precision::F16,
+        _ => Precision::F32,
+    }
+}
+
+/// A ramp with a little noise, filtered.
+fn filtered(engine: &mut dyn Engine) -> Picture {
+    let tuning = engine.metadata().tuning.tuning(&[0.75, 0.5]).unwrap();
+    engine.set_tuning(&tuning).unwrap();
+    let (mut input, mut output) = (Picture::random(34, 18, 0, 3), Picture::random(34, 18, 0, 99));
+    for (at, sample) in input.planes.iter_mut().flat_map(|plane| plane.iter_mut().enumerate()) {
+        *sample = *sample / 8 + 80 + 2 * (at % 17) as u8;
+    }
+    engine.process(&input.frame(), &mut output.frame_mut()).unwrap();
+    output
+}
+
+#[test]
+fn precisions_are_spelt_as_they_are_printed() {
+    for (text, precision) in [
+        ("auto", Precision::Auto),
+        ("f32", Precision::F32),
+        ("f16", Precision::F16),
+        ("int8", Precision::Int8),
+    ] {
+        assert_eq!(text.parse::<Precision>().unwrap(), precision);
+        assert_eq!(precision.to_string(), text);
+    }
+    for text in ["", "INT8", "i8", "int8 ", "bf16"] {
+        assert_eq!(
+            text.parse::<Precision>().unwrap_err().to_string(),
+            format!("precision `{text}`: expected auto, f32, f16 or int8")
+        );
+    }
+    assert_eq!(Precision::default(), Precision::Auto);
+}
+
+#[test]
+fn int8_needs_a_calibrated_checkpoint() {
+    let error = refusal(&uncalibrated(), Precision::Int8);
+    assert!(error.starts_with("precision int8: "), "{error}");
+    assert!(error.contains("`tunableconv-train calibrate`"), "{error}");
+    let engine = open(&calibrated(uncalibrated()), Precision::Int8).unwrap();
+    assert!(engine.description().contains("int8"), "{}", engine.description());
+}
+
+#[test]
+fn f16_is_had_or_refused_but_never_replaced() {
+    match open(&uncalibrated(), Precision::F16) {
+        Ok(engine) => assert!(engine.description().contains("f16"), "{}", engine.description()),
+        Err(Error::Precision { precision, .. }) => assert_eq!(precision, "f16"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn auto_takes_the_fastest_that_the_checkpoint_and_the_cpu_have() {
+    let built_in = Checkpoint::built_in().unwrap();
+    assert!(built_in.metadata.calibration.is_some());
+    for checkpoint in [uncalibrated(), calibrated(uncalibrated()), built_in] {
+        let expected = fastest(checkpoint.metadata.calibration.is_some());
+        let mut auto = open(&checkpoint, Precision::Auto).unwrap();
+        let description = auto.description();
+        assert!(description.starts_with("row pipeline on CPU"), "{description}");
+        assert!(description.ends_with(&format!(", {expected}")), "{expected}: {description}");
+        let mut same = open(&checkpoint, expected).unwrap();
+        assert_eq!(filtered(auto.as_mut()), filtered(same.as_mut()));
+    }
+}
+
+#[test]
+fn int8_and_f32_are_near_but_not_the_same() {
+    let checkpoint = Checkpoint::built_in().unwrap();
+    let [int8, f32] = [Precision::Int8, Precision::F32]
+        .map(|precision| filtered(open(&checkpoint, precision).unwrap().as_mut()));
+    assert_ne!(int8, f32);
+    let pairs = int8.planes.iter().flatten().zip(f32.planes.iter().flatten());
+    let sum: u32 = pairs.map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
+    let mean = f64::from(sum) / int8.planes.iter().map(Vec::len).sum::<usize>() as f64;
+    assert!(mean < 1.0, "they differ by {mean} on average");
+}
+
+#[test]
+fn a_net_that_the_row_engine_cannot_carry_runs_on_candle_and_says_why() {
+    const REASON: &str = "5 channels, expected a multiple of 8";
+    let checkpoint = five_channels();
+    for precision in [Precision::Auto, Precision::F32] {
+        let mut engine = open(&checkpoint, precision).unwrap();
+        let description = engine.description();
+        assert!(description.starts_with("candle on CPU"), "{description}");
+        assert!(description.contains("f32"), "{description}");
+        assert!(description.contains(REASON), "{description}");
+        filtered(engine.as_mut());
+    }
+    for checkpoint in [checkpoint.clone(), calibrated(checkpoint)] {
+        let error = refusal(&checkpoint, Precision::Int8);
+        assert_eq!(error, format!("precision int8: {REASON}"));
+    }
+}
+
+#[test]
+fn no_number_of_threads_means_all_cores() {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    for (checkpoint, cores) in
+        [(uncalibrated(), cores), (five_channels(), rayon::current_num_threads())]
+    {
+        for (threads, expected) in [(0, cores), (1, 1), (3, 3)] {
+            let engine = open_with(&checkpoint, Precision::Auto, threads).unwrap();
+            let description = engine.description();
+            assert!(description.contains(&format!(", {expected} threads")), "{description}");
+        }
+    }
+}
