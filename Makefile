@@ -28,5 +28,8 @@ demo: setup
 test: setup
 	cargo test --workspace
 
+# Row kernels, whole frames, the element, then ONNX Runtime and OpenVINO (fetched into target/).
 bench: setup
-	cargo bench -p tunableconv --bench kernels --bench frame
+	cargo bench -p tunableconv --bench kernels --bench rows --bench frame
+	cargo bench -p gst-plugin-tunableconv --bench element
+	python3 benches/peers/run.py
