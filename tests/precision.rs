@@ -138,6 +138,58 @@ fn int8_and_f32_are_near_but_not_the_same() {
     assert!(mean < 1.0, "they differ by {mean} on average");
 }
 
+/// The largest change from one frame to the next while the tuning goes from `from` to `to` over a
+/// still noisy picture, in codes: of any sample, and of the mean of any luma block of 8×8, which is
+/// what an eye would see as a step.
+fn largest_steps(engine: &mut dyn Engine, from: [f64; 2], to: [f64; 2]) -> (u8, f64) {
+    const FRAMES: u32 = 100;
+    const WIDTH: usize = 96;
+    let mut input = Picture::random(WIDTH, 64, 0, 5);
+    for (plane, noise) in input.planes.iter_mut().zip([4, 12, 12]) {
+        for (at, sample) in plane.iter_mut().enumerate() {
+            *sample = 60 + (at % WIDTH) as u8 + *sample / noise;
+        }
+    }
+    let (mut last, mut output) = (input.clone(), input.clone());
+    let (mut largest, mut largest_mean) = (0, 0.0_f64);
+    for frame in 0..=FRAMES {
+        let place = f64::from(frame) / f64::from(FRAMES);
+        let omega = [0, 1].map(|i| from[i] + place * (to[i] - from[i]));
+        let tuning = engine.metadata().tuning.tuning(&omega).unwrap();
+        engine.set_tuning(&tuning).unwrap();
+        engine.process(&input.frame(), &mut output.frame_mut()).unwrap();
+        if frame > 0 {
+            let samples = output.planes.iter().flatten().zip(last.planes.iter().flatten());
+            largest = largest.max(samples.map(|(a, b)| a.abs_diff(*b)).max().unwrap());
+            let mut sums = [0; 96];
+            for (at, (a, b)) in output.planes[0].iter().zip(&last.planes[0]).enumerate() {
+                sums[at / WIDTH / 8 * (WIDTH / 8) + at % WIDTH / 8] +=
+                    i32::from(*a) - i32::from(*b);
+            }
+            let most = sums.into_iter().map(i32::abs).max().unwrap();
+            largest_mean = largest_mean.max(f64::from(most) / 64.0);
+        }
+        std::mem::swap(&mut last, &mut output);
+    }
+    (largest, largest_mean)
+}
+
+#[test]
+fn int8_follows_a_moving_tuning_without_steps() {
+    let checkpoint = Checkpoint::built_in().unwrap();
+    for (from, to) in [([0.0, 0.0], [1.0, 0.0]), ([1.0, 0.0], [0.0, 1.0]), ([0.0, 0.0], [1.0, 1.0])]
+    {
+        let [(int8, int8_block), (f32, f32_block)] = [Precision::Int8, Precision::F32]
+            .map(|p| largest_steps(open(&checkpoint, p).unwrap().as_mut(), from, to));
+        println!(
+            "{from:?} to {to:?} in 100 frames: a sample changes by {int8} at most in int8, by \
+             {f32} in f32; the mean of a block by {int8_block:.2} and {f32_block:.2}"
+        );
+        assert!(int8 <= f32 + 3, "{int8} against {f32}");
+        assert!(int8_block <= f32_block + 0.5, "{int8_block} against {f32_block}");
+    }
+}
+
 #[test]
 fn a_net_that_the_row_engine_cannot_carry_runs_on_candle_and_says_why() {
     const REASON: &str = "5 channels, expected a multiple of 8";

@@ -68,17 +68,18 @@ def build():
 
 
 def synthetic_frame(width, height, seed):
-    """A smooth picture that moves with the seed, with noise of σ = 25, as I420 planes."""
+    """A smooth picture that moves with the seed, in I420; noise of σ = 25 (chroma 8)."""
     rng = np.random.default_rng(seed)
 
-    def plane(width, height, middle, swing, period):
+    def plane(width, height, middle, swing, period, noise):
         y, x = np.mgrid[0:height, 0:width] / height
         waves = np.sin(period * (x + 0.3 * y) + seed) + np.cos(0.7 * period * (y - 0.2 * x) - seed)
-        values = middle + swing * waves / 2 + rng.normal(0, 25, (height, width))
+        values = middle + swing * waves / 2 + rng.normal(0, noise, (height, width))
         return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
     half = (width // 2, height // 2)
-    return [plane(width, height, 126, 90, 9), plane(*half, 128, 50, 5), plane(*half, 128, 50, 6)]
+    return [plane(width, height, 126, 90, 9, 25),
+            plane(*half, 128, 50, 5, 8), plane(*half, 128, 50, 6, 8)]
 
 
 def read_frames(path, width, height, most=8):
