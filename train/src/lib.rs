@@ -12,6 +12,7 @@ pub mod export_onnx;
 pub mod forward;
 pub mod freeze;
 pub mod inspect;
+pub mod loss;
 pub mod metrics;
 pub mod objective;
 pub mod onnx;

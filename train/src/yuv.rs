@@ -19,7 +19,7 @@ pub enum Matrix {
 
 impl Matrix {
     /// `(K_R, K_G, K_B)`; they sum to 1.
-    fn weights(self) -> (f32, f32, f32) {
+    pub(crate) fn weights(self) -> (f32, f32, f32) {
         match self {
             Self::Bt601 => (0.299, 0.587, 0.114),
             Self::Bt709 => (0.2126, 0.7152, 0.0722),

@@ -1,0 +1,135 @@
+//! Distances between the features of a [`FeatureNet`].
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::ensure;
+use candle_core::{Device, Result, Tensor, bail};
+
+use super::features::FeatureNet;
+use super::mean_per_sample;
+use super::weights::Weights;
+
+/// Added under the root of a feature vector's squared length, so that a vector of zeros has a
+/// gradient; it moves the length by at most the 1e-10 that the published code adds to it.
+const SQUARED_LENGTH_FLOOR: f64 = 1e-20;
+
+/// Mean squared distance of features, averaged over the taps (Johnson et al., ECCV 2016, sec. 3.2).
+/// To the features of what a picture shall show it is the content loss.
+///
+/// # Shapes
+/// - `x`, `y`: per tap `[N, C, H, W]`, the same in both; returns `[N]`
+///
+/// # Errors
+/// No taps, other numbers of them, shapes that differ.
+pub fn feature_loss(x: &[Tensor], y: &[Tensor]) -> Result<Tensor> {
+    mean_of_taps(x, y, |x, y| mean_per_sample(&(x - y)?.sqr()?))
+}
+
+/// Gram matrix of the channels, divided by `C H W` (Johnson et al., ECCV 2016, sec. 3.2).
+///
+/// # Shapes
+/// - `f`: `[N, C, H, W]`; returns `[N, C, C]`
+///
+/// # Errors
+/// An input of another rank.
+pub fn gram(f: &Tensor) -> Result<Tensor> {
+    let (n, c, h, w) = f.dims4()?;
+    let f = f.reshape((n, c, h * w))?;
+    f.matmul(&f.t()?)? / (c * h * w) as f64
+}
+
+/// Squared Frobenius distance of the features' [`gram`] matrices to the targets, averaged over the
+/// taps (Gatys et al., CVPR 2016, with the normalisation of Johnson et al.).
+///
+/// # Shapes
+/// - `x`: per tap `[N, C, H, W]`; `targets`: per tap `[N, C, C]`, or `[1, C, C]` for one style of
+///   all samples; returns `[N]`
+///
+/// # Errors
+/// No taps, other numbers of them, shapes that do not fit.
+pub fn style_loss(x: &[Tensor], targets: &[Tensor]) -> Result<Tensor> {
+    mean_of_taps(x, targets, |x, target| {
+        gram(x)?.broadcast_sub(target)?.sqr()?.flatten_from(1)?.sum(1)
+    })
+}
+
+fn mean_of_taps(
+    x: &[Tensor],
+    y: &[Tensor],
+    distance: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    if x.is_empty() || x.len() != y.len() {
+        bail!("features at {} and {} taps, expected as many, and one at least", x.len(), y.len());
+    }
+    let distances = x.iter().zip(y).map(|(x, y)| distance(x, y)).collect::<Result<Vec<_>>>()?;
+    Tensor::stack(&distances, 0)?.mean(0)
+}
+
+/// Learned perceptual distance, LPIPS version 0.1 on SqueezeNet (Zhang, Isola, Efros, Shechtman,
+/// Wang, CVPR 2018): features of unit length at every pixel, squared differences weighted by
+/// channel, mean over pixels, sum over taps.
+pub struct Lpips {
+    net: FeatureNet,
+    /// Per tap `[1, C, 1, 1]`.
+    heads: Vec<Tensor>,
+}
+
+impl Lpips {
+    /// Reads SqueezeNet 1.1 and the heads `lin0.weight`, `lin1.weight`, …, `[1, C, 1, 1]`.
+    ///
+    /// # Errors
+    /// As [`FeatureNet::load`]; a net of another layout; a missing or misshaped head.
+    pub fn load(squeezenet: &Path, heads: &Path, device: &Device) -> anyhow::Result<Self> {
+        let net = FeatureNet::load(squeezenet, device)?;
+        ensure!(
+            net.layout() == "SqueezeNet 1.1",
+            "{}: LPIPS needs SqueezeNet 1.1, this is {}",
+            squeezenet.display(),
+            net.layout()
+        );
+        Self::new(net, &Weights::read(heads, device)?)
+    }
+
+    /// From a net and heads named as in a file.
+    ///
+    /// # Errors
+    /// A missing or misshaped head.
+    pub fn from_tensors(net: FeatureNet, heads: HashMap<String, Tensor>) -> anyhow::Result<Self> {
+        Self::new(net, &Weights::new(heads))
+    }
+
+    fn new(net: FeatureNet, weights: &Weights) -> anyhow::Result<Self> {
+        let head = |(tap, &channels): (usize, &usize)| {
+            let shape = [Some(1), Some(channels), Some(1), Some(1)];
+            weights.get(&format!("lin{tap}.weight"), &shape)
+        };
+        let heads = net.widths().iter().enumerate().map(head);
+        Ok(Self { heads: heads.collect::<anyhow::Result<_>>()?, net })
+    }
+
+    /// The distance; 0 for identical inputs. SqueezeNet's own normalisation of the input is the
+    /// published one: `(2 v − 1 − shift) / scale` of LPIPS is ImageNet's `(v − mean) / deviation`.
+    ///
+    /// # Shapes
+    /// - `x`, `y`: `[N, 3, H, W]`, RGB in 0 to 1; returns `[N]`
+    ///
+    /// # Errors
+    /// As [`FeatureNet::features`]; shapes that differ.
+    pub fn distance(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let (x, y) = (self.net.features(x)?, self.net.features(y)?);
+        let mut sum = Tensor::zeros(x[0].dim(0)?, x[0].dtype(), x[0].device())?;
+        for ((x, y), head) in x.iter().zip(&y).zip(&self.heads) {
+            let difference = (unit_length(x)? - unit_length(y)?)?.sqr()?;
+            let weighted = difference.broadcast_mul(head)?.sum(1)?;
+            sum = (sum + mean_per_sample(&weighted)?)?;
+        }
+        Ok(sum)
+    }
+}
+
+/// Each pixel's channels divided by their Euclidean length.
+fn unit_length(f: &Tensor) -> Result<Tensor> {
+    let length = (f.sqr()?.sum_keepdim(1)? + SQUARED_LENGTH_FLOOR)?.sqrt()?;
+    f.broadcast_div(&length)
+}
