@@ -1,5 +1,6 @@
-//! Batches: made on another thread, ahead of the trainer; each is a function of seed and step only.
+//! Batches: made on other threads, ahead of the trainer; each is a function of seed and step only.
 
+use std::ops;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
@@ -8,27 +9,33 @@ use anyhow::Context as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use crate::corner_targets::{channel_scales, corner_weights, mean_target};
 use crate::data::ImageFolder;
 use crate::degrade::{Draw, apply_all_corners};
-use crate::objective::{channel_scales, corner_weights, mean_target, sample_tuning};
 use crate::recipe::Recipe;
 use crate::rgb::Rgb;
+use crate::tunings::sample_tuning;
 use crate::yuv::{Matrix, Range, Yuv420};
 
-/// Batches made ahead.
-const AHEAD: usize = 4;
+/// Batches that a thread makes ahead.
+const AHEAD: usize = 2;
 
 /// One step's samples, on the host. N samples in B micro-batches; H and W are half the crop.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct HostBatch {
     /// Tunings, `[B, p]`.
     pub tunings: Vec<f32>,
     /// Degraded input, `[N, 6, H, W]`.
     pub input: Vec<f32>,
-    /// Weighted mean target minus input, `[N, 6, H, W]`: what the residual should be.
+    /// Weighted mean of the corners' targets minus input, `[N, 6, H, W]`: what the residual should
+    /// be. Empty for recipes without corner targets.
     pub residual: Vec<f32>,
-    /// Factor of each channel's mean squared error, `[N, 6]`.
+    /// Factor of each channel's mean squared error to it, `[N, 6]`.
     pub scales: Vec<f32>,
+    /// The picture of each of [`Recipe::target_masks`], `[N, 6, H, W]`.
+    pub targets: Vec<Vec<f32>>,
+    /// Matrix of each sample's planes, `[N]`.
+    pub matrices: Vec<Matrix>,
 }
 
 /// Makes the batch of a step.
@@ -36,12 +43,12 @@ pub fn make(recipe: &Recipe, folder: &ImageFolder, step: u64) -> HostBatch {
     let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
     // Stream 0 belongs to the initial weights.
     rng.set_stream(step + 1);
-    let mut batch = HostBatch { tunings: vec![], input: vec![], residual: vec![], scales: vec![] };
+    let targets = recipe.target_masks();
+    let mut batch = HostBatch { targets: vec![vec![]; targets.len()], ..Default::default() };
     for _ in 0..recipe.batch.micro_batches {
         let tuning = sample_tuning(recipe, &mut rng);
-        let weights = corner_weights(recipe, &tuning);
         for active in &recipe.batch.samples {
-            push_sample(&mut batch, recipe, folder, (active, &weights), &mut rng);
+            push_sample(&mut batch, recipe, folder, (active, &tuning, &targets), &mut rng);
         }
         batch.tunings.extend(tuning);
     }
@@ -52,7 +59,7 @@ fn push_sample(
     batch: &mut HostBatch,
     recipe: &Recipe,
     folder: &ImageFolder,
-    (active, weights): (&[String], &[f32]),
+    (active, tuning, targets): (&[String], &[f32], &[Vec<bool>]),
     rng: &mut ChaCha8Rng,
 ) {
     let chain = recipe.chain();
@@ -63,11 +70,19 @@ fn push_sample(
     let matrix = if rng.random() { Matrix::Bt601 } else { Matrix::Bt709 };
     let range = if rng.random() { Range::Limited } else { Range::Full };
 
-    // The input keeps every degradation, the clean image none; then the corners that count.
-    let corners = recipe.corners().into_iter().zip(weights).filter(|(_, weight)| **weight > 0.0);
-    let (corners, weights): (Vec<usize>, Vec<f32>) = corners.unzip();
-    let mut masks = vec![vec![true; chain.len()], vec![false; chain.len()]];
-    masks.extend(corners.iter().map(|&corner| recipe.kept_at(corner)));
+    // The input keeps every degradation; then what objectives ask for, and the corners that count.
+    let mut masks = vec![vec![true; chain.len()]];
+    masks.extend_from_slice(targets);
+    let mut weights = vec![];
+    if recipe.has_corner_targets() {
+        masks.push(vec![false; chain.len()]);
+        for (corner, weight) in recipe.corners().into_iter().zip(corner_weights(recipe, tuning)) {
+            if weight > 0.0 {
+                masks.push(recipe.kept_at(corner));
+                weights.push(weight);
+            }
+        }
+    }
 
     let images = apply_all_corners(&chain, &draw, &masks, &clean);
     let mut planes = images.iter().map(|image| {
@@ -76,38 +91,63 @@ fn push_sample(
         yuv.round_to_8bit();
         yuv.normalised(range)
     });
-    let (Some(input), Some(clean)) = (planes.next(), planes.next()) else { return };
-    let targets: Vec<Vec<f32>> = planes.collect();
-    let mean = mean_target(&weights, &targets);
-    batch.scales.extend(channel_scales(&input, &clean));
-    batch.residual.extend(mean.iter().zip(&input).map(|(mean, input)| mean - input));
+    let Some(input) = planes.next() else { return };
+    for (target, picture) in batch.targets.iter_mut().zip(planes.by_ref()) {
+        target.extend(picture);
+    }
+    if let Some(clean) = planes.next() {
+        let corners: Vec<Vec<f32>> = planes.collect();
+        let mean = mean_target(&weights, &corners);
+        batch.scales.extend(channel_scales(&input, &clean));
+        batch.residual.extend(mean.iter().zip(&input).map(|(mean, input)| mean - input));
+    }
     batch.input.extend(input);
+    batch.matrices.push(matrix);
 }
 
 fn centre(image: &Rgb, side: usize) -> Rgb {
     image.crop((image.width - side) / 2, (image.height - side) / 2, side, side)
 }
 
-/// Makes the batches of `steps` in order on a thread of its own, a few ahead of the reader.
-///
-/// # Errors
-/// When the thread cannot be started.
-pub fn stream(
-    recipe: Arc<Recipe>,
-    folder: Arc<ImageFolder>,
-    steps: std::ops::Range<u64>,
-) -> anyhow::Result<Receiver<HostBatch>> {
-    let (sender, receiver) = sync_channel(AHEAD);
-    let work = move || {
-        for step in steps {
-            if sender.send(make(&recipe, &folder, step)).is_err() {
-                return; // the trainer stopped
-            }
-        }
-    };
-    thread::Builder::new()
-        .name("batches".into())
-        .spawn(work)
-        .context("cannot start the batch thread")?;
-    Ok(receiver)
+/// Batches in the order of their steps.
+pub struct Batches {
+    workers: Vec<Receiver<HostBatch>>,
+    next: usize,
+}
+
+impl Batches {
+    /// Makes the batches of `steps` on `threads` threads, a few ahead of the reader.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(
+        recipe: &Arc<Recipe>,
+        folder: &Arc<ImageFolder>,
+        steps: ops::Range<u64>,
+        threads: usize,
+    ) -> anyhow::Result<Self> {
+        let worker = |index: usize| {
+            let (sender, receiver) = sync_channel(AHEAD);
+            let (recipe, folder) = (recipe.clone(), folder.clone());
+            let mut own = steps.clone().skip(index).step_by(threads);
+            // Sending fails when the trainer has stopped.
+            let work = move || own.all(|step| sender.send(make(&recipe, &folder, step)).is_ok());
+            let thread = thread::Builder::new().name(format!("batches {index}"));
+            thread.spawn(work).context("cannot start a batch thread")?;
+            Ok(receiver)
+        };
+        let workers = (0..threads).map(worker).collect::<anyhow::Result<_>>()?;
+        Ok(Self { workers, next: 0 })
+    }
+}
+
+impl Iterator for Batches {
+    type Item = HostBatch;
+
+    /// `None` after the last step, or if a thread died.
+    fn next(&mut self) -> Option<HostBatch> {
+        let worker = self.next;
+        self.next = (worker + 1) % self.workers.len();
+        self.workers[worker].recv().ok()
+    }
 }

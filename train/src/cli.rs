@@ -18,7 +18,7 @@ use tunableconv_train::inspect::describe;
 use tunableconv_train::recipe::Recipe;
 use tunableconv_train::rgb::Rgb;
 use tunableconv_train::sweep::sweep;
-use tunableconv_train::trainer::{self, Cadence};
+use tunableconv_train::trainer::{self, Cadence, Sources};
 use tunableconv_train::video::{Strengths, degrade_y4m};
 use tunableconv_train::yuv::Matrix;
 
@@ -66,6 +66,12 @@ struct TrainArgs {
     /// Run directory to make, or with --resume to continue.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
+    /// Weights of a feature network (VGG-19 or SqueezeNet), for recipes with losses on features.
+    #[arg(long, value_name = "FILE")]
+    features: Option<PathBuf>,
+    /// Start from the weights of this checkpoint.
+    #[arg(long, value_name = "CKPT", conflicts_with = "resume")]
+    from: Option<PathBuf>,
     /// Continue the run in --run from its last saved state.
     #[arg(long)]
     resume: bool,
@@ -275,19 +281,20 @@ impl Cli {
 
 fn train(args: TrainArgs) -> anyhow::Result<()> {
     let cadence = Cadence { log_every: args.log_every, save_every: args.save_every };
+    let sources = Sources { folders: args.data, features: args.features };
     let checkpoint = match (args.recipe, args.resume) {
         (None, true) => {
             if args.steps.or(args.seed).is_some() {
                 bail!("--steps and --seed are part of the run's recipe, which --resume keeps");
             }
-            trainer::resume(&args.data, &args.run, cadence)?
+            trainer::resume(&sources, &args.run, cadence)?
         }
         (Some(path), false) => {
             let mut recipe = Recipe::read(&path)?;
             recipe.steps = args.steps.unwrap_or(recipe.steps);
             recipe.seed = args.seed.unwrap_or(recipe.seed);
             recipe.validate()?;
-            trainer::start(recipe, &args.data, &args.run, cadence)?
+            trainer::start(recipe, &sources, args.from.as_deref(), &args.run, cadence)?
         }
         (Some(_), true) => bail!("give a recipe or --resume, not both: a run keeps its recipe"),
         (None, false) => bail!("give a recipe, or --resume to continue the run in --run"),

@@ -1,10 +1,14 @@
 //! Training and evaluation of tunable video filters.
 //!
-//! A training step: [`data`] → [`degrade`] → [`yuv`] → [`objective`] → [`batch`] → [`trainer`] →
-//! [`optimiser`]; what decides it is the [`recipe`], what remains of it the [`run_dir`].
+//! A training step: [`data`] → [`degrade`] → [`yuv`] → [`corner_targets`] → [`batch`] → [`trainer`] →
+//! [`multi_loss`] → [`optimiser`]; what decides it is the [`recipe`], what remains of it the
+//! [`run_dir`].
 
+pub mod adversary;
 pub mod batch;
 pub mod calibrate;
+pub mod collapse;
+pub mod corner_targets;
 pub mod data;
 pub mod degrade;
 pub mod evaluate;
@@ -14,7 +18,7 @@ pub mod freeze;
 pub mod inspect;
 pub mod loss;
 pub mod metrics;
-pub mod objective;
+pub mod multi_loss;
 pub mod onnx;
 pub mod optimiser;
 pub mod recipe;
@@ -23,5 +27,6 @@ pub mod run_dir;
 pub mod sheet;
 pub mod sweep;
 pub mod trainer;
+pub mod tunings;
 pub mod video;
 pub mod yuv;

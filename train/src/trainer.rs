@@ -1,22 +1,26 @@
 //! The training loop.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use candle_core::{Device, Module as _, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use tunableconv::checkpoint::{Checkpoint, Metadata, Provenance};
-use tunableconv::frame::CHANNELS;
 use tunableconv::net::Net;
 use tunableconv::nn::FoldedChain;
 
-use crate::batch::{self, HostBatch};
+use crate::adversary::Adversary;
+use crate::batch::Batches;
+use crate::collapse::{self, collapse, trained_tensors};
 use crate::data::ImageFolder;
-use crate::optimiser::{Adam, initial_slots};
+use crate::loss::features::FeatureNet;
+use crate::multi_loss::{DeviceBatch, Evaluation, MultiLoss};
+use crate::optimiser::{Adam, Slot, initial_slots};
 use crate::recipe::Recipe;
-use crate::run_dir::{DataRecord, Metrics, RunDir};
+use crate::run_dir::{DataRecord, Metrics, RunDir, State};
 
 /// How often a run reports and saves; none of it changes the weights.
 #[derive(Clone, Copy, Debug)]
@@ -33,86 +37,136 @@ impl Default for Cadence {
     }
 }
 
-/// Trains `recipe` on the images of `folders` in a new run directory.
+/// What a run reads besides its recipe.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Folders of clean images.
+    pub folders: Vec<PathBuf>,
+    /// Weights of a feature network, for losses on features.
+    pub features: Option<PathBuf>,
+}
+
+/// Trains `recipe` in a new run directory, from fresh weights or those of the checkpoint `from`.
 ///
 /// # Errors
-/// Unusable images, an existing run, a diverging run, or a failed write.
+/// Unusable images or features, a checkpoint of another net, an existing run, a diverging run, or a
+/// failed write.
 pub fn start(
     recipe: Recipe,
-    folders: &[PathBuf],
+    sources: &Sources,
+    from: Option<&Path>,
     run: &Path,
     cadence: Cadence,
 ) -> anyhow::Result<PathBuf> {
-    let (folder, record) = load(folders, &recipe)?;
-    let dir = RunDir::create(run, &recipe, &record)?;
-    train(recipe, folder, &dir, cadence)
+    let slots = match from {
+        None => fresh_slots(&recipe),
+        Some(path) => slots_from(path, &recipe)?,
+    };
+    let loaded = Loaded::new(sources, &recipe)?;
+    let dir = RunDir::create(run, &recipe, &loaded.record)?;
+    if from.is_some() {
+        dir.write_state(&State { steps: 0, slots, means: vec![] })?;
+    }
+    train(recipe, loaded, &dir, cadence)
 }
 
 /// Continues the run in `run` to its last step; the weights become those of an uninterrupted run.
 ///
 /// # Errors
-/// As [`start`], and when `run` holds no run or the images differ.
-pub fn resume(folders: &[PathBuf], run: &Path, cadence: Cadence) -> anyhow::Result<PathBuf> {
+/// As [`start`], and when `run` holds no run or the sources differ.
+pub fn resume(sources: &Sources, run: &Path, cadence: Cadence) -> anyhow::Result<PathBuf> {
     let (dir, recipe) = RunDir::open(run)?;
-    let (folder, record) = load(folders, &recipe)?;
-    dir.check_data(&record)?;
-    train(recipe, folder, &dir, cadence)
+    let loaded = Loaded::new(sources, &recipe)?;
+    dir.check_data(&loaded.record)?;
+    train(recipe, loaded, &dir, cadence)
 }
 
-fn load(folders: &[PathBuf], recipe: &Recipe) -> anyhow::Result<(ImageFolder, DataRecord)> {
-    let folder = ImageFolder::load(folders, recipe.batch.crop)?;
-    eprintln!("{} images, {} skipped", folder.len(), folder.skipped());
-    let record = DataRecord::new(folders, &folder);
-    Ok((folder, record))
+struct Loaded {
+    folder: Arc<ImageFolder>,
+    features: Option<FeatureNet>,
+    record: DataRecord,
+}
+
+impl Loaded {
+    fn new(sources: &Sources, recipe: &Recipe) -> anyhow::Result<Self> {
+        let used = sources.features.as_deref().filter(|_| recipe.needs_features());
+        ensure!(
+            used.is_some() || !recipe.needs_features(),
+            "the recipe has losses on features: give --features FILE"
+        );
+        let features = used.map(|path| FeatureNet::load(path, &Device::Cpu)).transpose()?;
+        let folder = ImageFolder::load(&sources.folders, recipe.batch.crop)?;
+        eprintln!("{} images, {} skipped", folder.len(), folder.skipped());
+        let record = DataRecord::new(&sources.folders, &folder, used)?;
+        Ok(Self { folder: Arc::new(folder), features, record })
+    }
+}
+
+/// The weights a run starts with: those of the net, and of a discriminator if it has one.
+fn fresh_slots(recipe: &Recipe) -> BTreeMap<String, Slot> {
+    let specs = recipe.net.tensors(recipe.tuning.len());
+    let mut slots = initial_slots(&trained_tensors(&specs, recipe.overparameterise), recipe.seed);
+    slots.extend(Adversary::fresh_slots(recipe));
+    slots
+}
+
+/// [`fresh_slots`] with the net's weights replaced by a checkpoint's.
+fn slots_from(path: &Path, recipe: &Recipe) -> anyhow::Result<BTreeMap<String, Slot>> {
+    let checkpoint = Checkpoint::read(path)?;
+    let same = checkpoint.metadata.architecture == recipe.net
+        && checkpoint.metadata.tuning == recipe.tuning;
+    ensure!(same, "{}: its net or tuning is not that of the recipe", path.display());
+    let mut slots = fresh_slots(recipe);
+    for (name, slot) in &mut slots {
+        if let Some(values) = checkpoint.tensors.get(name) {
+            slot.value.clone_from(values);
+            slot.ema.clone_from(values);
+        } else if name.ends_with(collapse::SECOND) {
+            // The product of the factors is 0: the kernel is the checkpoint's.
+            slot.value.fill(0.0);
+            slot.ema.fill(0.0);
+        }
+    }
+    Ok(slots)
 }
 
 fn train(
     recipe: Recipe,
-    folder: ImageFolder,
+    loaded: Loaded,
     dir: &RunDir,
     cadence: Cadence,
 ) -> anyhow::Result<PathBuf> {
-    let device = Device::Cpu;
     let recipe = Arc::new(recipe);
-    let fresh = initial_slots(&recipe.net.tensors(recipe.tuning.len()), recipe.seed);
-    let (first, slots) = dir.read_state(&fresh)?.unwrap_or((0, fresh));
+    let Loaded { folder, features, .. } = loaded;
+    let mut learner = Learner::new(recipe.clone(), features, dir)?;
+    let first = learner.steps;
     dir.rewind_log(first)?;
-
-    let mut adam = Adam::new(recipe.optimiser.clone(), recipe.steps, slots, &device)?;
-    let tensors: HashMap<String, Tensor> =
-        adam.vars().iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
-    let net = Net::from_tensors(metadata(&recipe, first), tensors, &device)?;
-    let batches = batch::stream(recipe.clone(), Arc::new(folder), first..recipe.steps)?;
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut batches = Batches::start(&recipe, &folder, first..recipe.steps, threads)?;
 
     if first == recipe.steps {
         // Nothing left to train; the checkpoint may come from an older version.
-        save(&recipe, &adam, first, dir)?;
+        learner.save(dir)?;
     }
     let bar = progress_bar(&recipe, first);
-    let mut window = Window::default();
-    for step in first..recipe.steps {
-        let batch = batches.recv().context("the batch thread stopped early")?;
-        let batch = DeviceBatch::new(&batch, &recipe, &device)?;
-        let folded = net.model().fold(&batch.tunings)?;
-        let residual = folded.forward(&batch.input)?;
-        let errors = (residual - &batch.residual)?.sqr()?;
-        let loss = errors.mean((2, 3))?.mul(&batch.scales)?.mean_all()?;
-        let gradients = loss.backward()?;
-        let norm = adam.step(step, &gradients)?;
-        let luma = errors.detach().narrow(1, 0, 4)?.mean_all()?.to_scalar::<f32>()?;
-        window.add(loss.to_scalar::<f32>()?, luma, norm);
+    let mut window = Window::new(recipe.objectives.len());
+    while learner.steps < recipe.steps {
+        let batch = batches.next().context("a batch thread stopped early")?;
+        let batch = DeviceBatch::new(&batch, &recipe, &learner.device)?;
+        let taken = learner.step(&batch)?;
+        window.add(&taken);
 
-        let done = step + 1;
-        let last = done == recipe.steps;
+        let (done, last) = (learner.steps, learner.steps == recipe.steps);
         if done.is_multiple_of(cadence.log_every) || last {
-            let live_channels = live_channels(&folded, &batch.input)?;
-            let learning_rate = adam.learning_rate(step);
+            let live_channels = live_channels(&taken.folded, &batch.input)?;
+            let learning_rate = learner.adam.learning_rate(done - 1);
             let metrics = window.take(done, learning_rate, live_channels);
             dir.log(&metrics)?;
-            bar.set_message(format!("loss {:.4}  {:.2} dB", metrics.loss, metrics.psnr_db));
+            let psnr = metrics.psnr_db.map_or(String::new(), |psnr| format!("  {psnr:.2} dB"));
+            bar.set_message(format!("loss {:.4}{psnr}", metrics.loss));
         }
         if done.is_multiple_of(cadence.save_every) || last {
-            save(&recipe, &adam, done, dir)?;
+            learner.save(dir)?;
         }
         bar.set_position(done);
     }
@@ -120,11 +174,96 @@ fn train(
     Ok(dir.checkpoint_path())
 }
 
-fn save(recipe: &Recipe, adam: &Adam, steps: u64, dir: &RunDir) -> anyhow::Result<()> {
-    let averages = adam.slots().iter().map(|(name, slot)| (name.clone(), slot.ema.clone()));
-    let checkpoint = Checkpoint { metadata: metadata(recipe, steps), tensors: averages.collect() };
-    checkpoint.write(&dir.checkpoint_path())?;
-    dir.write_state(steps, adam.slots())
+/// Everything that training changes.
+struct Learner {
+    recipe: Arc<Recipe>,
+    device: Device,
+    steps: u64,
+    adam: Adam,
+    adversary: Option<Adversary>,
+    multi_loss: MultiLoss,
+}
+
+/// What one step came to.
+struct Taken {
+    loss: f32,
+    gradient_norm: f64,
+    evaluation: Evaluation,
+    discriminator_loss: Option<f64>,
+    folded: FoldedChain,
+}
+
+impl Learner {
+    /// As the run left it, or fresh.
+    fn new(
+        recipe: Arc<Recipe>,
+        features: Option<FeatureNet>,
+        dir: &RunDir,
+    ) -> anyhow::Result<Self> {
+        let device = Device::Cpu;
+        let mut multi_loss = MultiLoss::new(&recipe, features, &device)?;
+        let fresh = State {
+            steps: 0,
+            slots: fresh_slots(&recipe),
+            means: multi_loss.means().cloned().unwrap_or_default(),
+        };
+        let State { steps, mut slots, means } = dir.read_state(&fresh)?.unwrap_or(fresh);
+        if let Some(own) = multi_loss.means() {
+            *own = means;
+        }
+        let mut own = slots.clone();
+        own.retain(|name, _| Adversary::fresh_slots(&recipe).contains_key(name));
+        slots.retain(|name, _| !own.contains_key(name));
+        let adversary = recipe.discriminator.as_ref();
+        let adversary =
+            adversary.map(|config| Adversary::new(&recipe, config, own, &device)).transpose()?;
+        let adam = Adam::new(recipe.optimiser.clone(), recipe.steps, slots, &device)?;
+        Ok(Self { recipe, device, steps, adam, adversary, multi_loss })
+    }
+
+    fn step(&mut self, batch: &DeviceBatch) -> anyhow::Result<Taken> {
+        let vars = self.adam.vars().iter();
+        let trained: HashMap<String, Tensor> =
+            vars.map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
+        let metadata = metadata(&self.recipe, self.steps);
+        let net = Net::from_tensors(metadata, collapse(&trained)?, &self.device)?;
+        let folded = net.model().fold(&batch.tunings)?;
+        let residual = folded.forward(&batch.input)?;
+        let judge = self.adversary.as_ref().map(Adversary::judge).transpose()?;
+        let judge = judge.as_ref().zip(self.adversary.as_ref().map(Adversary::config));
+        let evaluation = self.multi_loss.evaluate(batch, &residual, judge)?;
+
+        let gradient_norm = self.adam.step(self.steps, &evaluation.total.backward()?)?;
+        let discriminator_loss = match (&mut self.adversary, &evaluation.judged) {
+            (Some(adversary), Some(judged)) => Some(adversary.step(self.steps, judged)?),
+            _ => None,
+        };
+        self.steps += 1;
+        let loss = evaluation.total.to_scalar::<f32>()?;
+        Ok(Taken { loss, gradient_norm, evaluation, discriminator_loss, folded })
+    }
+
+    /// Writes the checkpoint of the averaged weights, and the state.
+    fn save(&mut self, dir: &RunDir) -> anyhow::Result<()> {
+        let averages = self.adam.slots().iter().map(|(name, slot)| {
+            let average = Tensor::from_slice(&slot.ema, slot.shape.as_slice(), &Device::Cpu)?;
+            Ok((name.clone(), average))
+        });
+        let averages = collapse(&averages.collect::<anyhow::Result<_>>()?)?;
+        let values = averages
+            .into_iter()
+            .map(|(name, average)| Ok((name, average.flatten_all()?.to_vec1::<f32>()?)));
+        let checkpoint = Checkpoint {
+            metadata: metadata(&self.recipe, self.steps),
+            tensors: values.collect::<anyhow::Result<_>>()?,
+        };
+        checkpoint.write(&dir.checkpoint_path())?;
+
+        let mut slots = self.adam.slots().clone();
+        slots.extend(self.adversary.iter().flat_map(|a| a.slots().clone()));
+        let means = self.multi_loss.means().cloned().unwrap_or_default();
+        dir.write_state(&State { steps: self.steps, slots, means })
+    }
 }
 
 fn metadata(recipe: &Recipe, steps: u64) -> Metadata {
@@ -139,27 +278,6 @@ fn metadata(recipe: &Recipe, steps: u64) -> Metadata {
             crate_version: env!("CARGO_PKG_VERSION").into(),
         },
         calibration: None,
-    }
-}
-
-struct DeviceBatch {
-    tunings: Tensor,
-    input: Tensor,
-    residual: Tensor,
-    scales: Tensor,
-}
-
-impl DeviceBatch {
-    fn new(batch: &HostBatch, recipe: &Recipe, device: &Device) -> anyhow::Result<Self> {
-        let (n, side) = (batch.scales.len() / CHANNELS, recipe.batch.crop / 2);
-        let shape = (n, CHANNELS, side, side);
-        let tunings = (recipe.batch.micro_batches, recipe.tuning.len());
-        Ok(Self {
-            tunings: Tensor::from_slice(&batch.tunings, tunings, device)?,
-            input: Tensor::from_slice(&batch.input, shape, device)?,
-            residual: Tensor::from_slice(&batch.residual, shape, device)?,
-            scales: Tensor::from_slice(&batch.scales, (n, CHANNELS), device)?,
-        })
     }
 }
 
@@ -181,27 +299,45 @@ fn live_channels(folded: &FoldedChain, input: &Tensor) -> anyhow::Result<f64> {
 struct Window {
     steps: f64,
     loss: f64,
-    luma_error: f64,
+    luma_error: Option<f64>,
     gradient_norm: f64,
+    discriminator_loss: Option<f64>,
+    objectives: Vec<(f64, f64)>,
 }
 
 impl Window {
-    fn add(&mut self, loss: f32, luma_error: f32, gradient_norm: f64) {
+    fn new(objectives: usize) -> Self {
+        Self { objectives: vec![(0.0, 0.0); objectives], ..Default::default() }
+    }
+
+    fn add(&mut self, taken: &Taken) {
         self.steps += 1.0;
-        self.loss += f64::from(loss);
-        self.luma_error += f64::from(luma_error);
-        self.gradient_norm += gradient_norm;
+        self.loss += f64::from(taken.loss);
+        self.gradient_norm += taken.gradient_norm;
+        let sum = |total: &mut Option<f64>, value: Option<f64>| {
+            if let Some(value) = value {
+                *total = Some(total.unwrap_or(0.0) + value);
+            }
+        };
+        sum(&mut self.luma_error, taken.evaluation.luma_error);
+        sum(&mut self.discriminator_loss, taken.discriminator_loss);
+        for (total, step) in self.objectives.iter_mut().zip(&taken.evaluation.sums) {
+            *total = (total.0 + step.0, total.1 + step.1);
+        }
     }
 
     fn take(&mut self, step: u64, learning_rate: f64, live_channels: f64) -> Metrics {
-        let Self { steps, loss, luma_error, gradient_norm } = std::mem::take(self);
+        let taken = std::mem::replace(self, Self::new(self.objectives.len()));
+        let steps = taken.steps;
         Metrics {
             step,
-            loss: loss / steps,
-            psnr_db: -10.0 * (luma_error / steps).log10(),
+            loss: taken.loss / steps,
+            psnr_db: taken.luma_error.map(|error| -10.0 * (error / steps).log10()),
             learning_rate,
-            gradient_norm: gradient_norm / steps,
+            gradient_norm: taken.gradient_norm / steps,
             live_channels,
+            objectives: taken.objectives.iter().map(|(sum, weight)| sum / weight).collect(),
+            discriminator_loss: taken.discriminator_loss.map(|loss| loss / steps),
         }
     }
 }

@@ -9,9 +9,10 @@ use std::process::{Command, Stdio};
 use common::{RECIPE, Workplace, entries};
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv_train::batch;
+use tunableconv_train::corner_targets::{channel_scales, corner_weights, mean_target};
 use tunableconv_train::data::ImageFolder;
-use tunableconv_train::objective::{channel_scales, corner_weights, mean_target, sample_tuning};
 use tunableconv_train::recipe::Recipe;
+use tunableconv_train::tunings::sample_tuning;
 
 #[test]
 fn same_seed_same_weights_whatever_the_thread_count() {
@@ -208,4 +209,27 @@ fn random_tunings_fill_the_domain() {
     }
     assert!((900..1100).contains(&corners), "{corners}");
     assert!((sums[0] - sums[1]).abs() < 100.0, "{sums:?}");
+}
+
+#[test]
+fn beta_tunings_have_its_mean_and_variance() {
+    use rand::SeedableRng as _;
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let text = RECIPE
+        .replace("kind = \"corner-boosted\", share = 0.5", "kind = \"beta\", a = 0.5, b = 1.5");
+    for domain in ["box", "simplex"] {
+        let recipe = Recipe::parse(&text.replace("\"box\"", &format!("{domain:?}"))).unwrap();
+        let draws: Vec<f64> =
+            (0..4000).map(|_| f64::from(sample_tuning(&recipe, &mut rng)[1])).collect();
+        let mean = draws.iter().sum::<f64>() / 4000.0;
+        let variance = draws.iter().map(|t| (t - mean).powi(2)).sum::<f64>() / 4000.0;
+        // a / (a + b) and a b / ((a + b)² (a + b + 1)); both within four standard errors.
+        assert!((mean - 0.25).abs() < 0.016, "{domain}: {mean}");
+        assert!((variance - 0.0625).abs() < 0.006, "{domain}: {variance}");
+    }
+    let third = "{ name = \"x\", nick = \"X\", blurb = \"X\", minimum = 0.0, maximum = 1.0, \
+                 default = 0.0, objective = \"x\" },\n]\n\n[[degr";
+    let three = text.replace("\"box\"", "\"simplex\"").replacen("]\n\n[[degr", third, 1);
+    let error = format!("{:#}", Recipe::parse(&three).unwrap_err());
+    assert!(error.contains("batch.tunings"), "{error}");
 }

@@ -40,7 +40,7 @@ crop = 16
 halo = 4
 micro_batches = 2
 samples = [["denoise"], ["denoise", "deblur"]]
-corner_share = 0.5
+tunings = { kind = "corner-boosted", share = 0.5 }
 
 [optimiser]
 learning_rate = 1e-3

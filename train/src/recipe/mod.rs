@@ -1,13 +1,17 @@
 //! Recipes: everything that decides the weights of a training run, but the images.
 
+mod objective;
+
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tunableconv::checkpoint::{Architecture, DataSet};
 use tunableconv::tuning::{Domain, TuningSpace};
 
 use crate::degrade::Degradation;
+
+pub use objective::{Discriminator, LossKind, Objective, Target};
 
 /// A recipe, as its TOML file holds it; unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +29,19 @@ pub struct Recipe {
     pub tuning: TuningSpace,
     /// What is done to clean images, in order.
     pub degradations: Vec<Link>,
+    /// What the net is asked for; the targets of all corners if left out.
+    #[serde(default = "corner_targets")]
+    pub objectives: Vec<Objective>,
+    /// Divides each objective by the running mean of its loss, so that weights compare what they
+    /// weigh whatever its scale.
+    #[serde(default)]
+    pub adaptive_weights: bool,
+    /// The net that adversarial objectives are trained against.
+    #[serde(default)]
+    pub discriminator: Option<Discriminator>,
+    /// Trains more weights than the net has, see [`crate::collapse`].
+    #[serde(default)]
+    pub overparameterise: Option<Overparameterise>,
     /// How batches are put together.
     pub batch: Batch,
     /// Adam and its schedule.
@@ -56,9 +73,36 @@ pub struct Batch {
     /// Which degradations each sample of a micro-batch has, by their parameters' names; one list
     /// per sample.
     pub samples: Vec<Vec<String>>,
-    /// Share of tunings drawn from the corners (other than ω = 0 of a box); the others are uniform
-    /// over the domain.
-    pub corner_share: f64,
+    /// How tunings are drawn.
+    pub tunings: Tunings,
+}
+
+/// How tunings are drawn from their domain.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Tunings {
+    /// Uniformly.
+    Uniform,
+    /// A share from the corners (other than ω = 0 of a box), the others uniformly.
+    CornerBoosted {
+        /// 0 to 1.
+        share: f64,
+    },
+    /// Every entry from Beta(a, b): on a box, or on a simplex of two parameters for the second.
+    Beta {
+        /// First shape parameter, > 0.
+        a: f64,
+        /// Second shape parameter, > 0.
+        b: f64,
+    },
+}
+
+/// Kernels as sums of a direct one and a product of two wider ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overparameterise {
+    /// Channels between the two factors of a kernel.
+    pub channels: usize,
 }
 
 /// Adam (Kingma and Ba, 2015) with warm-up, cosine schedule, clipping and averaging.
@@ -89,7 +133,15 @@ impl Recipe {
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read recipe {}", path.display()))?;
-        Self::parse(&text).with_context(|| format!("recipe {}", path.display()))
+        let mut recipe =
+            Self::parse(&text).with_context(|| format!("recipe {}", path.display()))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for objective in &mut recipe.objectives {
+            if let LossKind::Style { image } = &mut objective.loss {
+                *image = folder.join(&image);
+            }
+        }
+        Ok(recipe)
     }
 
     /// Parses and validates the text of a recipe.
@@ -138,13 +190,71 @@ impl Recipe {
             ensure!(degraded(name), "batch.samples: no degradation belongs to `{name}`");
         }
 
-        let Batch { crop, micro_batches, samples, corner_share, .. } = &self.batch;
+        self.validate_objectives()?;
+
+        let Batch { crop, micro_batches, samples, tunings, .. } = &self.batch;
         ensure!(*crop >= 8 && crop.is_multiple_of(2), "batch.crop = {crop}, expected even, ≥ 8");
         ensure!(*crop <= 1024 && self.batch.halo <= 64, "batch: crop ≤ 1024 and halo ≤ 64");
         let size = micro_batches.saturating_mul(samples.len());
         ensure!((1..=4096).contains(&size), "batch: {size} samples a step, expected 1 to 4096");
-        ensure!((0.0..=1.0).contains(corner_share), "batch.corner_share: expected 0 to 1");
+        tunings.validate(&self.tuning).context("batch.tunings")?;
         self.optimiser.validate()
+    }
+
+    fn validate_objectives(&self) -> anyhow::Result<()> {
+        ensure!(!self.objectives.is_empty(), "objectives: expected at least one");
+        for (index, objective) in self.objectives.iter().enumerate() {
+            let twin = |other: &Objective| other.name() == objective.name();
+            ensure!(
+                !self.objectives[..index].iter().any(twin),
+                "objectives: `{}` is given twice",
+                objective.name()
+            );
+            let context = || format!("objective `{}`", objective.name());
+            objective.validate(&self.tuning).with_context(context)?;
+        }
+        let has = |kind: &LossKind| self.objectives.iter().any(|o| &o.loss == kind);
+        match (&self.discriminator, has(&LossKind::Adversarial)) {
+            (None, true) => bail!("an adversarial objective needs a [discriminator]"),
+            (Some(_), false) => bail!("discriminator: no objective is adversarial"),
+            (Some(discriminator), true) => discriminator.validate().context("discriminator")?,
+            (None, false) => {}
+        }
+        if let Some(Overparameterise { channels }) = self.overparameterise {
+            ensure!((1..=4096).contains(&channels), "overparameterise.channels: 1 to 4096");
+        }
+        Ok(())
+    }
+
+    /// Whether an objective needs the net given with `--features`.
+    pub fn needs_features(&self) -> bool {
+        self.objectives.iter().any(|objective| objective.loss.needs_features())
+    }
+
+    /// Whether the targets of the corners are needed.
+    pub fn has_corner_targets(&self) -> bool {
+        self.objectives.iter().any(|objective| objective.loss == LossKind::CornerTargets)
+    }
+
+    /// Which degradations the picture keeps that an objective compares the output with; `None` if
+    /// that is the input, or there is no such picture.
+    pub fn kept_by(&self, objective: &Objective) -> Option<Vec<bool>> {
+        match objective.target()? {
+            Target::Input => None,
+            Target::Clean => Some(vec![false; self.degradations.len()]),
+            Target::Restored => {
+                let own = |link: &Link| Some(&link.parameter) != objective.parameter.as_ref();
+                Some(self.degradations.iter().map(own).collect())
+            }
+        }
+    }
+
+    /// The different masks that [`Recipe::kept_by`] gives.
+    pub fn target_masks(&self) -> Vec<Vec<bool>> {
+        let mut masks: Vec<_> = self.objectives.iter().filter_map(|o| self.kept_by(o)).collect();
+        masks.sort();
+        masks.dedup();
+        masks
     }
 
     /// The degradations alone.
@@ -168,6 +278,28 @@ impl Recipe {
         let kept = |link: &Link| index(&link.parameter).is_none_or(|j| corner >> j & 1 == 0);
         self.degradations.iter().map(kept).collect()
     }
+}
+
+impl Tunings {
+    fn validate(&self, space: &TuningSpace) -> anyhow::Result<()> {
+        match *self {
+            Self::Uniform => {}
+            Self::CornerBoosted { share } => {
+                ensure!((0.0..=1.0).contains(&share), "share = {share}, expected 0 to 1");
+            }
+            Self::Beta { a, b } => {
+                let positive = |v: f64| v > 0.0 && v.is_finite();
+                ensure!(positive(a) && positive(b), "a = {a}, b = {b}, expected both > 0");
+                let one_knob = space.domain == Domain::Box || space.len() == 2;
+                ensure!(one_knob, "beta: expected a box, or a simplex of two parameters");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn corner_targets() -> Vec<Objective> {
+    vec![Objective::corner_targets()]
 }
 
 impl Optimiser {

@@ -1,5 +1,5 @@
-//! The parametric multi-loss: one objective per corner of the domain, weighted by the tuning that
-//! also mixes the kernels (Maggioni et al., CVPR 2023, sec. 3).
+//! Corner targets: one objective per corner of the domain, weighted by the tuning that also mixes
+//! the kernels (Maggioni et al., CVPR 2023, sec. 3).
 //!
 //! Every corner has a target, the degraded image with the degradations of the parameters that are
 //! on undone, and a squared error towards it. The weighted sum of squared errors is the squared
@@ -10,7 +10,6 @@
 //! degradations, whose errors are tiny beside strong noise, are heard, and so is chroma, whose errors
 //! are small beside luma's.
 
-use rand::{Rng, RngExt as _};
 use tunableconv::frame::CHANNELS;
 use tunableconv::tuning::Domain;
 
@@ -18,30 +17,6 @@ use crate::recipe::Recipe;
 
 /// Added to the divisor: errors far below two code values do not matter to anyone.
 const FLOOR: f64 = (2.0 / 255.0) * (2.0 / 255.0);
-
-/// Draws one tuning of the recipe's domain.
-pub fn sample_tuning<R: Rng + ?Sized>(recipe: &Recipe, rng: &mut R) -> Vec<f32> {
-    let p = recipe.tuning.len();
-    let at_corner = rng.random::<f64>() < recipe.batch.corner_share;
-    match (recipe.tuning.domain, at_corner) {
-        (Domain::Box, true) => {
-            // ω = 0 is the identity by construction: nothing can be learned there.
-            let corner = rng.random_range(1..1usize << p);
-            (0..p).map(|j| (corner >> j & 1) as f32).collect()
-        }
-        (Domain::Box, false) => (0..p).map(|_| rng.random()).collect(),
-        (Domain::Simplex, true) => {
-            let corner = rng.random_range(0..p);
-            (0..p).map(|j| f32::from(u8::from(j == corner))).collect()
-        }
-        (Domain::Simplex, false) => {
-            // Normalised exponentials are uniform on the simplex.
-            let draws: Vec<f64> = (0..p).map(|_| -(1.0 - rng.random::<f64>()).ln()).collect();
-            let sum: f64 = draws.iter().sum::<f64>().max(f64::MIN_POSITIVE);
-            draws.iter().map(|d| (d / sum) as f32).collect()
-        }
-    }
-}
 
 /// Weight of each of [`Recipe::corners`] at a tuning: Π_j (ω_j or 1 − ω_j) in a box, ω_j on the
 /// simplex. They sum to 1.

@@ -1,0 +1,58 @@
+//! Random tunings for training.
+
+use rand::{Rng, RngExt as _};
+use rand_distr::{Beta, Distribution as _};
+use tunableconv::tuning::Domain;
+
+use crate::recipe::{Recipe, Tunings};
+
+/// Draws one tuning of the recipe's domain.
+///
+/// # Panics
+/// If the recipe is not valid.
+pub fn sample_tuning<R: Rng + ?Sized>(recipe: &Recipe, rng: &mut R) -> Vec<f32> {
+    let p = recipe.tuning.len();
+    match recipe.batch.tunings {
+        Tunings::Uniform => uniform(recipe.tuning.domain, p, rng),
+        Tunings::CornerBoosted { share } if rng.random::<f64>() < share => {
+            corner(recipe.tuning.domain, p, rng)
+        }
+        Tunings::CornerBoosted { .. } => uniform(recipe.tuning.domain, p, rng),
+        Tunings::Beta { a, b } => {
+            let beta = Beta::new(a, b).expect("a validated recipe has positive shapes");
+            match recipe.tuning.domain {
+                Domain::Box => (0..p).map(|_| beta.sample(rng) as f32).collect(),
+                Domain::Simplex => {
+                    let second = beta.sample(rng);
+                    vec![(1.0 - second) as f32, second as f32]
+                }
+            }
+        }
+    }
+}
+
+fn corner<R: Rng + ?Sized>(domain: Domain, p: usize, rng: &mut R) -> Vec<f32> {
+    match domain {
+        Domain::Box => {
+            // ω = 0 is the identity by construction: nothing can be learned there.
+            let corner = rng.random_range(1..1usize << p);
+            (0..p).map(|j| (corner >> j & 1) as f32).collect()
+        }
+        Domain::Simplex => {
+            let corner = rng.random_range(0..p);
+            (0..p).map(|j| f32::from(u8::from(j == corner))).collect()
+        }
+    }
+}
+
+fn uniform<R: Rng + ?Sized>(domain: Domain, p: usize, rng: &mut R) -> Vec<f32> {
+    match domain {
+        Domain::Box => (0..p).map(|_| rng.random()).collect(),
+        Domain::Simplex => {
+            // Normalised exponentials are uniform on the simplex.
+            let draws: Vec<f64> = (0..p).map(|_| -(1.0 - rng.random::<f64>()).ln()).collect();
+            let sum: f64 = draws.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+            draws.iter().map(|d| (d / sum) as f32).collect()
+        }
+    }
+}
