@@ -10,9 +10,11 @@ use super::features::FeatureNet;
 use super::mean_per_sample;
 use super::weights::Weights;
 
-/// Added under the root of a feature vector's squared length, so that a vector of zeros has a
-/// gradient; it moves the length by at most the 1e-10 that the published code adds to it.
-const SQUARED_LENGTH_FLOOR: f64 = 1e-20;
+/// Added to the length of a feature vector in the published code.
+const LENGTH_FLOOR: f64 = 1e-10;
+
+/// Added under the root, so that a vector of zeros has a gradient; far below [`LENGTH_FLOOR`]².
+const SQUARED_LENGTH_FLOOR: f64 = 1e-36;
 
 /// Mean squared distance of features, averaged over the taps (Johnson et al., ECCV 2016, sec. 3.2).
 /// To the features of what a picture shall show it is the content loss.
@@ -131,5 +133,5 @@ impl Lpips {
 /// Each pixel's channels divided by their Euclidean length.
 fn unit_length(f: &Tensor) -> Result<Tensor> {
     let length = (f.sqr()?.sum_keepdim(1)? + SQUARED_LENGTH_FLOOR)?.sqrt()?;
-    f.broadcast_div(&length)
+    f.broadcast_div(&(length + LENGTH_FLOOR)?)
 }

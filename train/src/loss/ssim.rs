@@ -36,8 +36,9 @@ pub fn ssim(x: &Tensor, y: &Tensor) -> Result<Tensor> {
 /// dropped); the product is taken channel by channel, then averaged. 1 for identical inputs.
 ///
 /// Five scales need 176 pixels a side. With less, the scales that fit an 11-pixel window are used
-/// (three at 64 pixels), their exponents divided by their sum. A factor below 0.0001, which only
-/// opposite structures have, is raised to it and then has no gradient.
+/// (three at 64 pixels), their exponents divided by their share of the five's sum. A factor below
+/// 0.0001, which only unrelated or opposite structures have, is raised to it and then has no
+/// gradient.
 ///
 /// # Shapes
 /// - `x`, `y`: `[N, C, H, W]`, values in 0 to 1; returns `[N]`
@@ -49,7 +50,7 @@ pub fn ms_ssim(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let fits = |scale: &usize| h.min(w) >> scale >= WINDOW;
     let scales = (0..SCALE_WEIGHTS.len()).take_while(fits).count();
     let weights = &SCALE_WEIGHTS[..scales];
-    let total: f64 = weights.iter().sum();
+    let share = weights.iter().sum::<f64>() / SCALE_WEIGHTS.iter().sum::<f64>();
 
     let (mut x, mut y) = (as_planes(x)?, as_planes(y)?);
     let mut product = Tensor::ones(n * c, x.dtype(), x.device())?;
@@ -62,7 +63,7 @@ pub fn ms_ssim(x: &Tensor, y: &Tensor) -> Result<Tensor> {
             structure
         };
         let factor = factor.flatten_from(1)?.mean(1)?;
-        product = (product * factor.maximum(FLOOR)?.powf(weight / total)?)?;
+        product = (product * factor.maximum(FLOOR)?.powf(weight / share)?)?;
     }
     product.reshape((n, c))?.mean(1)
 }

@@ -167,18 +167,24 @@ fn of_lpips() {
 
 #[test]
 fn of_lpips_are_finite_where_features_are_zero() {
-    let mut tensors = tiny_squeezenet();
-    for (name, tensor) in &mut tensors {
-        if name.starts_with("features.12.expand") {
-            *tensor = (tensor.abs().unwrap() * -1.0).unwrap();
-        }
+    for dtype in [DType::F32, DType::F64] {
+        let convert = |(name, tensor): (String, Tensor)| {
+            let dead = name.starts_with("features.12.expand");
+            let tensor = if dead { (tensor.abs().unwrap() * -1.0).unwrap() } else { tensor };
+            (name, tensor.to_dtype(dtype).unwrap())
+        };
+        let net: Tensors = tiny_squeezenet().into_iter().map(convert).collect();
+        let heads: Tensors = tiny_heads().into_iter().map(convert).collect();
+        let net = FeatureNet::from_tensors(net).unwrap();
+        let [x, y] = pair(&[1, 3, 18, 23]).map(|t| t.to_dtype(dtype).unwrap());
+        let x = Var::from_tensor(&x).unwrap();
+        let last = net.features(&x).unwrap().pop().unwrap().to_dtype(DType::F64).unwrap();
+        assert!(values(&last).iter().all(|v| *v == 0.0));
+        let lpips = Lpips::from_tensors(net, heads).unwrap();
+        let grads = lpips.distance(&x, &y).unwrap().backward().unwrap();
+        let grads = grads.get(&x).unwrap().to_dtype(DType::F64).unwrap();
+        assert!(values(&grads).iter().all(|g| g.is_finite()));
     }
-    let net = FeatureNet::from_tensors(tensors).unwrap();
-    let lpips = Lpips::from_tensors(net, tiny_heads()).unwrap();
-    let [x, y] = pair(&[1, 3, 18, 23]);
-    let x = Var::from_tensor(&x).unwrap();
-    let grads = lpips.distance(&x, &y).unwrap().backward().unwrap();
-    assert!(values(grads.get(&x).unwrap()).iter().all(|g| g.is_finite()));
 }
 
 #[test]

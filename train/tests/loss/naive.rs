@@ -65,7 +65,10 @@ fn conv_relu(t: &Tensors, name: &str, x: &Map, stride: usize, pad: usize) -> Map
 /// Maxima of `k × k` windows at stride 2, as far as they lie inside; as many as start inside if
 /// `ceil`, else only whole ones.
 fn pool(x: &Map, k: usize, ceil: bool) -> Map {
-    let out = |len: usize| if ceil { (len - k).div_ceil(2) + 1 } else { (len - k) / 2 + 1 };
+    let out = |len: usize| match ceil {
+        true => len.saturating_sub(k).div_ceil(2) + 1,
+        false => (len - k) / 2 + 1,
+    };
     Map::from_fn((x.c, out(x.h), out(x.w)), |c, y, column| {
         let mut largest = f64::NEG_INFINITY;
         for sy in (2 * y..2 * y + k).filter(|sy| *sy < x.h) {
