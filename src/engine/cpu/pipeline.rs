@@ -127,8 +127,8 @@ impl Pipeline {
     /// Takes over the zero points of the edges.
     pub(crate) fn refresh(&mut self) {
         let Some(prepared) = &mut self.prepared else { return };
-        for (edge, padding) in self.edges.iter().zip(&mut prepared.padding) {
-            edge.fill(padding);
+        for (index, (edge, padding)) in self.edges.iter().zip(&mut prepared.padding).enumerate() {
+            edge.fill(padding, self.plan.spec().channels(index));
         }
     }
 
@@ -290,10 +290,10 @@ fn winograd_tiles(columns: &Range<usize>) -> Range<usize> {
 }
 
 impl Edge {
-    /// Fills a part of a row with what lies outside the image.
-    fn fill(&self, padding: &mut Values) {
+    /// Fills a part of a row of so many channels with what lies outside the image.
+    fn fill(&self, padding: &mut Values, channels: usize) {
         // The parts of an input have no zero points, so that any cut of them will do.
-        let zeros = self.zero.iter().cycle();
+        let zeros = self.zero[..channels].iter().cycle();
         match padding {
             Values::F32(values) => values.fill(0.0),
             Values::F16(values) => values.fill(f16::ZERO),

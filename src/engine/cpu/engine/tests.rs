@@ -176,6 +176,45 @@ fn int8_gives_the_same_bits_at_every_level() {
     }
 }
 
+/// The last two axes swapped, for maps or kernels of this many columns and rows.
+fn transposed(values: &[f32], (width, height): (usize, usize)) -> Vec<f32> {
+    let planes = values.chunks_exact(width * height);
+    let turned = |plane: &[f32]| -> Vec<f32> {
+        (0..width * height).map(|at| plane[at % height * width + at / height]).collect()
+    };
+    planes.flat_map(turned).collect()
+}
+
+#[test]
+fn int8_takes_rows_and_columns_outside_the_image_alike() {
+    for channels in [8, 16, 24, 32] {
+        let mut checkpoint = video_net(channels, 2, 13);
+        for (name, values) in &mut checkpoint.tensors {
+            if name.ends_with(".activations") {
+                // Without means no sums whose order matters.
+                values.chunks_exact_mut(STATISTICS).for_each(|channel| channel[2] = 0.0);
+            }
+        }
+        let mut turned = checkpoint.clone();
+        for (name, values) in &mut turned.tensors {
+            if name.ends_with(".weight") && !name.contains("mlp") {
+                *values = transposed(values, (3, 3));
+            }
+        }
+        let (width, height) = (9, 12);
+        let x = Random(5).values(CHANNELS * width * height, 1.0);
+        let residual = |checkpoint: &Checkpoint, x: &[f32], size: (usize, usize)| {
+            let mut engine = CpuEngine::new(checkpoint, &options(Precision::Int8, 1)).unwrap();
+            let mut out = vec![f32::NAN; x.len()];
+            engine.residual(x, size, &mut out).unwrap();
+            out
+        };
+        let upright = residual(&checkpoint, &x, (width, height));
+        let turned = residual(&turned, &transposed(&x, (width, height)), (height, width));
+        assert!(transposed(&upright, (width, height)) == turned, "{channels} channels");
+    }
+}
+
 #[test]
 fn f16_and_int8_are_near_f32() {
     let checkpoint = Checkpoint::built_in().unwrap();
