@@ -362,8 +362,8 @@ impl Checkpoint {
     }
 }
 
-/// Largest activation that a calibration may name; those of trained nets are near 1.
-const MAX_ACTIVATION: f32 = 1e4;
+/// Largest magnitude of an activation that a calibration may name; those of trained nets are near 1.
+pub const MAX_ACTIVATION: f32 = 1e4;
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let io = |source| Error::Io { path: path.into(), source };

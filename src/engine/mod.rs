@@ -9,7 +9,7 @@ mod precision;
 use std::sync::Arc;
 
 pub use candle::CandleEngine;
-pub use cpu::CpuEngine;
+pub use cpu::{CpuEngine, Finish, InputScale, LAST_MARGIN, QuantisedLayer, Quantiser};
 pub use device::DeviceChoice;
 pub use precision::Precision;
 

@@ -157,7 +157,7 @@ pub(crate) fn input_order(layer: &LayerSpec, parts: usize) -> Vec<(usize, usize)
 }
 
 /// Index into `[C_out, C_in, K, K]` of each weight in the bank's order.
-fn natural_index(layer: &LayerSpec, parts: usize) -> Vec<usize> {
+pub(crate) fn natural_index(layer: &LayerSpec, parts: usize) -> Vec<usize> {
     let (k, inputs) = (layer.kernel, input_order(layer, parts));
     let mut index = Vec::with_capacity(layer.c_out * inputs.len() * k);
     for c_out in output_order(layer) {

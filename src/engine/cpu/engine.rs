@@ -10,7 +10,7 @@ use super::line_buffer::Kind;
 use super::pipeline::{Edge, Layer, Pipeline, Tiling};
 use super::plan::{ChainSpec, LayerSpec, Plan};
 use super::quant::{
-    Calibration, EdgeQuant, INNER_WEIGHT_MAX, INPUT_MAX, LAST_MAX, LayerQuant, TENSOR_SCALE,
+    Calibration, EdgeQuant, INNER_WEIGHT_MAX, INPUT_MAX, InputScale, LAST_MAX, LayerQuant,
     weight_max,
 };
 use super::rows::{FrameSum, TensorSink, TensorSource};
@@ -25,21 +25,12 @@ use crate::{Error, Result};
 /// Longest vector of output channels; what is per channel is padded to it.
 const MAX_LANES: usize = 16;
 
-/// What the first layer's integer input stands for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum InputScale {
-    /// Doubled codes of frames with these spans from 0 to 1 of luma and chroma.
-    Codes(f32, f32),
-    /// [`TENSOR_SCALE`] times a tensor.
-    Tensor,
-}
-
 /// State of an int8 engine beside the pipeline's.
-struct Int8 {
-    calibration: Calibration,
+pub(super) struct Int8 {
+    pub(super) calibration: Calibration,
     input: InputScale,
     /// Input, then every inner edge.
-    edges: Vec<EdgeQuant>,
+    pub(super) edges: Vec<EdgeQuant>,
     layers: Vec<LayerQuant>,
 }
 
@@ -253,7 +244,7 @@ impl CpuEngine {
         let format = input.format();
         output.check_same_format(input)?;
         let FrameFormat { range, samples, .. } = format;
-        let codes = InputScale::Codes(range.luma(samples.bits()).1, range.chroma(samples.bits()).1);
+        let codes = InputScale::of_frames(range, samples.bits());
         self.prepare(format.half_size(), codes, tiling)?;
         self.pipeline.run(input, &FrameSum { input, output: output.writer() });
         Ok(())
@@ -263,7 +254,7 @@ impl CpuEngine {
     fn fold(&mut self) {
         let omega = self.tuning.values();
         if let Some(int8) = &mut self.int8 {
-            int8.calibration.at(omega, &mut int8.edges[1..]);
+            int8.tune(omega);
         }
         let (layers, edges) = self.pipeline.layers_mut();
         let last = layers.len() - 1;
@@ -274,9 +265,7 @@ impl CpuEngine {
                 self.is_identity = weights.iter().chain(&*bias).all(|&v| v == 0.0);
             }
             if let Some(int8) = &mut self.int8 {
-                let (input, output) = (&int8.edges[index], int8.edges.get(index + 1));
-                let quant = &mut int8.layers[index];
-                quant.set(weights, bias, input, output);
+                let (quant, output) = int8.quantise(index, weights, bias);
                 match layer {
                     Layer::I16(convs) => set(convs, &quant.weights, &quant.bias, &quant.scale),
                     Layer::U8(convs) => {
@@ -304,7 +293,7 @@ impl CpuEngine {
 }
 
 impl Int8 {
-    fn new(calibration: Calibration, spec: &ChainSpec) -> Self {
+    pub(super) fn new(calibration: Calibration, spec: &ChainSpec) -> Self {
         let last = spec.layers.len() - 1;
         let layers = spec.layers.iter().enumerate().map(|(index, layer)| {
             let order = input_order(layer, spec.parts(index));
@@ -324,25 +313,33 @@ impl Int8 {
         int8
     }
 
+    /// Interpolates the scales of the inner edges.
+    pub(super) fn tune(&mut self, omega: &[f32]) {
+        self.calibration.at(omega, &mut self.edges[1..]);
+    }
+
+    /// Quantises a layer's folded weights, scratch space afterwards, and bias; returns it with the
+    /// edge that it writes, none for the last.
+    pub(super) fn quantise(
+        &mut self,
+        index: usize,
+        weights: &mut [f32],
+        bias: &[f32],
+    ) -> (&mut LayerQuant, Option<&EdgeQuant>) {
+        let (input, output) = (&self.edges[index], self.edges.get(index + 1));
+        let layer = &mut self.layers[index];
+        layer.set(weights, bias, input, output);
+        (layer, output)
+    }
+
     /// Returns whether it is another one than before.
-    fn set_input(&mut self, input: InputScale) -> bool {
+    pub(super) fn set_input(&mut self, input: InputScale) -> bool {
         let changed = input != self.input;
         if changed {
             self.input = input;
             self.edges[0] = input.quant();
         }
         changed
-    }
-}
-
-impl InputScale {
-    fn quant(self) -> EdgeQuant {
-        let mut scale = vec![1.0 / TENSOR_SCALE; CHANNELS];
-        if let InputScale::Codes(luma, chroma) = self {
-            scale[..4].fill(0.5 / luma);
-            scale[4..].fill(0.5 / chroma);
-        }
-        EdgeQuant::plain(scale)
     }
 }
 
@@ -378,7 +375,7 @@ impl Engine for CpuEngine {
 }
 
 /// How each edge is stored.
-fn edge_kinds(spec: &ChainSpec, int8: bool, level: Level) -> Vec<Kind> {
+pub(super) fn edge_kinds(spec: &ChainSpec, int8: bool, level: Level) -> Vec<Kind> {
     let last = spec.layers.len() - 1;
     let kind = |edge: usize| match edge {
         _ if !int8 || edge > last => Kind::F32,

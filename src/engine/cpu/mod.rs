@@ -8,8 +8,11 @@ mod line_buffer;
 mod pipeline;
 mod plan;
 mod quant;
+mod quantiser;
 mod rows;
 mod winograd;
 mod workers;
 
 pub use engine::CpuEngine;
+pub use quant::{InputScale, LAST_MARGIN};
+pub use quantiser::{Finish, QuantisedLayer, Quantiser};

@@ -11,7 +11,9 @@
 use super::bank::corner_weights;
 use super::kernels::round_small;
 use super::plan::ChainSpec;
+use super::rows::Input;
 use crate::checkpoint::{Checkpoint, STATISTICS};
+use crate::frame::{CHANNELS, Range};
 use crate::tuning::{Domain, TuningSpace};
 
 /// Largest magnitude of the first layer's input: doubled codes of up to 12 bits, or
@@ -26,7 +28,7 @@ pub(crate) const TENSOR_SCALE: f32 = 4096.0;
 pub(crate) const LAST_MAX: i16 = 2047;
 
 /// Range of the last layer's input over the measured one: it has bits to spare.
-const LAST_MARGIN: f32 = 1.25;
+pub const LAST_MARGIN: f32 = 1.25;
 
 /// Largest code of an inner activation.
 const CODE_MAX: f32 = 255.0;
@@ -37,6 +39,47 @@ const SMALLEST_RANGE: f32 = 1e-6;
 /// Smallest magnitude of an output channel's largest weight, that of a channel of zeros: its inverse
 /// is finite.
 const SMALLEST_WEIGHT: f32 = 1e-30;
+
+/// What the first layer's integer input stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum InputScale {
+    /// Doubled codes of frames with these spans, in codes, from 0 to 1 of luma and chroma.
+    Codes(f32, f32),
+    /// 4096 times a tensor that is normalised as frames are.
+    Tensor,
+}
+
+impl InputScale {
+    /// That of frames of this range and so many bits.
+    pub fn of_frames(range: Range, bits: u32) -> Self {
+        Self::Codes(range.luma(bits).1, range.chroma(bits).1)
+    }
+
+    /// What a step of the input is worth in each channel of the normalised tensor.
+    pub fn scale(self) -> [f32; CHANNELS] {
+        let mut scale = [1.0 / TENSOR_SCALE; CHANNELS];
+        if let InputScale::Codes(luma, chroma) = self {
+            scale[..4].fill(0.5 / luma);
+            scale[4..].fill(0.5 / chroma);
+        }
+        scale
+    }
+
+    /// The whole number that a normalised value of a channel becomes.
+    pub fn encode(self, channel: usize, v: f32) -> f32 {
+        match self {
+            Self::Tensor => f32::from(i16::from_tensor(v)),
+            Self::Codes(..) => {
+                let largest = f32::from(INPUT_MAX);
+                round_small((v / self.scale()[channel]).clamp(-largest, largest))
+            }
+        }
+    }
+
+    pub(crate) fn quant(self) -> EdgeQuant {
+        EdgeQuant::plain(self.scale().into())
+    }
+}
 
 /// Measured ranges of the inner activations.
 pub(crate) struct Calibration {
@@ -83,6 +126,11 @@ impl Calibration {
         let space = checkpoint.metadata.tuning.clone();
         let corners = space.corner_count();
         Some(Self { space, edges, corner_weights: vec![0.0; corners] })
+    }
+
+    /// Weight of each corner in the last tuning's ranges.
+    pub(crate) fn corner_weights(&self) -> &[f32] {
+        &self.corner_weights
     }
 
     /// Interpolates the ranges of all edges at a tuning; `last` is the input of the last layer.
