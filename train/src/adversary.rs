@@ -9,6 +9,9 @@ use crate::multi_loss::Judged;
 use crate::optimiser::{Adam, Slot, initial_slots};
 use crate::recipe::{self, Recipe};
 
+/// How the names of a discriminator's tensors begin.
+pub const PREFIX: &str = "discriminator.";
+
 /// Keeps the initial weights apart from those of the net, which come from the seed itself.
 const SEED_OFFSET: u64 = 0x5eed_d15c;
 

@@ -36,6 +36,8 @@ pub struct HostBatch {
     pub targets: Vec<Vec<f32>>,
     /// Matrix of each sample's planes, `[N]`.
     pub matrices: Vec<Matrix>,
+    /// Range of each sample's planes before they were normalised, `[N]`.
+    pub ranges: Vec<Range>,
 }
 
 /// Makes the batch of a step.
@@ -103,6 +105,7 @@ fn push_sample(
     }
     batch.input.extend(input);
     batch.matrices.push(matrix);
+    batch.ranges.push(range);
 }
 
 fn centre(image: &Rgb, side: usize) -> Rgb {

@@ -15,7 +15,7 @@ use crate::loss::perceptual::{feature_loss, gram, style_loss};
 use crate::loss::{colour, pixel, ssim};
 use crate::recipe::{LossKind, Objective, Recipe, Target};
 use crate::rgb::{Rgb, load_image};
-use crate::yuv::Matrix;
+use crate::yuv::{Matrix, Range};
 
 /// Longest side of a style picture, in pixels: brush strokes are some tens of them.
 const STYLE_SIDE: u32 = 512;
@@ -29,6 +29,8 @@ pub struct DeviceBatch {
     pub tunings: Tensor,
     /// `[N, 6, H, W]`.
     pub input: Tensor,
+    /// Range of each sample's planes before they were normalised, `[N]`.
+    pub ranges: Vec<Range>,
     residual: Option<Tensor>,
     scales: Option<Tensor>,
     targets: Vec<Tensor>,
@@ -63,6 +65,7 @@ impl DeviceBatch {
             residual: has_corners.then(|| picture(&batch.residual)).transpose()?,
             scales: has_corners.then(scales).transpose()?,
             targets: batch.targets.iter().map(picture).collect::<anyhow::Result<_>>()?,
+            ranges: batch.ranges.clone(),
             matrices: batch.matrices.clone(),
             weights,
         })

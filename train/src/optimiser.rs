@@ -29,6 +29,14 @@ pub struct Slot {
     pub ema: Vec<f32>,
 }
 
+impl Slot {
+    /// A tensor before the first step.
+    pub fn new(shape: Vec<usize>, value: Vec<f32>) -> Self {
+        let zeros = vec![0.0; value.len()];
+        Self { shape, m: zeros.clone(), v: zeros, ema: value.clone(), value }
+    }
+}
+
 /// The trainable tensors by name.
 pub struct Adam {
     config: recipe::Optimiser,
@@ -46,9 +54,7 @@ pub fn initial_slots(specs: &[TensorSpec], seed: u64) -> BTreeMap<String, Slot> 
             Init::Uniform(bound) => (bound * (2.0 * rng.random::<f64>() - 1.0)) as f32,
             Init::Constant(value) => value as f32,
         };
-        let value: Vec<f32> = (0..len).map(|_| value()).collect();
-        let (shape, zeros) = (spec.shape.clone(), vec![0.0; len]);
-        Slot { shape, m: zeros.clone(), v: zeros, ema: value.clone(), value }
+        Slot::new(spec.shape.clone(), (0..len).map(|_| value()).collect())
     };
     specs.iter().map(|spec| (spec.name.clone(), slot(spec))).collect()
 }
@@ -124,6 +130,24 @@ impl Adam {
             var.set(&Tensor::from_slice(&slot.value, slot.shape.as_slice(), var.device())?)?;
         }
         Ok(norm)
+    }
+}
+
+impl Adam {
+    /// Moves the values of a tensor into the set they are bound to; their averages stay in it if it
+    /// is convex.
+    ///
+    /// # Errors
+    /// When the device fails.
+    ///
+    /// # Panics
+    /// If there is no tensor of that name.
+    pub fn project(&mut self, name: &str, into: impl Fn(&mut [f32])) -> anyhow::Result<()> {
+        let slot = self.slots.get_mut(name).expect("a trained tensor's name");
+        into(&mut slot.value);
+        let var = &self.vars[name];
+        var.set(&Tensor::from_slice(&slot.value, slot.shape.as_slice(), var.device())?)?;
+        Ok(())
     }
 }
 

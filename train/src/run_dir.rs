@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `recipe.toml` | the recipe with every value, its seed among them |
 //! | `data.json` | the image folders, and a fingerprint of what was in them |
+//! | `start.safetensors` | the checkpoint that the run started from, if it did |
 //! | `metrics.csv` | one line per logged step; the last columns are the objectives |
 //! | `state.safetensors` | weights, moments and averages at a step: what `--resume` reads |
 //! | `checkpoint.safetensors` | the averaged weights as a checkpoint, ready for the element |
@@ -17,6 +18,7 @@ use anyhow::{Context as _, bail, ensure};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use tunableconv::atomic_file;
+use tunableconv::checkpoint::Checkpoint;
 
 use crate::data::ImageFolder;
 use crate::optimiser::Slot;
@@ -114,11 +116,16 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes a new run directory.
+    /// Makes a new run directory; `start` is the checkpoint that the run starts from.
     ///
     /// # Errors
     /// When it already holds a run.
-    pub fn create(path: &Path, recipe: &Recipe, data: &DataRecord) -> anyhow::Result<Self> {
+    pub fn create(
+        path: &Path,
+        recipe: &Recipe,
+        data: &DataRecord,
+        start: Option<&Checkpoint>,
+    ) -> anyhow::Result<Self> {
         let dir = Self { path: path.into() };
         ensure!(
             !dir.recipe_path().exists(),
@@ -128,6 +135,10 @@ impl RunDir {
         fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
         write_text(&dir.path.join("data.json"), &serde_json::to_string_pretty(data)?)?;
         write_text(&dir.metrics_path(), &format!("{}\n", metrics_header(recipe)))?;
+        if let Some(start) = start {
+            start.write(&dir.start_path())?;
+        }
+        // Last, as it is what makes the folder a run.
         write_text(&dir.recipe_path(), &recipe.to_toml()?)?;
         Ok(dir)
     }
@@ -167,6 +178,19 @@ impl RunDir {
     /// Where the shippable checkpoint goes.
     pub fn checkpoint_path(&self) -> PathBuf {
         self.path.join("checkpoint.safetensors")
+    }
+
+    /// The checkpoint that the run started from, if it did.
+    ///
+    /// # Errors
+    /// A broken file.
+    pub fn start(&self) -> anyhow::Result<Option<Checkpoint>> {
+        let path = self.start_path();
+        Ok(path.exists().then(|| Checkpoint::read(&path)).transpose()?)
+    }
+
+    fn start_path(&self) -> PathBuf {
+        self.path.join("start.safetensors")
     }
 
     fn recipe_path(&self) -> PathBuf {

@@ -8,17 +8,19 @@ use std::thread;
 use anyhow::{Context as _, ensure};
 use candle_core::{Device, Module as _, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
-use tunableconv::checkpoint::{Checkpoint, Metadata, Provenance};
+use tunableconv::checkpoint::{Calibration, Checkpoint, Metadata, Provenance};
+use tunableconv::engine::InputScale;
 use tunableconv::net::Net;
 use tunableconv::nn::FoldedChain;
 
-use crate::adversary::Adversary;
+use crate::adversary::{self, Adversary};
 use crate::batch::Batches;
 use crate::collapse::{self, collapse, trained_tensors};
 use crate::data::ImageFolder;
 use crate::loss::features::FeatureNet;
 use crate::multi_loss::{DeviceBatch, Evaluation, MultiLoss};
 use crate::optimiser::{Adam, Slot, initial_slots};
+use crate::quantised::{QuantisedNet, initial_ranges, project_ranges, range_names};
 use crate::recipe::Recipe;
 use crate::run_dir::{DataRecord, Metrics, RunDir, State};
 
@@ -58,15 +60,13 @@ pub fn start(
     run: &Path,
     cadence: Cadence,
 ) -> anyhow::Result<PathBuf> {
-    let slots = match from {
-        None => fresh_slots(&recipe),
-        Some(path) => slots_from(path, &recipe)?,
-    };
+    let start = from.map(Checkpoint::read).transpose()?;
+    initial_state(&recipe, start.as_ref()).with_context(|| match from {
+        Some(path) => format!("cannot start from {}", path.display()),
+        None => "cannot start".into(),
+    })?;
     let loaded = Loaded::new(sources, &recipe)?;
-    let dir = RunDir::create(run, &recipe, &loaded.record)?;
-    if from.is_some() {
-        dir.write_state(&State { steps: 0, slots, means: vec![] })?;
-    }
+    let dir = RunDir::create(run, &recipe, &loaded.record, start.as_ref())?;
     train(recipe, loaded, &dir, cadence)
 }
 
@@ -102,32 +102,35 @@ impl Loaded {
     }
 }
 
-/// The weights a run starts with: those of the net, and of a discriminator if it has one.
-fn fresh_slots(recipe: &Recipe) -> BTreeMap<String, Slot> {
+/// The weights a run starts with: fresh ones, or those of the checkpoint `start`.
+fn initial_state(recipe: &Recipe, start: Option<&Checkpoint>) -> anyhow::Result<State> {
     let specs = recipe.net.tensors(recipe.tuning.len());
     let mut slots = initial_slots(&trained_tensors(&specs, recipe.overparameterise), recipe.seed);
     slots.extend(Adversary::fresh_slots(recipe));
-    slots
-}
-
-/// [`fresh_slots`] with the net's weights replaced by a checkpoint's.
-fn slots_from(path: &Path, recipe: &Recipe) -> anyhow::Result<BTreeMap<String, Slot>> {
-    let checkpoint = Checkpoint::read(path)?;
-    let same = checkpoint.metadata.architecture == recipe.net
-        && checkpoint.metadata.tuning == recipe.tuning;
-    ensure!(same, "{}: its net or tuning is not that of the recipe", path.display());
-    let mut slots = fresh_slots(recipe);
-    for (name, slot) in &mut slots {
-        if let Some(values) = checkpoint.tensors.get(name) {
-            slot.value.clone_from(values);
-            slot.ema.clone_from(values);
-        } else if name.ends_with(collapse::SECOND) {
-            // The product of the factors is 0: the kernel is the checkpoint's.
-            slot.value.fill(0.0);
-            slot.ema.fill(0.0);
+    if let Some(start) = start {
+        let Metadata { architecture, tuning, .. } = &start.metadata;
+        let same = (architecture, tuning) == (&recipe.net, &recipe.tuning);
+        ensure!(same, "its net or tuning is not that of the recipe");
+        for (name, slot) in &mut slots {
+            if let Some(values) = start.tensors.get(name) {
+                *slot = Slot::new(slot.shape.clone(), values.clone());
+            } else if name.ends_with(collapse::SECOND) {
+                // The product of the factors is 0: the kernel is the checkpoint's.
+                *slot = Slot::new(slot.shape.clone(), vec![0.0; slot.value.len()]);
+            }
         }
     }
-    Ok(slots)
+    if recipe.quantised {
+        let start = start.context("a quantised recipe starts from a checkpoint: give --from")?;
+        let ranges = initial_ranges(start)?;
+        for spec in start.metadata.tensors() {
+            if let Some(values) = ranges.get(&spec.name) {
+                slots.insert(spec.name, Slot::new(spec.shape, values.clone()));
+            }
+        }
+    }
+    let means = if recipe.adaptive_weights { vec![0.0; recipe.objectives.len()] } else { vec![] };
+    Ok(State { steps: 0, slots, means })
 }
 
 fn train(
@@ -158,7 +161,7 @@ fn train(
 
         let (done, last) = (learner.steps, learner.steps == recipe.steps);
         if done.is_multiple_of(cadence.log_every) || last {
-            let live_channels = live_channels(&taken.folded, &batch.input)?;
+            let live_channels = learner.live_channels(&batch)?;
             let learning_rate = learner.adam.learning_rate(done - 1);
             let metrics = window.take(done, learning_rate, live_channels);
             dir.log(&metrics)?;
@@ -182,6 +185,7 @@ struct Learner {
     adam: Adam,
     adversary: Option<Adversary>,
     multi_loss: MultiLoss,
+    metadata: Metadata,
 }
 
 /// What one step came to.
@@ -190,57 +194,91 @@ struct Taken {
     gradient_norm: f64,
     evaluation: Evaluation,
     discriminator_loss: Option<f64>,
-    folded: FoldedChain,
 }
 
 impl Learner {
-    /// As the run left it, or fresh.
+    /// As the run left it, or at its start.
     fn new(
         recipe: Arc<Recipe>,
         features: Option<FeatureNet>,
         dir: &RunDir,
     ) -> anyhow::Result<Self> {
         let device = Device::Cpu;
+        let start = dir.start()?;
+        let initial = initial_state(&recipe, start.as_ref())?;
+        let State { steps, slots, means } = dir.read_state(&initial)?.unwrap_or(initial);
         let mut multi_loss = MultiLoss::new(&recipe, features, &device)?;
-        let fresh = State {
-            steps: 0,
-            slots: fresh_slots(&recipe),
-            means: multi_loss.means().cloned().unwrap_or_default(),
-        };
-        let State { steps, mut slots, means } = dir.read_state(&fresh)?.unwrap_or(fresh);
         if let Some(own) = multi_loss.means() {
             *own = means;
         }
-        let mut own = slots.clone();
-        own.retain(|name, _| Adversary::fresh_slots(&recipe).contains_key(name));
-        slots.retain(|name, _| !own.contains_key(name));
+        let (own, slots): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            slots.into_iter().partition(|(name, _)| name.starts_with(adversary::PREFIX));
         let adversary = recipe.discriminator.as_ref();
         let adversary =
             adversary.map(|config| Adversary::new(&recipe, config, own, &device)).transpose()?;
         let adam = Adam::new(recipe.optimiser.clone(), recipe.steps, slots, &device)?;
-        Ok(Self { recipe, device, steps, adam, adversary, multi_loss })
+        let metadata = metadata(&recipe, start.map(|start| start.metadata));
+        Ok(Self { recipe, device, steps, adam, adversary, multi_loss, metadata })
     }
 
     fn step(&mut self, batch: &DeviceBatch) -> anyhow::Result<Taken> {
-        let vars = self.adam.vars().iter();
-        let trained: HashMap<String, Tensor> =
-            vars.map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
-        let metadata = metadata(&self.recipe, self.steps);
-        let net = Net::from_tensors(metadata, collapse(&trained)?, &self.device)?;
-        let folded = net.model().fold(&batch.tunings)?;
-        let residual = folded.forward(&batch.input)?;
+        let tensors = self.tensors()?;
+        let residual = if self.recipe.quantised {
+            let inputs: Vec<_> =
+                batch.ranges.iter().map(|range| InputScale::of_frames(*range, 8)).collect();
+            let net = QuantisedNet::new(self.metadata.clone(), tensors)?;
+            net.fold(&batch.tunings, &inputs)?.forward(&batch.input)?
+        } else {
+            self.fold(tensors, batch)?.forward(&batch.input)?
+        };
         let judge = self.adversary.as_ref().map(Adversary::judge).transpose()?;
         let judge = judge.as_ref().zip(self.adversary.as_ref().map(Adversary::config));
         let evaluation = self.multi_loss.evaluate(batch, &residual, judge)?;
 
         let gradient_norm = self.adam.step(self.steps, &evaluation.total.backward()?)?;
+        if self.recipe.quantised {
+            for name in range_names(&self.metadata) {
+                self.adam.project(&name, project_ranges)?;
+            }
+        }
         let discriminator_loss = match (&mut self.adversary, &evaluation.judged) {
             (Some(adversary), Some(judged)) => Some(adversary.step(self.steps, judged)?),
             _ => None,
         };
         self.steps += 1;
         let loss = evaluation.total.to_scalar::<f32>()?;
-        Ok(Taken { loss, gradient_norm, evaluation, discriminator_loss, folded })
+        Ok(Taken { loss, gradient_norm, evaluation, discriminator_loss })
+    }
+
+    /// The net's tensors at this step, to be differentiated.
+    fn tensors(&self) -> anyhow::Result<HashMap<String, Tensor>> {
+        let vars = self.adam.vars().iter();
+        let trained = vars.map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
+        Ok(collapse(&trained)?)
+    }
+
+    fn fold(
+        &self,
+        tensors: HashMap<String, Tensor>,
+        batch: &DeviceBatch,
+    ) -> anyhow::Result<FoldedChain> {
+        let net = Net::from_tensors(self.metadata.clone(), tensors, &self.device)?;
+        Ok(net.model().fold(&batch.tunings)?)
+    }
+
+    /// Share of the channels between layers that are positive somewhere: it falls when a run
+    /// collapses.
+    fn live_channels(&self, batch: &DeviceBatch) -> anyhow::Result<f64> {
+        let folded = self.fold(self.tensors()?, batch)?;
+        let (mut live, mut all) = (0.0, 0.0);
+        let mut x = batch.input.detach();
+        for layer in &folded.layers[..folded.layers.len() - 1] {
+            x = layer.forward(&x)?.detach();
+            let largest = x.max(3)?.max(2)?.max(0)?.to_vec1::<f32>()?;
+            live += largest.iter().filter(|v| **v > 0.0).count() as f64;
+            all += largest.len() as f64;
+        }
+        Ok(live / f64::max(all, 1.0))
     }
 
     /// Writes the checkpoint of the averaged weights, and the state.
@@ -253,11 +291,10 @@ impl Learner {
         let values = averages
             .into_iter()
             .map(|(name, average)| Ok((name, average.flatten_all()?.to_vec1::<f32>()?)));
-        let checkpoint = Checkpoint {
-            metadata: metadata(&self.recipe, self.steps),
-            tensors: values.collect::<anyhow::Result<_>>()?,
-        };
-        checkpoint.write(&dir.checkpoint_path())?;
+        let tensors = values.collect::<anyhow::Result<_>>()?;
+        let mut metadata = self.metadata.clone();
+        metadata.provenance.steps += self.steps;
+        Checkpoint { metadata, tensors }.write(&dir.checkpoint_path())?;
 
         let mut slots = self.adam.slots().clone();
         slots.extend(self.adversary.iter().flat_map(|a| a.slots().clone()));
@@ -266,32 +303,36 @@ impl Learner {
     }
 }
 
-fn metadata(recipe: &Recipe, steps: u64) -> Metadata {
-    Metadata {
+/// What the checkpoints of a run say of themselves, without the steps of the run itself.
+fn metadata(recipe: &Recipe, start: Option<Metadata>) -> Metadata {
+    let mut metadata = Metadata {
         architecture: recipe.net.clone(),
         tuning: recipe.tuning.clone(),
         provenance: Provenance {
             recipe: recipe.name.clone(),
             seed: recipe.seed,
-            steps,
+            steps: 0,
             data: recipe.data.clone(),
             crate_version: env!("CARGO_PKG_VERSION").into(),
         },
         calibration: None,
+    };
+    let Some(start) = start else { return metadata };
+    let provenance = &mut metadata.provenance;
+    provenance.recipe = format!("{}, then {}", start.provenance.recipe, recipe.name);
+    provenance.steps = start.provenance.steps;
+    for data in start.provenance.data {
+        if !provenance.data.contains(&data) {
+            provenance.data.push(data);
+        }
     }
-}
-
-/// Share of the channels between layers that are positive somewhere: it falls when a run collapses.
-fn live_channels(folded: &FoldedChain, input: &Tensor) -> anyhow::Result<f64> {
-    let (mut live, mut all) = (0.0, 0.0);
-    let mut x = input.detach();
-    for layer in &folded.layers[..folded.layers.len() - 1] {
-        x = layer.forward(&x)?.detach();
-        let largest = x.max(3)?.max(2)?.max(0)?.to_vec1::<f32>()?;
-        live += largest.iter().filter(|v| **v > 0.0).count() as f64;
-        all += largest.len() as f64;
+    if recipe.quantised {
+        metadata.calibration = start.calibration.map(|calibration| Calibration {
+            data: format!("{}, then trained by {}", calibration.data, recipe.name),
+            ..calibration
+        });
     }
-    Ok(live / f64::max(all, 1.0))
+    metadata
 }
 
 /// Sums since the last line of the log.

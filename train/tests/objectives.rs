@@ -9,7 +9,6 @@ use std::process::{Command, Stdio};
 
 use candle_core::{Device, Tensor};
 use common::{RECIPE, Workplace, picture};
-use tunableconv::checkpoint::Checkpoint;
 
 /// The recipe of all tests with more to learn, and these tables added.
 fn recipe(domain: &str, tables: &str) -> String {
@@ -208,45 +207,6 @@ fn a_killed_adversarial_run_resumes_to_the_weights_of_an_uninterrupted_one() {
     let state = safetensors::SafeTensors::deserialize(&state).unwrap();
     assert!(state.names().iter().any(|name| name.starts_with("m.discriminator.")));
     assert_eq!(state.tensor("objective_means").unwrap().shape(), [2]);
-}
-
-#[test]
-fn a_wide_run_exports_the_small_net_and_starts_from_a_checkpoint() {
-    let at = Workplace::new();
-    at.succeed("train tiny.toml --data data --run small");
-    let wide = RECIPE.replace("steps = 12", "steps = 12\noverparameterise = { channels = 16 }");
-    std::fs::write(at.path("wide.toml"), wide).unwrap();
-    at.succeed("train wide.toml --data data --run wide");
-    let small = Checkpoint::read(&at.path("small/checkpoint.safetensors")).unwrap();
-    let wide = Checkpoint::read(&at.path("wide/checkpoint.safetensors")).unwrap();
-    assert!(small.tensors.keys().eq(wide.tensors.keys()));
-    assert!(small.tensors != wide.tensors);
-
-    // Nothing is lost where a run starts from a checkpoint: after a step of no length, it is that.
-    let still = |text: &str| {
-        text.replace("learning_rate = 1e-3", "learning_rate = 1e-30")
-            .replace("final_learning_rate = 1e-5", "final_learning_rate = 1e-30")
-            .replace("steps = 12", "steps = 1")
-    };
-    for name in ["tiny", "wide"] {
-        let text = std::fs::read_to_string(at.path(&format!("{name}.toml"))).unwrap();
-        std::fs::write(at.path("still.toml"), still(&text)).unwrap();
-        let run = format!("from-{name}");
-        at.succeed(&format!(
-            "train still.toml --data data --run {run} --from small/checkpoint.safetensors"
-        ));
-        let same = Checkpoint::read(&at.path(&format!("{run}/checkpoint.safetensors"))).unwrap();
-        for (name, values) in &small.tensors {
-            for (a, b) in values.iter().zip(&same.tensors[name]) {
-                assert!((a - b).abs() < 1e-6, "{name}: {a} {b}");
-            }
-        }
-    }
-    let other = RECIPE.replace("channels = 4", "channels = 5");
-    std::fs::write(at.path("other.toml"), other).unwrap();
-    let error = at.fail("train other.toml --data data --run x --from small/checkpoint.safetensors");
-    assert!(error.contains("small/checkpoint.safetensors"), "{error}");
-    assert!(!at.path("x").exists());
 }
 
 #[test]

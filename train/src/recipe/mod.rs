@@ -42,6 +42,10 @@ pub struct Recipe {
     /// Trains more weights than the net has, see [`crate::collapse`].
     #[serde(default)]
     pub overparameterise: Option<Overparameterise>,
+    /// Trains the integer arithmetic of the int8 engine and the ranges of its activations, starting
+    /// from a calibrated checkpoint, see [`crate::quantised`].
+    #[serde(default)]
+    pub quantised: bool,
     /// How batches are put together.
     pub batch: Batch,
     /// Adam and its schedule.
