@@ -25,11 +25,11 @@ pub struct ImageFolder {
 
 impl ImageFolder {
     /// Decodes every PNG, JPEG and WebP file in `dirs` and their subfolders, in the order of
-    /// [`list_images`] for one folder after the other. A file that is broken, or has a side
-    /// shorter than `min_side` pixels, is skipped with a line on stderr.
+    /// [`list_images`] for one folder after the other. A file that is broken, or cannot be read,
+    /// or has a side shorter than `min_side` pixels, is skipped with a line on stderr.
     ///
     /// # Errors
-    /// If a folder does not exist or cannot be listed, or no usable image is left in it.
+    /// If one of `dirs` does not exist or cannot be listed, or no usable image is left in it.
     pub fn load(dirs: &[PathBuf], min_side: usize) -> anyhow::Result<Self> {
         ensure!(!dirs.is_empty(), "no image folder was given");
         let mut folder = Self { images: Vec::new(), paths: Vec::new(), skipped: 0, min_side };
@@ -137,6 +137,8 @@ fn pick_span<R: Rng + ?Sized>(len: usize, size: usize, halo: usize, rng: &mut R)
 }
 
 fn load_usable(path: &Path, min_side: usize) -> anyhow::Result<RgbImage> {
+    // Opening a pipe would wait for its writer.
+    ensure!(path.is_file(), "{} is not a file", path.display());
     let image = load_image(path)?;
     let (width, height) = image.dimensions();
     ensure!(
@@ -154,31 +156,50 @@ fn bar_style() -> ProgressStyle {
 }
 
 /// The PNG, JPEG and WebP files (by extension, in either case) in `dir` and its subfolders,
-/// sorted by path.
+/// sorted by path. A subfolder that cannot be listed is skipped with a line on stderr.
 ///
 /// # Errors
-/// If a folder does not exist or cannot be listed; the message names it.
+/// If `dir` does not exist or cannot be listed; the message names it.
 pub fn list_images(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut images = Vec::new();
+    list_files(dir, has_image_extension)
+}
+
+/// [`list_images`] for the files that `wanted` says.
+pub(crate) fn list_files(
+    dir: &Path,
+    wanted: impl Fn(&Path) -> bool,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
     let mut folders = vec![dir.to_owned()];
     // Links may lead back to a folder already seen.
     let mut seen = HashSet::new();
     while let Some(folder) = folders.pop() {
-        let context = || format!("cannot list the image folder {}", folder.display());
-        if !seen.insert(folder.canonicalize().with_context(context)?) {
-            continue;
-        }
-        for entry in fs::read_dir(&folder).with_context(context)? {
-            let path = entry.with_context(context)?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if has_image_extension(&path) {
-                images.push(path);
+        match entries(&folder, &mut seen) {
+            Ok(paths) => {
+                for path in paths {
+                    if path.is_dir() {
+                        folders.push(path);
+                    } else if wanted(&path) {
+                        files.push(path);
+                    }
+                }
             }
+            Err(error) if folder == dir => return Err(error),
+            Err(error) => eprintln!("warning: skipped: {error:#}"),
         }
     }
-    images.sort();
-    Ok(images)
+    files.sort();
+    Ok(files)
+}
+
+/// What a folder holds; nothing if it was seen.
+fn entries(folder: &Path, seen: &mut HashSet<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
+    let context = || format!("cannot list the folder {}", folder.display());
+    if !seen.insert(folder.canonicalize().with_context(context)?) {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(folder).with_context(context)?;
+    entries.map(|entry| Ok(entry.with_context(context)?.path())).collect()
 }
 
 fn has_image_extension(path: &Path) -> bool {

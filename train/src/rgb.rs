@@ -143,29 +143,47 @@ impl Rgb {
         })
     }
 
-    /// Reads an image file; its content, not its name, tells the format. Alpha is dropped.
+    /// Reads an image file; its content, not its name, tells the format. Alpha is dropped, grey is
+    /// replicated, 16 bit is rounded to 8.
     ///
     /// # Errors
-    /// If the file cannot be read or decoded; the message names it.
+    /// If the file cannot be read or decoded, or decoding it would take more than 512 MiB; the
+    /// message names it.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         Ok(Self::from_image(&load_image(path)?))
     }
 }
 
+/// The most that decoding one image may allocate, in bytes; a header may announce anything.
+const MAX_DECODER_BYTES: u64 = 512 << 20;
+
 /// Reads an image file as 8-bit RGB; see [`Rgb::load`].
 pub(crate) fn load_image(path: &Path) -> anyhow::Result<RgbImage> {
-    let image = image::ImageReader::open(path)
+    let mut reader = image::ImageReader::open(path)
         .and_then(image::ImageReader::with_guessed_format)
-        .with_context(|| format!("cannot read {}", path.display()))?
-        .decode()
-        .with_context(|| format!("cannot decode {}", path.display()))?
-        .into_rgb8();
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    if reader.format() == Some(image::ImageFormat::Jpeg) {
+        let file =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        anyhow::ensure!(jpeg_is_whole(&file), "{} is cut short", path.display());
+    }
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some(MAX_DECODER_BYTES);
+    reader.limits(limits);
+    let image =
+        reader.decode().with_context(|| format!("cannot decode {}", path.display()))?.into_rgb8();
     anyhow::ensure!(
         image.width() > 0 && image.height() > 0,
         "{} is an empty image",
         path.display()
     );
     Ok(image)
+}
+
+/// Whether an end marker follows the last scan; the decoder fills what is missing with grey.
+fn jpeg_is_whole(file: &[u8]) -> bool {
+    let last = |marker| file.windows(2).rposition(|pair| pair == [0xFF, marker]);
+    last(0xD9) > last(0xDA)
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::Cursor;
 use std::path::Path;
 
-use image::{Rgb as Pixel, RgbImage};
+use image::{ImageFormat, Rgb as Pixel, RgbImage};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tunableconv_train::data::{ImageFolder, list_images};
@@ -148,4 +149,142 @@ fn the_same_seed_gives_the_same_crops() {
         (0..5).map(|_| folder.sample_crop(16, 2, &mut rng)).collect::<Vec<_>>()
     };
     assert_eq!(crops(), crops());
+}
+
+/// A PNG file by its chunks, with correct checksums.
+fn png(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (name, data) in chunks {
+        file.extend((data.len() as u32).to_be_bytes());
+        let checked = [&name[..], data].concat();
+        file.extend(&checked);
+        // CRC-32 as PNG has it, a bit at a time.
+        let crc = checked.iter().fold(!0u32, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 * (crc & 1)))
+        });
+        file.extend((!crc).to_be_bytes());
+    }
+    file
+}
+
+fn encoded(image: &RgbImage, format: ImageFormat) -> Vec<u8> {
+    let mut file = Cursor::new(Vec::new());
+    image.write_to(&mut file, format).unwrap();
+    file.into_inner()
+}
+
+/// Files whose headers announce far more pixels than memory holds.
+fn giants() -> Vec<(&'static str, Vec<u8>)> {
+    let image = coordinates(20, 20, 1);
+    let side = 60_000u32.to_be_bytes();
+    let header = [&side[..], &side, &[8, 2, 0, 0, 0]].concat();
+    let giant_png = png(&[(b"IHDR", &header), (b"IDAT", &[0x78, 0x9c, 3, 0]), (b"IEND", &[])]);
+    let mut giant_jpeg = encoded(&image, ImageFormat::Jpeg);
+    let frame = giant_jpeg.windows(2).position(|m| m == [0xFF, 0xC0]).unwrap();
+    giant_jpeg[frame + 5..frame + 9].copy_from_slice(&[0xEA, 0x60, 0xEA, 0x60]);
+    let mut giant_webp = encoded(&image, ImageFormat::WebP);
+    assert_eq!(giant_webp[12..16], *b"VP8L");
+    giant_webp[21..25].copy_from_slice(&0x0FFF_FFFFu32.to_le_bytes());
+    vec![("giant.png", giant_png), ("giant.jpg", giant_jpeg), ("giant.webp", giant_webp)]
+}
+
+#[test]
+fn broken_files_never_stop_a_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = RgbImage::from_fn(64, 48, |x, y| Pixel([(x * y) as u8, (7 * x) as u8, y as u8]));
+    save(dir.path(), "good.png", &image);
+    let [png, jpeg, webp] =
+        [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP].map(|f| encoded(&image, f));
+    let half = |file: &[u8]| file[..file.len() / 2].to_vec();
+    let mut garbage = jpeg[..20].to_vec();
+    garbage.extend((0..2000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8));
+    let mut broken = vec![
+        ("cut.png", half(&png)),
+        ("cut.jpg", half(&jpeg)),
+        ("cut.webp", half(&webp)),
+        ("header.png", png[..20].to_vec()),
+        ("header.jpg", jpeg[..4].to_vec()),
+        ("garbage.jpg", garbage),
+        ("empty.png", Vec::new()),
+        ("empty.webp", Vec::new()),
+        ("text.jpeg", b"Call me Ishmael.".to_vec()),
+    ];
+    broken.extend(giants());
+    for (name, content) in &broken {
+        fs::write(dir.path().join(name), content).unwrap();
+    }
+    fs::create_dir(dir.path().join("folder.png")).unwrap();
+    let folder = ImageFolder::load(&[dir.path().to_owned()], 16).unwrap();
+    assert_eq!(folder.paths(), [dir.path().join("good.png")]);
+    assert_eq!(folder.skipped(), broken.len());
+}
+
+#[test]
+fn a_giant_is_refused_before_it_is_allocated() {
+    let peak = || -> Option<u64> {
+        let status = fs::read_to_string("/proc/self/status").ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmPeak:"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    save(dir.path(), "good.png", &coordinates(20, 20, 0));
+    for (name, content) in giants() {
+        fs::write(dir.path().join(name), content).unwrap();
+    }
+    let before = peak();
+    let folder = ImageFolder::load(&[dir.path().to_owned()], 16).unwrap();
+    assert_eq!((folder.len(), folder.skipped()), (1, 3));
+    let (Some(before), Some(after)) = (before, peak()) else {
+        eprintln!("skipped: no peak of memory without /proc");
+        return;
+    };
+    // The giants announce 10, 10 and 0.8 GB.
+    assert!(after - before < 700 << 10, "{} KiB more", after - before);
+}
+
+#[test]
+fn grey_alpha_and_sixteen_bit_images_are_usable() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    image::GrayImage::from_pixel(8, 8, image::Luma([77])).save(at("grey.png")).unwrap();
+    image::GrayImage::from_pixel(8, 8, image::Luma([77])).save(at("grey.jpg")).unwrap();
+    image::RgbaImage::from_pixel(8, 8, image::Rgba([1, 2, 3, 9])).save(at("alpha.webp")).unwrap();
+    let deep = image::Rgb([257u16 * 5, 257 * 6 + 1, 65535]);
+    image::ImageBuffer::<_, Vec<u16>>::from_pixel(8, 8, deep).save(at("deep.png")).unwrap();
+    let folder = ImageFolder::load(&[dir.path().to_owned()], 8).unwrap();
+    assert_eq!(folder.skipped(), 0);
+    let first: Vec<[u8; 3]> = folder.images().iter().map(|image| image.get_pixel(3, 3).0).collect();
+    assert_eq!(first, [[1, 2, 3], [5, 6, 255], [77; 3], [77; 3]]);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_opened_is_skipped() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let image = coordinates(8, 8, 0);
+    save(dir.path(), "good.png", &image);
+    save(dir.path(), "locked.png", &image);
+    save(dir.path(), "locked/inside.png", &image);
+    symlink(dir.path().join("nowhere"), dir.path().join("dangling.png")).unwrap();
+    let pipe = std::process::Command::new("mkfifo").arg(dir.path().join("pipe.png")).status();
+    let pipe = pipe.is_ok_and(|status| status.success());
+    let lock = |mode| {
+        for name in ["locked.png", "locked"] {
+            fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    lock(0o000);
+    let open = fs::read_dir(dir.path().join("locked")).is_ok();
+    let folder = ImageFolder::load(&[dir.path().to_owned()], 8);
+    lock(0o755);
+    let folder = folder.unwrap();
+    if open {
+        eprintln!("skipped: permissions mean nothing to this user");
+    }
+    if !pipe {
+        eprintln!("skipped: no mkfifo");
+    }
+    assert_eq!(folder.len(), if open { 3 } else { 1 });
+    assert_eq!(folder.skipped(), 1 + usize::from(pipe) + usize::from(!open));
 }
