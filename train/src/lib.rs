@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod multi_loss;
 pub mod onnx;
 pub mod optimiser;
+pub mod pairs;
 pub mod quantised;
 pub mod recipe;
 pub mod rgb;

@@ -126,28 +126,30 @@ fn bar_style() -> ProgressStyle {
         .progress_chars("=> ")
 }
 
-struct Frame {
+/// A frame as it was read.
+pub(crate) struct Frame {
     /// What stands after `FRAME `.
     params: Vec<u8>,
-    picture: Yuv420,
+    pub(crate) picture: Yuv420,
 }
 
 /// The stream header, read ahead to name its colour space, then what follows it.
 type HeaderThenFile = io::Chain<Cursor<Vec<u8>>, BufReader<File>>;
 
 /// An open 8-bit 4:2:0 clip.
-struct Clip {
+pub(crate) struct Clip {
     decoder: y4m::Decoder<Counted<HeaderThenFile>>,
     /// Bytes handed to the decoder so far.
     consumed: Rc<Cell<u64>>,
     /// The stream header with its newline, as it came.
     header: Vec<u8>,
-    range: Range,
+    pub(crate) range: Range,
     expected_frames: u64,
 }
 
 impl Clip {
-    fn open(path: &Path) -> anyhow::Result<Self> {
+    /// Reads the header.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path)?;
         let bytes = file.metadata()?.len();
         let mut reader = BufReader::new(file);
@@ -192,7 +194,7 @@ impl Clip {
     }
 
     /// The next frame, or `None` at the end of the file.
-    fn next_frame(&mut self) -> anyhow::Result<Option<Frame>> {
+    pub(crate) fn next_frame(&mut self) -> anyhow::Result<Option<Frame>> {
         let (width, height) = (self.decoder.get_width(), self.decoder.get_height());
         let before = self.consumed.get();
         match self.decoder.read_frame() {

@@ -1,0 +1,331 @@
+//! Pairs of clips, one clean and one degraded by something real, such as a video encoder.
+//!
+//! A pair is two progressive Y4M clips in one folder, `NAME.clean.y4m` and `NAME.degraded.y4m`,
+//! alike in size, range and number of frames, 8-bit 4:2:0. Frame for frame they show the same
+//! picture: an encoder that drops, repeats or shifts frames makes no pair. The clean clip should
+//! be cleaner than what a net is to restore: never compressed, or scaled down from a larger one.
+//! With GStreamer, for H.264 at a constant quantiser:
+//!
+//! ```sh
+//! gst-launch-1.0 filesrc location=SOURCE ! decodebin ! videoscale method=lanczos ! \
+//!     videoconvert ! video/x-raw,format=I420,width=640,height=360 ! y4menc ! \
+//!     filesink location=NAME.clean.y4m
+//! gst-launch-1.0 filesrc location=NAME.clean.y4m ! y4mdec ! x264enc pass=quant quantizer=36 ! \
+//!     avdec_h264 direct-rendering=false ! y4menc ! filesink location=NAME.degraded.y4m
+//! ```
+//!
+//! (`y4menc` writes the padding of frames that a decoder handed out directly.) With FFmpeg, for
+//! MPEG-2:
+//!
+//! ```sh
+//! ffmpeg -i SOURCE -vf scale=640:360 -pix_fmt yuv420p NAME.clean.y4m
+//! ffmpeg -i NAME.clean.y4m -c:v mpeg2video -q:v 16 NAME.mkv
+//! ffmpeg -i NAME.mkv -fps_mode passthrough -pix_fmt yuv420p NAME.degraded.y4m
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use rand::{Rng, RngExt as _};
+
+use crate::data::list_files;
+use crate::rgb::Rgb;
+use crate::video::Clip;
+use crate::yuv::{Matrix, Range, Yuv420};
+
+const CLEAN: &str = ".clean.y4m";
+const DEGRADED: &str = ".degraded.y4m";
+
+/// The most that all clips together may hold, in bytes; they stay in memory.
+const MAX_BYTES: u64 = 8 << 30;
+
+/// Pairs of frames held in memory as 8-bit planes: as many bytes as their files have.
+#[derive(Debug)]
+pub struct PairFolder {
+    frames: Vec<FramePair>,
+    skipped: usize,
+    min_side: usize,
+}
+
+/// One picture, twice.
+#[derive(Debug)]
+struct FramePair {
+    width: usize,
+    height: usize,
+    range: Range,
+    /// Y, U, V.
+    clean: [Vec<u8>; 3],
+    degraded: [Vec<u8>; 3],
+}
+
+impl PairFolder {
+    /// Reads every pair in `dirs` and their subfolders, sorted by path within each of `dirs`. A
+    /// pair that is broken or incomplete, whose clips do not match, or that has a side shorter
+    /// than `min_side` pixels is skipped with a line on stderr.
+    ///
+    /// # Errors
+    /// If one of `dirs` does not exist or cannot be listed, or no usable pair is left in it, or
+    /// all pairs together take more than 8 GiB.
+    pub fn load(dirs: &[PathBuf], min_side: usize) -> anyhow::Result<Self> {
+        Self::load_within(dirs, min_side, MAX_BYTES)
+    }
+
+    fn load_within(dirs: &[PathBuf], min_side: usize, max_bytes: u64) -> anyhow::Result<Self> {
+        ensure!(!dirs.is_empty(), "no folder of pairs was given");
+        let mut folder = Self { frames: Vec::new(), skipped: 0, min_side };
+        let mut bytes = 0;
+        for dir in dirs {
+            let before = folder.frames.len();
+            for (clean, degraded) in list_pairs(dir)? {
+                let size = fs::metadata(&clean).map_or(0, |file| file.len())
+                    + fs::metadata(&degraded).map_or(0, |file| file.len());
+                ensure!(
+                    bytes + size <= max_bytes,
+                    "{}: the pairs take more than {max_bytes} bytes of memory; use fewer or \
+                     shorter clips",
+                    clean.display()
+                );
+                match read_pair(&clean, &degraded, min_side) {
+                    Ok(frames) => {
+                        folder.frames.extend(frames);
+                        bytes += size;
+                    }
+                    Err(error) => {
+                        folder.skipped += 1;
+                        eprintln!("warning: skipped: {error:#}");
+                    }
+                }
+            }
+            if folder.frames.len() == before {
+                bail!(
+                    "{}: no usable pair NAME{CLEAN} and NAME{DEGRADED} with sides of at least \
+                     {min_side} pixels",
+                    dir.display()
+                );
+            }
+        }
+        Ok(folder)
+    }
+
+    /// Number of pairs of frames; at least 1.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a loaded folder is never empty")]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Number of pairs of clips that were skipped.
+    #[must_use]
+    pub fn skipped(&self) -> usize {
+        self.skipped
+    }
+
+    /// A square crop at a random place of a random pair of frames, in one of its eight
+    /// orientations, all uniformly drawn: clean, and degraded.
+    ///
+    /// The side is `size + 2 · halo` pixels, as for
+    /// [`ImageFolder::sample_crop`](crate::data::ImageFolder::sample_crop). The inner `size`
+    /// pixels begin at an even column and row of the frame, so that an even `size` holds whole
+    /// chroma samples. Y4M names no matrix: frames of 720 lines or more become RGB by BT.709,
+    /// others by BT.601.
+    ///
+    /// # Panics
+    /// If `size` is 0 or above the `min_side` of [`Self::load`].
+    pub fn sample_crop_pair<R: Rng + ?Sized>(
+        &self,
+        size: usize,
+        halo: usize,
+        rng: &mut R,
+    ) -> (Rgb, Rgb) {
+        assert!(
+            0 < size && size <= self.min_side,
+            "crops of {size} pixels from frames that may have only {}",
+            self.min_side
+        );
+        let frame = &self.frames[rng.random_range(0..self.frames.len())];
+        // Conversion needs whole chroma samples all around.
+        let even_halo = halo.next_multiple_of(2);
+        let columns = pick_span(frame.width, size, even_halo, rng);
+        let rows = pick_span(frame.height, size, even_halo, rng);
+        let orientation = rng.random_range(0..8);
+        let crop = |planes| {
+            let (margin, side) = (even_halo - halo, size + 2 * halo);
+            let rgb = frame.to_rgb(planes, &columns, &rows);
+            rgb.crop(margin, margin, side, side).dihedral(orientation)
+        };
+        (crop(&frame.clean), crop(&frame.degraded))
+    }
+}
+
+impl FramePair {
+    /// The pixels where `columns` and `rows` cross, which come in pairs that share chroma.
+    fn to_rgb(&self, planes: &[Vec<u8>; 3], columns: &[usize], rows: &[usize]) -> Rgb {
+        let matrix = if self.height < 720 { Matrix::Bt601 } else { Matrix::Bt709 };
+        let [y, u, v] = planes;
+        let halved = |span: &[usize]| span.iter().step_by(2).map(|i| i / 2).collect::<Vec<_>>();
+        let (half_columns, half_rows) = (halved(columns), halved(rows));
+        let chroma_width = self.width.div_ceil(2);
+        let picture = Yuv420 {
+            width: columns.len(),
+            height: rows.len(),
+            y: gather(y, self.width, columns, rows),
+            u: gather(u, chroma_width, &half_columns, &half_rows),
+            v: gather(v, chroma_width, &half_columns, &half_rows),
+        };
+        picture.to_rgb(matrix, self.range)
+    }
+}
+
+fn gather(plane: &[u8], stride: usize, columns: &[usize], rows: &[usize]) -> Vec<f32> {
+    let mut values = Vec::with_capacity(columns.len() * rows.len());
+    for y in rows {
+        let row = &plane[y * stride..][..stride];
+        values.extend(columns.iter().map(|&x| f32::from(row[x])));
+    }
+    values
+}
+
+/// The source indices of `size + 2 · halo` consecutive pixels along an axis of `len` pixels, the
+/// first of them even; those outside are replicated where there is no room for the halo.
+fn pick_span<R: Rng + ?Sized>(len: usize, size: usize, halo: usize, rng: &mut R) -> Vec<usize> {
+    let full = size + 2 * halo;
+    let (least, greatest) = if full <= len { (halo, len - size - halo) } else { (0, len - size) };
+    let core = 2 * rng.random_range(least / 2..=greatest / 2);
+    (core..core + full).map(|i| i.saturating_sub(halo).min(len - 1)).collect()
+}
+
+/// Clean and degraded clips by their names; a clip alone is listed with its missing twin.
+fn list_pairs(dir: &Path) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+    let stem = |path: &Path| {
+        let name = path.file_name()?.to_str()?;
+        let stem = name.strip_suffix(CLEAN).or_else(|| name.strip_suffix(DEGRADED))?;
+        Some(path.with_file_name(stem))
+    };
+    let files = list_files(dir, |path| stem(path).is_some())?;
+    let mut stems: Vec<PathBuf> = files.iter().filter_map(|path| stem(path)).collect();
+    stems.sort();
+    stems.dedup();
+    let with = |stem: &Path, suffix| {
+        let mut name = stem.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    Ok(stems.iter().map(|stem| (with(stem, CLEAN), with(stem, DEGRADED))).collect())
+}
+
+fn read_pair(
+    clean_path: &Path,
+    degraded_path: &Path,
+    min_side: usize,
+) -> anyhow::Result<Vec<FramePair>> {
+    let (clean_name, degraded_name) = (clean_path.display(), degraded_path.display());
+    let open = |path: &Path, twin: &Path| {
+        ensure!(path.is_file(), "{} is missing beside {}", path.display(), twin.display());
+        Clip::open(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let mut clean_clip = open(clean_path, degraded_path)?;
+    let mut degraded_clip = open(degraded_path, clean_path)?;
+    let range = clean_clip.range;
+    ensure!(
+        degraded_clip.range == range,
+        "{degraded_name}: expected {range:?} range like {clean_name}, got {:?}",
+        degraded_clip.range
+    );
+    let mut frames: Vec<FramePair> = Vec::new();
+    loop {
+        let count = frames.len();
+        let next = |clip: &mut Clip, path: &Path| {
+            clip.next_frame()
+                .with_context(|| format!("cannot read frame {count} of {}", path.display()))
+        };
+        let clean = next(&mut clean_clip, clean_path)?;
+        let degraded = next(&mut degraded_clip, degraded_path)?;
+        let (clean, degraded) = match (clean, degraded) {
+            (Some(clean), Some(degraded)) => (clean.picture, degraded.picture),
+            (None, None) => break,
+            (None, Some(_)) => {
+                bail!("{degraded_name}: expected {count} frames like {clean_name}, got more")
+            }
+            (Some(_), None) => {
+                bail!("{degraded_name}: expected as many frames as {clean_name}, got only {count}")
+            }
+        };
+        let (width, height) = (clean.width, clean.height);
+        ensure!(
+            (degraded.width, degraded.height) == (width, height),
+            "{degraded_name}: expected {width}x{height} like {clean_name}, got {}x{}",
+            degraded.width,
+            degraded.height
+        );
+        ensure!(
+            width.min(height) >= min_side,
+            "{clean_name}: {width}x{height} is smaller than {min_side} pixels"
+        );
+        let (clean, degraded) = (clean.to_bytes(), degraded.to_bytes());
+        frames.push(FramePair { width, height, range, clean, degraded });
+    }
+    ensure!(!frames.is_empty(), "{clean_name}: expected at least one frame");
+    Ok(frames)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: [u8; 6 + 24] = *b"FRAME\n0123456789abcdefUUUUVVVV";
+
+    /// A clip of 4×4 pixels.
+    fn clip(header: &str, frames: usize) -> Vec<u8> {
+        [header.as_bytes(), b"\n", &FRAME.repeat(frames)].concat()
+    }
+
+    #[test]
+    fn a_bad_pair_is_told_with_what_was_expected() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = [CLEAN, DEGRADED].map(|suffix| dir.path().join(format!("x{suffix}")));
+        let header = "YUV4MPEG2 W4 H4 F25:1 C420jpeg";
+        let good = clip(header, 2);
+        for (clean, degraded, named, expected) in [
+            (&good, clip(header, 1), DEGRADED, "expected as many frames"),
+            (&good, clip(header, 3), DEGRADED, "expected 2 frames"),
+            (&good, clip("YUV4MPEG2 W6 H2 F25:1", 2), DEGRADED, "expected 4x4"),
+            (&good, clip(&format!("{header} XCOLORRANGE=FULL"), 2), DEGRADED, "Limited range"),
+            (&good, good[..good.len() - 1].to_vec(), DEGRADED, "frame 1"),
+            (&good, clip("YUV4MPEG2 W4 H4 F25:1 C420p10", 2), DEGRADED, "8-bit 4:2:0"),
+            (&clip(header, 0), clip(header, 0), CLEAN, "at least one frame"),
+            (&Vec::new(), good.clone(), CLEAN, "YUV4MPEG2"),
+        ] {
+            for (path, content) in paths.iter().zip([clean, &degraded]) {
+                fs::write(path, content).unwrap();
+            }
+            let error = read_pair(&paths[0], &paths[1], 2).unwrap_err();
+            let error = format!("{error:#}");
+            assert!(error.contains(named) && error.contains(expected), "{error}");
+        }
+        fs::write(&paths[0], &good).unwrap();
+        fs::write(&paths[1], &good).unwrap();
+        assert_eq!(read_pair(&paths[0], &paths[1], 4).unwrap().len(), 2);
+        let error = read_pair(&paths[0], &paths[1], 5).unwrap_err();
+        assert!(error.to_string().contains("4x4 is smaller than 5"), "{error}");
+        fs::remove_file(&paths[0]).unwrap();
+        let error = read_pair(&paths[0], &paths[1], 4).unwrap_err();
+        assert!(error.to_string().contains("x.clean.y4m is missing"), "{error}");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = clip("YUV4MPEG2 W4 H4 F25:1", 2);
+        for name in ["a", "b"] {
+            for suffix in [CLEAN, DEGRADED] {
+                fs::write(dir.path().join(format!("{name}{suffix}")), &good).unwrap();
+            }
+        }
+        let bytes = 4 * good.len() as u64;
+        let load = |max_bytes| PairFolder::load_within(&[dir.path().to_owned()], 4, max_bytes);
+        assert_eq!(load(bytes).unwrap().len(), 4);
+        let error = load(bytes - 1).unwrap_err();
+        assert!(error.to_string().contains("b.clean.y4m"), "{error}");
+    }
+}
