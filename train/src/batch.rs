@@ -86,7 +86,7 @@ fn push_sample(
         }
     }
 
-    let images = apply_all_corners(&chain, &draw, &masks, &clean);
+    let images = apply_all_corners(&chain, &draw, &masks, &clean, None);
     let mut planes = images.iter().map(|image| {
         let mut yuv = Yuv420::from_rgb(&centre(image, recipe.batch.crop), matrix, range);
         // Video arrives rounded; so does the input here, and whatever is compared with it.

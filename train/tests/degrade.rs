@@ -2,8 +2,9 @@
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution as _, StandardNormal};
 use tunableconv_train::degrade::{
-    Degradation, Draw, apply, apply_all_corners, blur, noise_for_eval,
+    Degradation, Draw, Filter, apply, apply_all_corners, blur, downscale, noise_for_eval,
 };
 use tunableconv_train::rgb::Rgb;
 
@@ -74,7 +75,7 @@ fn zero_strength_is_the_identity() {
     assert_eq!(blur(&image, 0.0), image);
     assert_eq!(noise_for_eval(&image, 0.0, 4), image);
     let draw = Draw::fixed(&[Some(0.0), Some(0.0)], 1);
-    assert_eq!(apply(&chain(), &draw, &[true, true], &image), image);
+    assert_eq!(apply(&chain(), &draw, &[true, true], &image, None), image);
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn noise_is_clipped() {
 fn evaluation_noise_is_what_the_chain_gives_for_the_image_index() {
     let clean = texture(20, 20, 2);
     let draw = Draw::fixed(&[Some(1.5), Some(25.0)], 7);
-    let by_chain = apply(&chain(), &draw, &[true, true], &clean);
+    let by_chain = apply(&chain(), &draw, &[true, true], &clean, None);
     assert_eq!(noise_for_eval(&blur(&clean, 1.5), 25.0, 7), by_chain);
     assert_ne!(noise_for_eval(&blur(&clean, 1.5), 25.0, 8), by_chain);
 }
@@ -119,8 +120,8 @@ fn corners_share_one_noise_sample_bit_for_bit() {
     // On flat grey the blur shows only as rounding, and nothing is clipped at sigma 10.
     let clean = grey(24, 24);
     let draw = Draw::fixed(&[Some(2.0), Some(10.0)], 99);
-    let with_blur = apply(&chain(), &draw, &[true, true], &clean);
-    let without = apply(&chain(), &draw, &[false, true], &clean);
+    let with_blur = apply(&chain(), &draw, &[true, true], &clean, None);
+    let without = apply(&chain(), &draw, &[false, true], &clean, None);
     let blurred = blur(&clean, 2.0);
     let alone = noise_for_eval(&clean, 10.0, 99);
     assert_eq!(without, alone);
@@ -134,10 +135,10 @@ fn corners_share_one_noise_sample_bit_for_bit() {
 fn all_corners_at_once_equal_each_on_its_own() {
     let clean = texture(40, 31, 5);
     let draw = Draw::fixed(&[Some(1.2), Some(30.0)], 11);
-    let corners = apply_all_corners(&chain(), &draw, &all_masks(), &clean);
+    let corners = apply_all_corners(&chain(), &draw, &all_masks(), &clean, None);
     assert_eq!(corners[0], clean);
     for (mask, corner) in all_masks().iter().zip(&corners) {
-        assert_eq!(*corner, apply(&chain(), &draw, mask, &clean), "{mask:?}");
+        assert_eq!(*corner, apply(&chain(), &draw, mask, &clean, None), "{mask:?}");
     }
     for (i, a) in corners.iter().enumerate() {
         assert!(corners[i + 1..].iter().all(|b| a != b));
@@ -148,7 +149,7 @@ fn all_corners_at_once_equal_each_on_its_own() {
 fn an_inactive_degradation_never_applies() {
     let clean = texture(16, 16, 6);
     let draw = Draw::fixed(&[None, Some(20.0)], 3);
-    let corners = apply_all_corners(&chain(), &draw, &all_masks(), &clean);
+    let corners = apply_all_corners(&chain(), &draw, &all_masks(), &clean, None);
     assert_eq!(corners[0], corners[1]);
     assert_eq!(corners[2], corners[3]);
     assert_ne!(corners[0], corners[2]);
@@ -160,15 +161,39 @@ fn two_noises_in_a_chain_are_independent() {
     let noise = Degradation::Noise { sigma: [5.0, 5.0] };
     let draw = Draw::fixed(&[Some(5.0), Some(5.0)], 3);
     let chain = [noise.clone(), noise];
-    let first = apply(&chain, &draw, &[true, false], &clean);
-    let second = apply(&chain, &draw, &[false, true], &clean);
-    let both = apply(&chain, &draw, &[true, true], &clean);
+    let first = apply(&chain, &draw, &[true, false], &clean, None);
+    let second = apply(&chain, &draw, &[false, true], &clean, None);
+    let both = apply(&chain, &draw, &[true, true], &clean, None);
     let power = |image: &Rgb| {
         let sum: f64 = image.data.iter().map(|&v| f64::from(v - 0.5).powi(2)).sum();
         sum / image.data.len() as f64 * 255.0 * 255.0
     };
     assert_ne!(first, second);
     assert!((power(&both) - 50.0).abs() < 4.0, "{}", power(&both));
+}
+
+#[test]
+fn every_noise_of_a_chain_has_a_sample_of_its_own() {
+    let shot = Degradation::PoissonGaussian { gain: [0.0, 1.0], sigma: [0.0; 2] };
+    let chroma = Degradation::ChromaNoise { sigma: [0.0, 9.0], radius: [0.0; 2] };
+    let noise = Degradation::Noise { sigma: [0.0, 9.0] };
+    let chain = [noise, shot.clone(), chroma.clone(), shot, chroma];
+    let draw = Draw::fixed(&[9.0, 0.003, 9.0, 0.003, 9.0].map(Some), 4);
+    let noises: Vec<Vec<f32>> = (0..5)
+        .map(|i| {
+            let keep: Vec<bool> = (0..5).map(|j| i == j).collect();
+            let noisy = apply(&chain, &draw, &keep, &grey(64, 64), None);
+            noisy.data.iter().map(|v| v - 0.5).collect()
+        })
+        .collect();
+    let product = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+    for (i, a) in noises.iter().enumerate() {
+        for b in &noises[i + 1..] {
+            let correlation = product(a, b) / (product(a, a) * product(b, b)).sqrt();
+            // Chroma noise has two independent values in three: 4/√(2 · 4096).
+            assert!(correlation.abs() < 0.045, "{i}: {correlation}");
+        }
+    }
 }
 
 #[test]
@@ -196,25 +221,180 @@ fn strengths_are_uniform_over_their_range_and_reproducible() {
 }
 
 #[test]
-fn ranges_are_checked() {
-    assert!(chain().iter().all(|d| d.check().is_ok()));
-    for sigma in [[-1.0, 2.0], [3.0, 2.0], [0.0, f32::INFINITY], [f32::NAN, 1.0]] {
-        assert!(Degradation::Blur { sigma }.check().is_err(), "{sigma:?}");
+fn a_seed_means_the_same_noise_wherever_it_stands() {
+    // What checkpoints' recipes rest on: the order of the draws, and the stream of each noise.
+    let noise = Degradation::Noise { sigma: [0.0, 50.0] };
+    let chain = [noise.clone(), Degradation::Blur { sigma: [0.5, 2.5] }, noise];
+    let draw = Draw::sample(&chain, &[true; 3], &mut ChaCha8Rng::seed_from_u64(8));
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let strengths = [(0.0, 50.0), (0.5, 2.0), (0.0, 50.0)]
+        .map(|(low, span): (f32, f32)| low + span * rng.random::<f32>());
+    assert_eq!(draw, Draw::fixed(&strengths.map(Some), rng.random()));
+
+    let field = |stream| -> Vec<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(draw.seed);
+        rng.set_stream(stream);
+        StandardNormal.sample_iter(&mut rng).take(3 * 20 * 10).collect()
+    };
+    let add = |image: &Rgb, field: Vec<f32>, sigma: f32| {
+        let noisy = |(v, n): (&f32, f32)| (v + sigma / 255.0 * n).clamp(0.0, 1.0);
+        Rgb::new(20, 10, image.data.iter().zip(field).map(noisy).collect())
+    };
+    let clean = texture(20, 10, 4);
+    let first = blur(&add(&clean, field(0), strengths[0]), strengths[1]);
+    let expected = add(&first, field(1), strengths[2]);
+    assert_eq!(apply(&chain, &draw, &[true; 3], &clean, None), expected);
+    // A noise left out keeps its stream.
+    let expected = add(&blur(&clean, strengths[1]), field(1), strengths[2]);
+    assert_eq!(apply(&chain, &draw, &[false, true, true], &clean, None), expected);
+}
+
+/// Every kind but the recorded one, and a strength of each.
+fn every_kind() -> Vec<(Degradation, f32)> {
+    vec![
+        (Degradation::MotionBlur { length: [0.0, 9.0] }, 7.3),
+        (Degradation::Blur { sigma: [0.0, 2.0] }, 0.8),
+        (Degradation::Downscale { factor: [1.0, 3.0], filter: Filter::Area }, 2.2),
+        (Degradation::PoissonGaussian { gain: [0.0, 0.01], sigma: [1.0, 5.0] }, 0.004),
+        (Degradation::ChromaNoise { sigma: [0.0, 9.0], radius: [0.0, 2.0] }, 6.0),
+        (Degradation::Noise { sigma: [0.0, 9.0] }, 4.0),
+        (Degradation::Jpeg { quality: [20, 90] }, 60.0),
+    ]
+}
+
+fn twin(clean: &Rgb) -> Rgb {
+    blur(clean, 1.1)
+}
+
+#[test]
+fn every_kind_is_fixed_by_its_draw_and_does_nothing_when_off() {
+    let clean = texture(21, 18, 12);
+    for (kind, strength) in every_kind() {
+        let run = |strength, seed| {
+            let draw = Draw::fixed(&[strength], seed);
+            apply(std::slice::from_ref(&kind), &draw, &[true], &clean, None)
+        };
+        let image = run(Some(strength), 5);
+        assert_eq!((image.width, image.height, image.data.len()), (21, 18, clean.data.len()));
+        assert_ne!(image, clean, "{kind:?}");
+        assert_eq!(image, run(Some(strength), 5), "{kind:?}");
+        assert!(image.data.iter().all(|v| (-1e-6..=1.0 + 1e-6).contains(v)), "{kind:?}");
+        assert_eq!(run(None, 5), clean, "{kind:?}");
+        let blind = matches!(kind, Degradation::Blur { .. } | Degradation::Downscale { .. });
+        assert_eq!(image == run(Some(strength), 6), blind, "the seed matters: {kind:?}");
     }
 }
 
 #[test]
-fn recipes_name_the_kind() {
-    #[derive(serde::Deserialize, serde::Serialize, PartialEq, Debug)]
-    struct Recipe {
-        degradation: Vec<Degradation>,
+fn the_least_strength_is_the_identity() {
+    let clean = texture(14, 19, 2);
+    let none = [
+        Degradation::MotionBlur { length: [0.0; 2] },
+        Degradation::Blur { sigma: [0.0; 2] },
+        Degradation::Downscale { factor: [1.0; 2], filter: Filter::Bicubic },
+        Degradation::Downscale { factor: [1.0; 2], filter: Filter::Area },
+        Degradation::PoissonGaussian { gain: [0.0; 2], sigma: [0.0; 2] },
+        Degradation::ChromaNoise { sigma: [0.0; 2], radius: [0.0, 2.0] },
+        Degradation::Noise { sigma: [0.0; 2] },
+    ];
+    let draw = Draw::sample(&none, &[true; 7], &mut ChaCha8Rng::seed_from_u64(1));
+    assert!(draw.strengths.iter().all(Option::is_some));
+    assert_eq!(apply(&none, &draw, &[true; 7], &clean, None), clean);
+}
+
+#[test]
+fn any_part_of_a_long_chain_replays_as_if_the_rest_had_never_been_drawn() {
+    let (mut chain, mut strengths): (Vec<_>, Vec<_>) = every_kind().into_iter().unzip();
+    chain.insert(0, Degradation::Recorded {});
+    strengths.insert(0, 1.0);
+    let strengths: Vec<Option<f32>> = strengths.into_iter().map(Some).collect();
+    let (clean, all) = (texture(20, 16, 9), vec![true; chain.len()]);
+    let recorded = twin(&clean);
+    let masks: Vec<Vec<bool>> = (0..1 << chain.len())
+        .map(|mask: usize| (0..chain.len()).map(|i| mask >> i & 1 == 1).collect())
+        .collect();
+    let draw = Draw::fixed(&strengths, 77);
+    let corners = apply_all_corners(&chain, &draw, &masks, &clean, Some(&recorded));
+    for (mask, corner) in masks.iter().zip(&corners) {
+        let part: Vec<_> =
+            strengths.iter().zip(mask).map(|(s, keep)| s.filter(|_| *keep)).collect();
+        let part = Draw::fixed(&part, 77);
+        assert_eq!(*corner, apply(&chain, &part, &all, &clean, Some(&recorded)), "{mask:?}");
     }
-    let text = "[[degradation]]\nkind = \"blur\"\nsigma = [0.5, 2.5]\n\n\
-                [[degradation]]\nkind = \"noise\"\nsigma = [5.0, 50.0]\n";
-    let recipe: Recipe = toml::from_str(text).unwrap();
-    assert_eq!(recipe.degradation, chain());
-    let again: Recipe = toml::from_str(&toml::to_string(&recipe).unwrap()).unwrap();
-    assert_eq!(again, recipe);
-    let misspelt = text.replace("sigma = [5", "sigmas = [5");
-    assert!(toml::from_str::<Recipe>(&misspelt).is_err());
+    for (i, corner) in corners.iter().enumerate() {
+        assert!(corners[i + 1..].iter().all(|other| other != corner), "{:?}", masks[i]);
+    }
+}
+
+#[test]
+fn shot_noise_replays_its_sample_at_the_strength_of_the_image_below() {
+    let noise = Degradation::PoissonGaussian { gain: [0.0, 1.0], sigma: [3.0, 3.0] };
+    let chain = [Degradation::Blur { sigma: [0.0, 9.0] }, noise];
+    // Nothing is clipped: five deviations at most.
+    let mut clean = texture(32, 32, 20);
+    clean.data.iter_mut().for_each(|v| *v = 0.35 + 0.3 * *v);
+    let (sigma, gain) = (1.5, 1e-3);
+    let draw = Draw::fixed(&[Some(sigma), Some(gain)], 31);
+    let normals = |base: &Rgb, noisy: &Rgb| -> Vec<f32> {
+        let deviation = |x: f32| (gain * x + (3.0f32 / 255.0).powi(2)).sqrt();
+        base.data.iter().zip(&noisy.data).map(|(&x, &y)| (y - x) / deviation(x)).collect()
+    };
+    let sharp = normals(&clean, &apply(&chain, &draw, &[false, true], &clean, None));
+    let blurred = normals(&blur(&clean, sigma), &apply(&chain, &draw, &[true, true], &clean, None));
+    assert!(sharp.iter().zip(&blurred).all(|(a, b)| (a - b).abs() < 1e-4));
+    assert!(sharp.iter().any(|n| n.abs() > 1.0));
+}
+
+#[test]
+fn links_run_in_the_order_given() {
+    let clean = texture(24, 20, 7);
+    let half = Degradation::Downscale { factor: [1.0, 4.0], filter: Filter::Bicubic };
+    let soft = Degradation::Blur { sigma: [0.0, 2.0] };
+    let run = |chain: &[Degradation], strengths: [f32; 2]| {
+        apply(chain, &Draw::fixed(&strengths.map(Some), 0), &[true, true], &clean, None)
+    };
+    let first_half = run(&[half.clone(), soft.clone()], [2.0, 1.3]);
+    let first_soft = run(&[soft, half], [1.3, 2.0]);
+    assert_eq!(first_half, blur(&downscale(&clean, 2.0, Filter::Bicubic), 1.3));
+    assert_eq!(first_soft, downscale(&blur(&clean, 1.3), 2.0, Filter::Bicubic));
+    assert_ne!(first_half, first_soft);
+}
+
+#[test]
+fn a_recorded_twin_replaces_the_clean_image_where_it_is_kept() {
+    let (clean, chain) =
+        (texture(16, 12, 3), [Degradation::Recorded {}, Degradation::Noise { sigma: [0.0, 9.0] }]);
+    let twin = twin(&clean);
+    let draw = Draw::fixed(&[Some(1.0), Some(8.0)], 6);
+    let corners = apply_all_corners(&chain, &draw, &all_masks(), &clean, Some(&twin));
+    let expected = [
+        clean.clone(),
+        twin.clone(),
+        noise_for_eval(&clean, 8.0, 6),
+        noise_for_eval(&twin, 8.0, 6),
+    ];
+    assert_eq!(corners, expected);
+    // An ordinary sample has no twin, and takes as much from the generator.
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let with = Draw::sample(&chain, &[true, true], &mut rng);
+    let without = Draw::sample(&chain, &[false, true], &mut ChaCha8Rng::seed_from_u64(2));
+    assert_eq!((with.strengths[1], with.seed), (without.strengths[1], without.seed));
+    let ordinary = apply(&chain, &without, &[true, true], &clean, None);
+    assert_eq!(
+        ordinary,
+        apply(
+            &chain[1..],
+            &Draw::fixed(&[without.strengths[1]], without.seed),
+            &[true],
+            &clean,
+            None
+        )
+    );
+}
+
+#[test]
+#[should_panic(expected = "needs the degraded twin")]
+fn a_recorded_link_without_its_twin_is_no_clean_image() {
+    let draw = Draw::fixed(&[Some(1.0)], 0);
+    let _ = apply(&[Degradation::Recorded {}], &draw, &[true], &grey(4, 4), None);
 }
