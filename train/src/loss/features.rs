@@ -189,8 +189,9 @@ impl FeatureNet {
     /// Reads a `.safetensors` file; its tensors tell the layout, SqueezeNet 1.1 or VGG-19. Widths
     /// are the file's, and so may be fp16 weights; tensors behind the last tap are ignored.
     ///
-    /// Input is normalised by ImageNet's mean and standard deviation. A VGG-19 whose metadata have
-    /// an entry `input` that says `[0,255]` gets the mean code values of its authors subtracted.
+    /// Input is normalised by ImageNet's mean and standard deviation, as torchvision's weights want
+    /// it. If the file's metadata have an entry `input` that says `[0,255]`, it is scaled to code
+    /// values and the means that VGG's authors used are subtracted.
     ///
     /// # Errors
     /// A file of another format or layout, a missing, misshaped or non-finite tensor, an entry
