@@ -11,7 +11,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::corner_targets::{channel_scales, corner_weights, mean_target};
 use crate::data::ImageFolder;
-use crate::degrade::{Draw, apply_all_corners};
+use crate::degrade::{Degradation, Draw, apply_all_corners};
+use crate::pairs::PairFolder;
 use crate::recipe::Recipe;
 use crate::rgb::Rgb;
 use crate::tunings::sample_tuning;
@@ -40,8 +41,19 @@ pub struct HostBatch {
     pub ranges: Vec<Range>,
 }
 
+/// What samples are cut from.
+pub struct Pictures {
+    /// Clean images.
+    pub images: ImageFolder,
+    /// Pairs of clips, for samples with a recorded degradation.
+    pub pairs: Option<PairFolder>,
+}
+
 /// Makes the batch of a step.
-pub fn make(recipe: &Recipe, folder: &ImageFolder, step: u64) -> HostBatch {
+///
+/// # Panics
+/// If the recipe has a recorded degradation and there are no pairs.
+pub fn make(recipe: &Recipe, pictures: &Pictures, step: u64) -> HostBatch {
     let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
     // Stream 0 belongs to the initial weights.
     rng.set_stream(step + 1);
@@ -50,7 +62,7 @@ pub fn make(recipe: &Recipe, folder: &ImageFolder, step: u64) -> HostBatch {
     for _ in 0..recipe.batch.micro_batches {
         let tuning = sample_tuning(recipe, &mut rng);
         for active in &recipe.batch.samples {
-            push_sample(&mut batch, recipe, folder, (active, &tuning, &targets), &mut rng);
+            push_sample(&mut batch, recipe, pictures, (active, &tuning, &targets), &mut rng);
         }
         batch.tunings.extend(tuning);
     }
@@ -60,14 +72,22 @@ pub fn make(recipe: &Recipe, folder: &ImageFolder, step: u64) -> HostBatch {
 fn push_sample(
     batch: &mut HostBatch,
     recipe: &Recipe,
-    folder: &ImageFolder,
+    pictures: &Pictures,
     (active, tuning, targets): (&[String], &[f32], &[Vec<bool>]),
     rng: &mut ChaCha8Rng,
 ) {
     let chain = recipe.chain();
     let active: Vec<bool> =
         recipe.degradations.iter().map(|link| active.contains(&link.parameter)).collect();
-    let clean = folder.sample_crop(recipe.batch.crop, recipe.batch.halo, rng);
+    let (crop, halo) = (recipe.batch.crop, recipe.batch.halo);
+    // A recorded degradation is the first of its chain.
+    let (clean, twin) = if chain.first() == Some(&Degradation::Recorded {}) && active[0] {
+        let pairs = pictures.pairs.as_ref().expect("a recorded degradation comes with pairs");
+        let (clean, twin) = pairs.sample_crop_pair(crop, halo, rng);
+        (clean, Some(twin))
+    } else {
+        (pictures.images.sample_crop(crop, halo, rng), None)
+    };
     let draw = Draw::sample(&chain, &active, rng);
     let matrix = if rng.random() { Matrix::Bt601 } else { Matrix::Bt709 };
     let range = if rng.random() { Range::Limited } else { Range::Full };
@@ -86,9 +106,9 @@ fn push_sample(
         }
     }
 
-    let images = apply_all_corners(&chain, &draw, &masks, &clean, None);
+    let images = apply_all_corners(&chain, &draw, &masks, &clean, twin.as_ref());
     let mut planes = images.iter().map(|image| {
-        let mut yuv = Yuv420::from_rgb(&centre(image, recipe.batch.crop), matrix, range);
+        let mut yuv = Yuv420::from_rgb(&centre(image, crop), matrix, range);
         // Video arrives rounded; so does the input here, and whatever is compared with it.
         yuv.round_to_8bit();
         yuv.normalised(range)
@@ -125,16 +145,16 @@ impl Batches {
     /// When a thread cannot be started.
     pub fn start(
         recipe: &Arc<Recipe>,
-        folder: &Arc<ImageFolder>,
+        pictures: &Arc<Pictures>,
         steps: ops::Range<u64>,
         threads: usize,
     ) -> anyhow::Result<Self> {
         let worker = |index: usize| {
             let (sender, receiver) = sync_channel(AHEAD);
-            let (recipe, folder) = (recipe.clone(), folder.clone());
+            let (recipe, pictures) = (recipe.clone(), pictures.clone());
             let mut own = steps.clone().skip(index).step_by(threads);
             // Sending fails when the trainer has stopped.
-            let work = move || own.all(|step| sender.send(make(&recipe, &folder, step)).is_ok());
+            let work = move || own.all(|step| sender.send(make(&recipe, &pictures, step)).is_ok());
             let thread = thread::Builder::new().name(format!("batches {index}"));
             thread.spawn(work).context("cannot start a batch thread")?;
             Ok(receiver)

@@ -66,6 +66,10 @@ struct TrainArgs {
     /// Run directory to make, or with --resume to continue.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
+    /// Folders of pairs of clips, NAME.clean.y4m and NAME.degraded.y4m, for recipes with a recorded
+    /// degradation.
+    #[arg(long, num_args = 1.., value_name = "DIR")]
+    pairs: Vec<PathBuf>,
     /// Weights of a feature network (VGG-19 or SqueezeNet), for recipes with losses on features.
     #[arg(long, value_name = "FILE")]
     features: Option<PathBuf>,
@@ -281,7 +285,7 @@ impl Cli {
 
 fn train(args: TrainArgs) -> anyhow::Result<()> {
     let cadence = Cadence { log_every: args.log_every, save_every: args.save_every };
-    let sources = Sources { folders: args.data, features: args.features };
+    let sources = Sources { folders: args.data, pairs: args.pairs, features: args.features };
     let checkpoint = match (args.recipe, args.resume) {
         (None, true) => {
             if args.steps.or(args.seed).is_some() {

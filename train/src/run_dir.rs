@@ -49,19 +49,24 @@ pub struct DataRecord {
     pub images: usize,
     /// Hash of the images' names and sizes, in order.
     pub fingerprint: String,
+    /// Number of pairs of frames, if the recipe uses such.
+    #[serde(default)]
+    pub pairs: Option<usize>,
     /// Hash of the feature network's file, if the recipe uses one.
     #[serde(default)]
     pub features: Option<String>,
 }
 
 impl DataRecord {
-    /// Records the images of `folder`, loaded from `folders`, and the feature network's file.
+    /// Records the images of `folder`, loaded from `folders`, the number of pairs of frames, and the
+    /// feature network's file.
     ///
     /// # Errors
     /// When that file cannot be read.
     pub fn new(
         folders: &[PathBuf],
         folder: &ImageFolder,
+        pairs: Option<usize>,
         features: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let lines = folder.paths().iter().zip(folder.images()).flat_map(|(path, image)| {
@@ -76,6 +81,7 @@ impl DataRecord {
             folders: folders.to_vec(),
             images: folder.len(),
             fingerprint: fnv1a(lines),
+            pairs,
             features: features.transpose()?,
         })
     }
@@ -163,6 +169,12 @@ impl RunDir {
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let began: DataRecord = serde_json::from_str(&text).context(path.display().to_string())?;
         if (began.images, &began.fingerprint) == (data.images, &data.fingerprint) {
+            ensure!(
+                began.pairs == data.pairs,
+                "the run began with {} pairs of frames, these are {}",
+                began.pairs.unwrap_or(0),
+                data.pairs.unwrap_or(0)
+            );
             ensure!(began.features == data.features, "the run began with another feature network");
             return Ok(());
         }

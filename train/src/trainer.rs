@@ -14,12 +14,13 @@ use tunableconv::net::Net;
 use tunableconv::nn::FoldedChain;
 
 use crate::adversary::{self, Adversary};
-use crate::batch::Batches;
+use crate::batch::{Batches, Pictures};
 use crate::collapse::{self, collapse, trained_tensors};
 use crate::data::ImageFolder;
 use crate::loss::features::FeatureNet;
 use crate::multi_loss::{DeviceBatch, Evaluation, MultiLoss};
 use crate::optimiser::{Adam, Slot, initial_slots};
+use crate::pairs::PairFolder;
 use crate::quantised::{QuantisedNet, initial_ranges, project_ranges, range_names};
 use crate::recipe::Recipe;
 use crate::run_dir::{DataRecord, Metrics, RunDir, State};
@@ -44,6 +45,8 @@ impl Default for Cadence {
 pub struct Sources {
     /// Folders of clean images.
     pub folders: Vec<PathBuf>,
+    /// Folders of pairs of clips, for recorded degradations.
+    pub pairs: Vec<PathBuf>,
     /// Weights of a feature network, for losses on features.
     pub features: Option<PathBuf>,
 }
@@ -82,7 +85,7 @@ pub fn resume(sources: &Sources, run: &Path, cadence: Cadence) -> anyhow::Result
 }
 
 struct Loaded {
-    folder: Arc<ImageFolder>,
+    pictures: Arc<Pictures>,
     features: Option<FeatureNet>,
     record: DataRecord,
 }
@@ -95,10 +98,21 @@ impl Loaded {
             "the recipe has losses on features: give --features FILE"
         );
         let features = used.map(|path| FeatureNet::load(path, &Device::Cpu)).transpose()?;
-        let folder = ImageFolder::load(&sources.folders, recipe.batch.crop)?;
-        eprintln!("{} images, {} skipped", folder.len(), folder.skipped());
-        let record = DataRecord::new(&sources.folders, &folder, used)?;
-        Ok(Self { folder: Arc::new(folder), features, record })
+        let (side, folders) = (recipe.batch.crop, &sources.folders);
+        ensure!(
+            !(recipe.needs_pairs() && sources.pairs.is_empty()),
+            "the recipe has a recorded degradation: give --pairs DIR"
+        );
+        let images = ImageFolder::load(folders, side)?;
+        eprintln!("{} images, {} skipped", images.len(), images.skipped());
+        let pairs = recipe.needs_pairs().then(|| PairFolder::load(&sources.pairs, side));
+        let pairs = pairs.transpose()?;
+        if let Some(pairs) = &pairs {
+            eprintln!("{} pairs of frames, {} clips skipped", pairs.len(), pairs.skipped());
+        }
+        let frames = pairs.as_ref().map(PairFolder::len);
+        let record = DataRecord::new(folders, &images, frames, used)?;
+        Ok(Self { pictures: Arc::new(Pictures { images, pairs }), features, record })
     }
 }
 
@@ -140,12 +154,12 @@ fn train(
     cadence: Cadence,
 ) -> anyhow::Result<PathBuf> {
     let recipe = Arc::new(recipe);
-    let Loaded { folder, features, .. } = loaded;
+    let Loaded { pictures, features, .. } = loaded;
     let mut learner = Learner::new(recipe.clone(), features, dir)?;
     let first = learner.steps;
     dir.rewind_log(first)?;
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let mut batches = Batches::start(&recipe, &folder, first..recipe.steps, threads)?;
+    let mut batches = Batches::start(&recipe, &pictures, first..recipe.steps, threads)?;
 
     if first == recipe.steps {
         // Nothing left to train; the checkpoint may come from an older version.

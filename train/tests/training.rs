@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 
 use common::{RECIPE, Workplace, entries};
 use tunableconv::checkpoint::Checkpoint;
-use tunableconv_train::batch;
+use tunableconv_train::batch::{self, Pictures};
 use tunableconv_train::corner_targets::{channel_scales, corner_weights, mean_target};
 use tunableconv_train::data::ImageFolder;
+use tunableconv_train::pairs::PairFolder;
 use tunableconv_train::recipe::Recipe;
 use tunableconv_train::tunings::sample_tuning;
 
@@ -117,6 +118,8 @@ fn bad_recipes_are_refused_in_one_line_that_names_the_key() {
     assert!(refused("parameter = \"deblur\"", "parameter = \"sharpen\"").contains("`sharpen`"));
     assert!(refused("[[\"denoise\"],", "[[\"grain\"],").contains("`grain`"));
     assert!(refused("sigma = [0.0, 2.0]", "sigma = [3.0, 2.0]").contains("deblur"));
+    let recorded = refused("kind = \"noise\", sigma = [0.0, 50.0]", "kind = \"recorded\"");
+    assert!(recorded.contains("degradations"), "{recorded}");
     assert!(refused("learning_rate = 1e-3", "learning_rate = -1.0").contains("learning_rate"));
     assert!(refused("default = 0.0", "default = 7.0").contains("deblur"));
     assert!(at.fail("train none.toml --data data --run x").contains("none.toml"));
@@ -140,12 +143,13 @@ fn bad_image_folders_are_named_and_broken_images_skipped() {
 fn a_batch_depends_on_seed_and_step_only() {
     let at = Workplace::new();
     let mut recipe = Recipe::parse(RECIPE).unwrap();
-    let folder = ImageFolder::load(&[at.path("data")], 16).unwrap();
-    let first = batch::make(&recipe, &folder, 5);
-    assert_eq!(first, batch::make(&recipe, &folder, 5));
-    assert_ne!(first, batch::make(&recipe, &folder, 6));
+    let images = ImageFolder::load(&[at.path("data")], 16).unwrap();
+    let pictures = Pictures { images, pairs: None };
+    let first = batch::make(&recipe, &pictures, 5);
+    assert_eq!(first, batch::make(&recipe, &pictures, 5));
+    assert_ne!(first, batch::make(&recipe, &pictures, 6));
     recipe.seed += 1;
-    assert_ne!(first, batch::make(&recipe, &folder, 5));
+    assert_ne!(first, batch::make(&recipe, &pictures, 5));
     assert_eq!(first.tunings.len(), 2 * 2);
     assert_eq!(first.scales.len(), 4 * 6);
     assert_eq!(first.input.len(), 4 * 6 * 8 * 8);
@@ -232,4 +236,53 @@ fn beta_tunings_have_its_mean_and_variance() {
     let three = text.replace("\"box\"", "\"simplex\"").replacen("]\n\n[[degr", third, 1);
     let error = format!("{:#}", Recipe::parse(&three).unwrap_err());
     assert!(error.contains("batch.tunings"), "{error}");
+}
+
+/// Writes a pair of clips of two grey frames: clean ones of 50 and 100, degraded ones of 60 and 110.
+fn write_pair(at: &Workplace, name: &str) {
+    for (kind, offset) in [("clean", 0), ("degraded", 10)] {
+        let mut file = b"YUV4MPEG2 W32 H20 F25:1 C420jpeg\n".to_vec();
+        for luma in [50, 100] {
+            file.extend(b"FRAME\n");
+            file.extend([luma + offset; 32 * 20]);
+            file.extend([128; 2 * 16 * 10]);
+        }
+        std::fs::write(at.path(&format!("{name}.{kind}.y4m")), file).unwrap();
+    }
+}
+
+#[test]
+fn recorded_degradations_come_from_pairs_of_clips() {
+    let at = Workplace::new();
+    std::fs::create_dir(at.path("pairs")).unwrap();
+    write_pair(&at, "pairs/one");
+    let text = RECIPE
+        .replace("{ kind = \"blur\", sigma = [0.0, 2.0] }", "{ kind = \"recorded\" }")
+        .replace("[[\"denoise\"], [\"denoise\", \"deblur\"]]", "[[\"denoise\"], [\"deblur\"]]");
+    let recipe = Recipe::parse(&text).unwrap();
+    let images = ImageFolder::load(&[at.path("data")], 16).unwrap();
+    let pairs = Some(PairFolder::load(&[at.path("pairs")], 16).unwrap());
+    let batch = batch::make(&recipe, &Pictures { images, pairs }, 1);
+    // Every second sample is a flat frame of the pair: its luma is 10 codes of 255 too bright, and
+    // the target takes back the part that ω asks for.
+    let each = 6 * 8 * 8;
+    for (n, (input, residual)) in
+        batch.input.chunks(each).zip(batch.residual.chunks(each)).enumerate().skip(1).step_by(2)
+    {
+        let deblur = batch.tunings.chunks(2).nth(n / 2).unwrap()[1];
+        let luma = &input[..each / 6 * 4];
+        assert!(luma.iter().all(|v| (v - luma[0]).abs() < 1.0 / 255.0), "sample {n}");
+        let taken = -255.0 * residual[0] / 10.0;
+        assert!((taken - deblur).abs() < 0.15, "sample {n}: {taken}, asked for {deblur}");
+    }
+
+    std::fs::write(at.path("recorded.toml"), text).unwrap();
+    let line = "train recorded.toml --data data --run a";
+    assert!(at.fail(line).contains("--pairs"));
+    assert!(at.fail(&format!("{line} --pairs data")).contains("data"));
+    assert!(!at.path("a").exists());
+    at.succeed(&format!("{line} --pairs pairs"));
+    write_pair(&at, "pairs/two");
+    let error = at.fail("train --resume --run a --data data --pairs pairs");
+    assert!(error.contains("2 pairs of frames, these are 4"), "{error}");
 }

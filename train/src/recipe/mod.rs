@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tunableconv::checkpoint::{Architecture, DataSet};
 use tunableconv::tuning::{Domain, TuningSpace};
 
-use crate::degrade::Degradation;
+use crate::degrade::{Degradation, check_chain};
 
 pub use objective::{Discriminator, LossKind, Objective, Target};
 
@@ -189,6 +189,7 @@ impl Recipe {
             ensure!(known(name), "degradations: no parameter `{name}` in tuning");
             link.degradation.check().with_context(|| format!("degradation of `{name}`"))?;
         }
+        check_chain(&self.chain()).context("degradations")?;
         let degraded = |name: &String| self.degradations.iter().any(|l| &l.parameter == name);
         for name in self.batch.samples.iter().flatten() {
             ensure!(degraded(name), "batch.samples: no degradation belongs to `{name}`");
@@ -233,6 +234,11 @@ impl Recipe {
     /// Whether an objective needs the net given with `--features`.
     pub fn needs_features(&self) -> bool {
         self.objectives.iter().any(|objective| objective.loss.needs_features())
+    }
+
+    /// Whether a degradation is a recorded one.
+    pub fn needs_pairs(&self) -> bool {
+        self.degradations.iter().any(|link| link.degradation == Degradation::Recorded {})
     }
 
     /// Whether the targets of the corners are needed.
