@@ -1,22 +1,22 @@
 //! The command line: what each command takes, and which library call it is.
 
+mod score;
+
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::engine::{self, DeviceChoice, Engine, Options, Precision};
 use tunableconv::frame::Range;
 use tunableconv::net::Net;
-use tunableconv::tuning::Tuning;
 use tunableconv_train::calibrate::{self, Settings as Calibration};
-use tunableconv_train::evaluate::{Conditions, Report, evaluate};
 use tunableconv_train::export_onnx::{self, Form};
 use tunableconv_train::forward::forward;
-use tunableconv_train::freeze::freeze_inner_layers;
 use tunableconv_train::inspect::describe;
 use tunableconv_train::recipe::Recipe;
 use tunableconv_train::rgb::Rgb;
+use tunableconv_train::score::Conditions;
 use tunableconv_train::sweep::sweep;
 use tunableconv_train::trainer::{self, Cadence, Sources};
 use tunableconv_train::video::{Strengths, degrade_y4m};
@@ -37,8 +37,8 @@ pub struct Cli {
 enum Command {
     /// Train a recipe on folders of images.
     Train(TrainArgs),
-    /// Score a checkpoint on a folder of clean images.
-    Eval(EvalArgs),
+    /// Score a checkpoint at one tuning on a folder of clean images.
+    Score(score::ScoreArgs),
     /// Run the net on tensors of a safetensors file.
     Forward(ForwardArgs),
     /// Measure the activation ranges that int8 needs and put them into the checkpoint.
@@ -91,34 +91,6 @@ struct TrainArgs {
     /// Steps between saved states.
     #[arg(long, default_value_t = Cadence::default().save_every, value_parser = at_least_one())]
     save_every: u64,
-}
-
-#[derive(Args)]
-struct EvalArgs {
-    /// Checkpoint.
-    checkpoint: PathBuf,
-    /// Folder of clean images.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    #[command(flatten)]
-    degradation: DegradationArgs,
-    /// Degradations that the reference keeps, as the target of a corner that leaves them alone.
-    #[arg(long, value_delimiter = ',')]
-    keep: Vec<Kept>,
-    #[command(flatten)]
-    tuning: TuningArgs,
-    /// Fix all layers but the last at this tuning (an ablation).
-    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = name_value)]
-    freeze: Vec<(String, f64)>,
-    /// Print a JSON object.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Kept {
-    Noise,
-    Blur,
 }
 
 #[derive(Args)]
@@ -266,7 +238,7 @@ impl Cli {
         }
         match self.command {
             Command::Train(args) => train(args),
-            Command::Eval(args) => eval(&args, self.threads),
+            Command::Score(args) => score::run(&args, self.threads),
             Command::Forward(args) => {
                 let device = args.device.open()?.device;
                 forward(&Net::load(&args.checkpoint, &device)?, &args.input, &args.output)
@@ -305,42 +277,6 @@ fn train(args: TrainArgs) -> anyhow::Result<()> {
     };
     println!("{}", checkpoint.display());
     Ok(())
-}
-
-fn eval(args: &EvalArgs, threads: usize) -> anyhow::Result<()> {
-    let mut checkpoint = Checkpoint::read(&args.checkpoint)?;
-    let tuning = checkpoint.metadata.tuning.tuning_from_names(&args.tuning.tuning)?;
-    if !args.freeze.is_empty() {
-        let frozen = checkpoint.metadata.tuning.tuning_from_names(&args.freeze)?;
-        freeze_inner_layers(&mut checkpoint, &frozen)?;
-    }
-    let mut engine = args.tuning.engine.open(&checkpoint, threads)?;
-    engine.set_tuning(&tuning)?;
-    let conditions = Conditions {
-        keep_noise: args.keep.contains(&Kept::Noise),
-        keep_blur: args.keep.contains(&Kept::Blur),
-        ..args.degradation.conditions()
-    };
-    let report = evaluate(engine.as_mut(), &args.data, conditions, tuning.values())?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print_report(&report, &checkpoint, &tuning);
-    }
-    Ok(())
-}
-
-fn print_report(report: &Report, checkpoint: &Checkpoint, tuning: &Tuning) {
-    let parameters = checkpoint.metadata.tuning.parameters.iter().zip(tuning.values());
-    let named: Vec<String> = parameters.map(|(p, v)| format!("{}={v}", p.name)).collect();
-    let Conditions { noise, blur, .. } = report.conditions;
-    println!("{} images, noise {noise}, blur {blur}, {}", report.images, named.join(" "));
-    println!("         PSNR-Y   PSNR-UV  SSIM-Y");
-    let row = |name: &str, y: f64, uv: f64, ssim: f64| {
-        println!("{name:<7} {y:>7.2}  {uv:>7.2}  {ssim:>6.4}");
-    };
-    row("input", report.input_psnr_y, report.input_psnr_uv, report.input_ssim_y);
-    row("output", report.output.psnr_y, report.output.psnr_uv, report.output.ssim_y);
 }
 
 fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {

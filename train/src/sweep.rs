@@ -3,9 +3,9 @@
 use tunableconv::engine::Engine;
 use tunableconv::tuning::{Domain, TuningSpace};
 
-use crate::evaluate::{Conditions, filter};
 use crate::metrics::psnr;
 use crate::rgb::Rgb;
+use crate::score::{Conditions, filter};
 use crate::sheet::Sheet;
 use crate::yuv::{Matrix, Range, Yuv420};
 

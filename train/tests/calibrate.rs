@@ -205,14 +205,14 @@ fn broken_images_are_left_out_and_too_wild_a_net_is_refused() {
 }
 
 #[test]
-fn eval_in_int8_asks_for_a_calibration_and_then_runs() {
+fn score_in_int8_asks_for_a_calibration_and_then_runs() {
     let at = workplace();
-    let eval = "eval c.safetensors --data data --noise 25 --tuning denoise=1 --json --precision";
-    let error = at.fail(&format!("{eval} int8"));
+    let score = "score c.safetensors --data data --noise 25 --tuning denoise=1 --json --precision";
+    let error = at.fail(&format!("{score} int8"));
     assert!(error.contains("`tunableconv-train calibrate`"), "{error}");
     at.succeed("calibrate c.safetensors --data data");
     let psnr = |precision: &str| {
-        let json = at.succeed(&format!("{eval} {precision}"));
+        let json = at.succeed(&format!("{score} {precision}"));
         serde_json::from_str::<serde_json::Value>(&json).unwrap()["psnr_y"].as_f64().unwrap()
     };
     let (f32, int8) = (psnr("f32"), psnr("int8"));

@@ -64,9 +64,10 @@ fn forward_refuses_tensors_that_do_not_fit_by_name() {
 }
 
 #[test]
-fn eval_prints_the_means_as_json() {
+fn score_prints_the_means_as_json() {
     let at = trained();
-    let line = "eval c.safetensors --data data --noise 25 --blur 1.5 --tuning denoise=1,deblur=0.5";
+    let line =
+        "score c.safetensors --data data --noise 25 --blur 1.5 --tuning denoise=1,deblur=0.5";
     let report: serde_json::Value =
         serde_json::from_str(&at.succeed(&format!("{line} --json"))).unwrap();
     for key in ["psnr_y", "psnr_uv", "ssim_y", "input_psnr_y", "input_psnr_uv", "input_ssim_y"] {
@@ -78,29 +79,29 @@ fn eval_prints_the_means_as_json() {
 }
 
 #[test]
-fn eval_at_zero_tuning_leaves_the_input_alone() {
+fn score_at_zero_tuning_leaves_the_input_alone() {
     let at = trained();
-    let json = at.succeed("eval c.safetensors --data data --noise 25 --json");
+    let json = at.succeed("score c.safetensors --data data --noise 25 --json");
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(report["psnr_y"], report["input_psnr_y"]);
     // With everything kept, the input is its own reference.
-    let keep = "eval c.safetensors --data data --noise 25 --blur 1 --keep noise,blur --json";
+    let keep = "score c.safetensors --data data --noise 25 --blur 1 --keep noise,blur --json";
     let report: serde_json::Value = serde_json::from_str(&at.succeed(keep)).unwrap();
     assert_eq!(report["input_psnr_y"], 100.0);
 }
 
 #[test]
-fn eval_refuses_what_it_cannot_do() {
+fn score_refuses_what_it_cannot_do() {
     let at = trained();
-    let eval = |rest: &str| at.fail(&format!("eval c.safetensors {rest}"));
-    assert!(eval("--data data --tuning sharpen=1").contains("no parameter `sharpen`"));
-    assert!(eval("--data data --tuning denoise=2").contains("denoise"));
-    assert!(eval("--data data --tuning denoise").contains("NAME=VALUE"));
-    assert!(eval("--data nowhere").contains("nowhere"));
-    assert!(eval("--data data --noise nan").contains("noise"));
-    assert!(at.fail("eval none.safetensors --data data").contains("none.safetensors"));
+    let score = |rest: &str| at.fail(&format!("score c.safetensors {rest}"));
+    assert!(score("--data data --tuning sharpen=1").contains("no parameter `sharpen`"));
+    assert!(score("--data data --tuning denoise=2").contains("denoise"));
+    assert!(score("--data data --tuning denoise").contains("NAME=VALUE"));
+    assert!(score("--data nowhere").contains("nowhere"));
+    assert!(score("--data data --noise nan").contains("noise"));
+    assert!(at.fail("score none.safetensors --data data").contains("none.safetensors"));
     std::fs::write(at.path("data/broken.png"), b"no").unwrap();
-    let json = at.succeed("eval c.safetensors --data data --json");
+    let json = at.succeed("score c.safetensors --data data --json");
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&report["skipped"], &report["images"]), (&1.into(), &3.into()));
 }
@@ -110,7 +111,7 @@ fn freezing_at_the_tuning_in_use_changes_nothing_and_elsewhere_something() {
     let at = trained();
     let psnr = |rest: &str| {
         let line =
-            format!("eval c.safetensors --data data --noise 25 --json --tuning denoise=1 {rest}");
+            format!("score c.safetensors --data data --noise 25 --json --tuning denoise=1 {rest}");
         let report: serde_json::Value = serde_json::from_str(&at.succeed(&line)).unwrap();
         report["psnr_y"].as_f64().unwrap()
     };

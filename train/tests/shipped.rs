@@ -7,8 +7,8 @@ use std::path::Path;
 
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::engine::{self, Options};
-use tunableconv_train::evaluate::{Conditions, evaluate};
 use tunableconv_train::freeze::freeze_inner_layers;
+use tunableconv_train::score::{Conditions, score as score_folder};
 
 fn shipped() -> Checkpoint {
     Checkpoint::built_in().unwrap()
@@ -20,7 +20,7 @@ fn score(checkpoint: &Checkpoint, conditions: Conditions, tuning: [f64; 2]) -> (
     let tuning = checkpoint.metadata.tuning.tuning(&tuning).unwrap();
     engine.set_tuning(&tuning).unwrap();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    let report = evaluate(engine.as_mut(), &dir, conditions, tuning.values()).unwrap();
+    let report = score_folder(engine.as_mut(), &dir, conditions, tuning.values()).unwrap();
     (report.output.psnr_y, report.input_psnr_y)
 }
 

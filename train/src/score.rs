@@ -22,11 +22,11 @@ use crate::metrics::Scores;
 use crate::rgb::Rgb;
 use crate::yuv::{Matrix, Range, Yuv420};
 
-const MATRIX: Matrix = Matrix::Bt601;
-const RANGE: Range = Range::Limited;
+pub(crate) const MATRIX: Matrix = Matrix::Bt601;
+pub(crate) const RANGE: Range = Range::Limited;
 
 /// What identical pictures count as in a mean, in dB.
-const IDENTICAL_DB: f64 = 100.0;
+pub(crate) const IDENTICAL_DB: f64 = 100.0;
 
 /// How the clean images are degraded, and which of it the reference keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -100,7 +100,7 @@ pub struct Report {
 ///
 /// # Errors
 /// No usable image, or a failing engine.
-pub fn evaluate(
+pub fn score(
     engine: &mut dyn Engine,
     dir: &Path,
     conditions: Conditions,
@@ -108,7 +108,7 @@ pub fn evaluate(
 ) -> anyhow::Result<Report> {
     conditions.validate()?;
     let paths = list_images(dir)?;
-    let bar = ProgressBar::new(paths.len() as u64).with_style(bar_style());
+    let bar = ProgressBar::new(paths.len() as u64).with_style(bar_style("images"));
     let (mut output, mut input) = (Mean::default(), Mean::default());
     let mut skipped = 0;
     for (index, path) in paths.iter().enumerate() {
@@ -123,11 +123,11 @@ pub fn evaluate(
         };
         let degraded = conditions.degraded(&clean, index);
         let reference = conditions.reference(&clean, index);
-        let score = |picture: &Yuv420| {
+        let scores = |picture: &Yuv420| {
             Scores::of(picture, &reference).with_context(|| path.display().to_string())
         };
-        input.add(score(&degraded)?);
-        output.add(score(&filter(engine, &degraded)?)?);
+        input.add(scores(&degraded)?);
+        output.add(scores(&filter(engine, &degraded)?)?);
     }
     bar.finish_and_clear();
     ensure!(output.count > 0, "{}: no image in it can be read", dir.display());
@@ -150,10 +150,19 @@ pub fn evaluate(
 /// # Errors
 /// A failing engine.
 pub fn filter(engine: &mut dyn Engine, picture: &Yuv420) -> anyhow::Result<Yuv420> {
+    filter_in(engine, picture, RANGE)
+}
+
+/// [`filter`] on planes of another range.
+pub(crate) fn filter_in(
+    engine: &mut dyn Engine,
+    picture: &Yuv420,
+    range: Range,
+) -> anyhow::Result<Yuv420> {
     let format = FrameFormat {
         width: picture.width,
         height: picture.height,
-        range: RANGE,
+        range,
         samples: SampleFormat::U8,
     };
     let input = Picture::new(format, picture.to_bytes())?;
@@ -162,23 +171,24 @@ pub fn filter(engine: &mut dyn Engine, picture: &Yuv420) -> anyhow::Result<Yuv42
     Yuv420::from_bytes(picture.width, picture.height, output.planes())
 }
 
-#[derive(Default)]
-struct Mean {
-    count: usize,
+/// Sums of scores.
+#[derive(Clone, Default)]
+pub(crate) struct Mean {
+    pub(crate) count: usize,
     psnr_y: f64,
     psnr_uv: f64,
     ssim_y: f64,
 }
 
 impl Mean {
-    fn add(&mut self, scores: Scores) {
+    pub(crate) fn add(&mut self, scores: Scores) {
         self.count += 1;
         self.psnr_y += scores.psnr_y.min(IDENTICAL_DB);
         self.psnr_uv += scores.psnr_uv.min(IDENTICAL_DB);
         self.ssim_y += scores.ssim_y;
     }
 
-    fn mean(&self) -> Scores {
+    pub(crate) fn mean(&self) -> Scores {
         let count = self.count as f64;
         Scores {
             psnr_y: self.psnr_y / count,
@@ -188,7 +198,7 @@ impl Mean {
     }
 }
 
-fn bar_style() -> ProgressStyle {
-    ProgressStyle::with_template("images {wide_bar} {pos}/{len}  ETA {eta}")
+pub(crate) fn bar_style(what: &str) -> ProgressStyle {
+    ProgressStyle::with_template(&format!("{what} {{wide_bar}} {{pos}}/{{len}}  ETA {{eta}}"))
         .unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -1,0 +1,75 @@
+//! `score`: one condition at one tuning.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use tunableconv::checkpoint::Checkpoint;
+use tunableconv::tuning::Tuning;
+use tunableconv_train::freeze::freeze_inner_layers;
+use tunableconv_train::score::{Conditions, Report, score};
+
+use super::{DegradationArgs, TuningArgs, name_value};
+
+#[derive(Args)]
+pub struct ScoreArgs {
+    /// Checkpoint.
+    checkpoint: PathBuf,
+    /// Folder of clean images.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    #[command(flatten)]
+    degradation: DegradationArgs,
+    /// Degradations that the reference keeps, as the target of a corner that leaves them alone.
+    #[arg(long, value_delimiter = ',')]
+    keep: Vec<Kept>,
+    #[command(flatten)]
+    tuning: TuningArgs,
+    /// Fix all layers but the last at this tuning (an ablation).
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = name_value)]
+    freeze: Vec<(String, f64)>,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Kept {
+    Noise,
+    Blur,
+}
+
+pub fn run(args: &ScoreArgs, threads: usize) -> anyhow::Result<()> {
+    let mut checkpoint = Checkpoint::read(&args.checkpoint)?;
+    let tuning = checkpoint.metadata.tuning.tuning_from_names(&args.tuning.tuning)?;
+    if !args.freeze.is_empty() {
+        let frozen = checkpoint.metadata.tuning.tuning_from_names(&args.freeze)?;
+        freeze_inner_layers(&mut checkpoint, &frozen)?;
+    }
+    let mut engine = args.tuning.engine.open(&checkpoint, threads)?;
+    engine.set_tuning(&tuning)?;
+    let conditions = Conditions {
+        keep_noise: args.keep.contains(&Kept::Noise),
+        keep_blur: args.keep.contains(&Kept::Blur),
+        ..args.degradation.conditions()
+    };
+    let report = score(engine.as_mut(), &args.data, conditions, tuning.values())?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print_report(&report, &checkpoint, &tuning);
+    }
+    Ok(())
+}
+
+fn print_report(report: &Report, checkpoint: &Checkpoint, tuning: &Tuning) {
+    let parameters = checkpoint.metadata.tuning.parameters.iter().zip(tuning.values());
+    let named: Vec<String> = parameters.map(|(p, v)| format!("{}={v}", p.name)).collect();
+    let Conditions { noise, blur, .. } = report.conditions;
+    println!("{} images, noise {noise}, blur {blur}, {}", report.images, named.join(" "));
+    println!("         PSNR-Y   PSNR-UV  SSIM-Y");
+    let row = |name: &str, y: f64, uv: f64, ssim: f64| {
+        println!("{name:<7} {y:>7.2}  {uv:>7.2}  {ssim:>6.4}");
+    };
+    row("input", report.input_psnr_y, report.input_psnr_uv, report.input_ssim_y);
+    row("output", report.output.psnr_y, report.output.psnr_uv, report.output.ssim_y);
+}
