@@ -1,5 +1,6 @@
 //! The command line: what each command takes, and which library call it is.
 
+mod evaluate;
 mod score;
 
 use std::path::PathBuf;
@@ -39,6 +40,8 @@ enum Command {
     Train(TrainArgs),
     /// Score a checkpoint at one tuning on a folder of clean images.
     Score(score::ScoreArgs),
+    /// Report on a checkpoint: quality over its domain, control, flicker and pictures.
+    Evaluate(evaluate::EvaluateArgs),
     /// Run the net on tensors of a safetensors file.
     Forward(ForwardArgs),
     /// Measure the activation ranges that int8 needs and put them into the checkpoint.
@@ -239,6 +242,7 @@ impl Cli {
         match self.command {
             Command::Train(args) => train(args),
             Command::Score(args) => score::run(&args, self.threads),
+            Command::Evaluate(args) => evaluate::run(args, self.threads),
             Command::Forward(args) => {
                 let device = args.device.open()?.device;
                 forward(&Net::load(&args.checkpoint, &device)?, &args.input, &args.output)

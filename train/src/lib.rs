@@ -11,6 +11,7 @@ pub mod collapse;
 pub mod corner_targets;
 pub mod data;
 pub mod degrade;
+pub mod evaluate;
 pub mod export_onnx;
 pub mod forward;
 pub mod freeze;

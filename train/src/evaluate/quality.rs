@@ -1,0 +1,331 @@
+//! Scores at the points of the domain and along each parameter, over a folder.
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use candle_core::Tensor;
+use indicatif::ProgressBar;
+use serde::Serialize;
+use tunableconv::engine::Engine;
+use tunableconv::net::Net;
+use tunableconv::tuning::{Domain, TuningSpace};
+
+use super::control::{largest_second_difference, spearman};
+use super::points::{Place, Point, along, points};
+use super::{Distance, Undoes};
+use crate::metrics::{Scores, psnr};
+use crate::rgb::Rgb;
+use crate::score::{Conditions, IDENTICAL_DB, MATRIX, Mean, RANGE, bar_style, filter};
+use crate::yuv::Yuv420;
+
+/// Shortest side of an image that SSIM takes.
+const MIN_SIDE: usize = 11;
+
+/// Values of a sweep within the domain, evenly spaced.
+const STEPS: usize = 11;
+
+/// How far a sweep goes on beyond either end, of the way.
+const BEYOND: f64 = 0.1;
+
+/// Means over the images.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Numbers {
+    /// PSNR and SSIM.
+    #[serde(flatten)]
+    pub scores: Scores,
+    /// Images that were the reference itself, value for value.
+    pub identical: usize,
+    /// LPIPS, lower is better; null when it was not asked for.
+    pub lpips: Option<f64>,
+}
+
+/// One tuning under one condition.
+#[derive(Debug, Serialize)]
+pub struct PointReport {
+    /// What point of the domain.
+    pub place: Place,
+    /// One entry per parameter.
+    pub tuning: Vec<f64>,
+    /// Whether the engine passes frames through untouched here.
+    pub identity: bool,
+    /// Against the clean picture.
+    pub clean: Numbers,
+    /// At a corner whose target is known: against that.
+    pub own: Option<Numbers>,
+}
+
+/// One condition.
+#[derive(Debug, Serialize)]
+pub struct ConditionReport {
+    /// Standard deviation of the noise, of 255.
+    pub noise: f32,
+    /// Standard deviation of the blur, in pixels.
+    pub blur: f32,
+    /// The unfiltered picture against the clean one.
+    pub input: Numbers,
+    /// Over the domain.
+    pub points: Vec<PointReport>,
+}
+
+/// How one parameter controls under one condition.
+#[derive(Debug, Serialize)]
+pub struct Control {
+    /// The parameter.
+    pub parameter: String,
+    /// Standard deviation of the noise, of 255.
+    pub noise: f32,
+    /// Standard deviation of the blur, in pixels.
+    pub blur: f32,
+    /// Ways along the parameter, 0 to 1 within the domain, with one value beyond at either end.
+    pub way: Vec<f64>,
+    /// Mean PSNR-Y at each, dB, towards the target where the parameter is on.
+    pub psnr_y: Vec<f64>,
+    /// Spearman's correlation of ω_j with PSNR-Y within the domain; null for a flat response.
+    pub rank_correlation: Option<f64>,
+    /// Largest second difference of PSNR-Y within the domain, dB.
+    pub second_difference: f64,
+    /// Whether the net's own output is finite at both ends beyond the domain.
+    pub finite_beyond: bool,
+    /// Whether PSNR-Y never falls from one end beyond the domain to the other.
+    pub rises_beyond: bool,
+}
+
+/// What [`measure`] finds.
+pub struct Measured {
+    /// Images used.
+    pub images: usize,
+    /// Files left out.
+    pub skipped: usize,
+    /// Quality.
+    pub conditions: Vec<ConditionReport>,
+    /// Control.
+    pub control: Vec<Control>,
+}
+
+/// A sum of numbers over images.
+#[derive(Clone, Default)]
+struct Sum {
+    scores: Mean,
+    identical: usize,
+    lpips: Option<f64>,
+}
+
+impl Sum {
+    fn add(
+        &mut self,
+        picture: &Yuv420,
+        reference: &Yuv420,
+        lpips: Option<&Distance>,
+    ) -> anyhow::Result<()> {
+        self.scores.add(Scores::of(picture, reference)?);
+        self.identical += usize::from(picture == reference);
+        if let Some(distance) = lpips {
+            let rgb = |yuv: &Yuv420| yuv.to_rgb(MATRIX, RANGE);
+            let sum = self.lpips.unwrap_or(0.0);
+            self.lpips = Some(sum + distance(&rgb(picture), &rgb(reference))?);
+        }
+        Ok(())
+    }
+
+    fn numbers(&self) -> Numbers {
+        let lpips = self.lpips.map(|sum| sum / self.scores.count as f64);
+        Numbers { scores: self.scores.mean(), identical: self.identical, lpips }
+    }
+}
+
+/// A parameter swept under a condition.
+struct Sweep {
+    parameter: usize,
+    /// With what the reference keeps.
+    conditions: Conditions,
+    psnr_y: Vec<f64>,
+}
+
+/// Scores `engine` on `paths` under `conditions`. `roles` says what each parameter undoes. An image
+/// that is broken or has a side under 11 pixels is skipped with a warning.
+///
+/// # Errors
+/// A failing engine or distance.
+pub fn measure(
+    engine: &mut dyn Engine,
+    net: &Net,
+    paths: &[PathBuf],
+    conditions: &[Conditions],
+    roles: &[Option<Undoes>],
+    lpips: Option<&Distance>,
+) -> anyhow::Result<Measured> {
+    let space = engine.metadata().tuning.clone();
+    let points = points(&space);
+    let own: Vec<Vec<Option<Conditions>>> = conditions
+        .iter()
+        .map(|c| points.iter().map(|point| target(&space, roles, *c, point)).collect())
+        .collect();
+    let mut clean = vec![vec![Sum::default(); points.len()]; conditions.len()];
+    let mut targets = clean.clone();
+    let mut inputs = vec![Sum::default(); conditions.len()];
+    let mut identity = vec![false; points.len()];
+    let mut sweeps = sweeps(&space, conditions, roles);
+    let (mut images, mut skipped) = (0, 0);
+
+    let bar =
+        ProgressBar::new((paths.len() * conditions.len()) as u64).with_style(bar_style("pictures"));
+    for (index, path) in paths.iter().enumerate() {
+        let image = match load(path) {
+            Ok(image) => image,
+            Err(error) => {
+                bar.suspend(|| eprintln!("warning: skipped: {error:#}"));
+                bar.inc(conditions.len() as u64);
+                skipped += 1;
+                continue;
+            }
+        };
+        images += 1;
+        for (c, condition) in conditions.iter().enumerate() {
+            let degraded = condition.degraded(&image, index);
+            let reference = condition.reference(&image, index);
+            inputs[c].add(&degraded, &reference, lpips)?;
+            for (k, point) in points.iter().enumerate() {
+                engine.set_tuning(&space.tuning(&point.tuning)?)?;
+                identity[k] = engine.is_identity();
+                let filtered = filter(engine, &degraded)?;
+                clean[c][k].add(&filtered, &reference, lpips)?;
+                if let Some(kept) = own[c][k] {
+                    targets[c][k].add(&filtered, &kept.reference(&image, index), lpips)?;
+                }
+            }
+            let of_condition = |s: &&mut Sweep| {
+                (s.conditions.noise, s.conditions.blur) == (condition.noise, condition.blur)
+            };
+            for sweep in sweeps.iter_mut().filter(of_condition) {
+                let reference = sweep.conditions.reference(&image, index);
+                for (sum, t) in sweep.psnr_y.iter_mut().zip(ways()) {
+                    let values = along(&space, sweep.parameter, t);
+                    engine.set_tuning(&space.extrapolated_tuning(&values)?)?;
+                    let filtered = filter(engine, &degraded)?;
+                    *sum += psnr(&filtered.y, &reference.y, 255.0).min(IDENTICAL_DB);
+                }
+            }
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    if images == 0 {
+        return Ok(Measured { images, skipped, conditions: Vec::new(), control: Vec::new() });
+    }
+
+    let report = |(c, condition): (usize, &Conditions)| ConditionReport {
+        noise: condition.noise,
+        blur: condition.blur,
+        input: inputs[c].numbers(),
+        points: points
+            .iter()
+            .enumerate()
+            .map(|(k, point)| PointReport {
+                place: point.place,
+                tuning: point.tuning.clone(),
+                identity: identity[k],
+                clean: clean[c][k].numbers(),
+                own: own[c][k].map(|_| targets[c][k].numbers()),
+            })
+            .collect(),
+    };
+    let control = sweeps.into_iter().map(|sweep| control(net, &space, sweep, images));
+    Ok(Measured {
+        images,
+        skipped,
+        conditions: conditions.iter().enumerate().map(report).collect(),
+        control: control.collect::<anyhow::Result<_>>()?,
+    })
+}
+
+fn load(path: &std::path::Path) -> anyhow::Result<Rgb> {
+    let image = Rgb::load(path)?;
+    ensure!(
+        image.width.min(image.height) >= MIN_SIDE,
+        "{}: {}x{} is smaller than SSIM's window of {MIN_SIDE}x{MIN_SIDE}",
+        path.display(),
+        image.width,
+        image.height
+    );
+    Ok(image)
+}
+
+/// `conditions` keeping what no parameter that is on undoes; `None` away from the corners, or where
+/// nothing is known of the parameters.
+fn target(
+    space: &TuningSpace,
+    roles: &[Option<Undoes>],
+    conditions: Conditions,
+    point: &Point,
+) -> Option<Conditions> {
+    let known = point.place == Place::Corner && roles.iter().any(Option::is_some);
+    let on: Vec<bool> =
+        point.tuning.iter().zip(&space.parameters).map(|(v, p)| *v == p.maximum).collect();
+    known.then(|| keeping(conditions, roles, &on))
+}
+
+fn keeping(conditions: Conditions, roles: &[Option<Undoes>], on: &[bool]) -> Conditions {
+    let undone = |what| roles.iter().zip(on).any(|(role, on)| *on && *role == Some(what));
+    Conditions {
+        keep_noise: !undone(Undoes::Noise),
+        keep_blur: !undone(Undoes::Blur),
+        ..conditions
+    }
+}
+
+/// Every parameter under the conditions with something for it to undo, towards the corner where it
+/// alone is on; a parameter that nothing is known of under all of them, towards the clean picture.
+fn sweeps(space: &TuningSpace, conditions: &[Conditions], roles: &[Option<Undoes>]) -> Vec<Sweep> {
+    let mut sweeps = Vec::new();
+    for (parameter, role) in roles.iter().enumerate() {
+        if space.domain == Domain::Simplex && space.len() == 1 {
+            continue;
+        }
+        let on: Vec<bool> = (0..roles.len()).map(|j| j == parameter).collect();
+        for condition in conditions {
+            let conditions = match role {
+                Some(Undoes::Noise) if condition.noise == 0.0 => continue,
+                Some(Undoes::Blur) if condition.blur == 0.0 => continue,
+                Some(_) => keeping(*condition, roles, &on),
+                None => *condition,
+            };
+            sweeps.push(Sweep { parameter, conditions, psnr_y: vec![0.0; ways().count()] });
+        }
+    }
+    sweeps
+}
+
+/// The ways along a parameter that a sweep visits.
+fn ways() -> impl Iterator<Item = f64> {
+    let within = (0..STEPS).map(|i| i as f64 / (STEPS - 1) as f64);
+    std::iter::once(-BEYOND).chain(within).chain(std::iter::once(1.0 + BEYOND))
+}
+
+fn control(net: &Net, space: &TuningSpace, sweep: Sweep, images: usize) -> anyhow::Result<Control> {
+    let way: Vec<f64> = ways().collect();
+    let psnr_y: Vec<f64> = sweep.psnr_y.iter().map(|sum| sum / images as f64).collect();
+    let within = 1..way.len() - 1;
+    let finite = |t: f64| finite(net, &along(space, sweep.parameter, t));
+    Ok(Control {
+        parameter: space.parameters[sweep.parameter].name.clone(),
+        noise: sweep.conditions.noise,
+        blur: sweep.conditions.blur,
+        rank_correlation: spearman(&way[within.clone()], &psnr_y[within.clone()]),
+        second_difference: largest_second_difference(&psnr_y[within]),
+        finite_beyond: finite(-BEYOND)? && finite(1.0 + BEYOND)?,
+        rises_beyond: psnr_y.is_sorted(),
+        way,
+        psnr_y,
+    })
+}
+
+/// Whether the net's own output is finite on a picture of stripes: 8-bit planes cannot tell.
+fn finite(net: &Net, tuning: &[f64]) -> anyhow::Result<bool> {
+    const SIDE: usize = 32;
+    let stripes: Vec<f32> = (0..6 * SIDE * SIDE).map(|i| (i % 7) as f32 / 6.0).collect();
+    let x = Tensor::from_vec(stripes, (1, 6, SIDE, SIDE), net.device())?;
+    let entries: Vec<f32> = tuning.iter().map(|&v| v as f32).collect();
+    let omega = Tensor::from_vec(entries, (1, tuning.len()), net.device())?;
+    let y = net.model().forward(&x, &omega)?.flatten_all()?.to_vec1::<f32>()?;
+    Ok(y.iter().all(|v| v.is_finite()))
+}
