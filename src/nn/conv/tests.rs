@@ -49,6 +49,9 @@ fn cases() -> Vec<Case> {
         case([2, 3, 4, 5], [2, 3, 1, 3, 3], [1, 1, 1, 3], Some(0.2)),
         case([1, 2, 5, 6], [1, 2, 2, 3, 2], [1, 1, 1, 1], None),
         case([1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 2, 1, 1], None),
+        case([2, 2, 7, 9], [2, 3, 2, 3, 3], [2, 1, 1, 1], Some(0.1)),
+        case([1, 2, 9, 9], [1, 2, 2, 9, 9], [1, 4, 1, 1], None),
+        case([2, 3, 8, 7], [2, 3, 1, 7, 7], [1, 3, 1, 3], Some(0.1)),
     ]
 }
 
@@ -89,6 +92,30 @@ fn gradients_match_finite_differences() {
                 let want = (value(j, step) - value(j, -step)) / (2.0 * step);
                 assert!((got - want).abs() < 1e-7, "case {i} operand {v} [{j}]: {got} {want}");
             }
+        }
+    }
+}
+
+#[test]
+fn f32_agrees_with_f64() {
+    for (i, c) in cases().iter().enumerate() {
+        let run = |dtype| {
+            let var = |shape: &[usize], seed| {
+                Var::from_tensor(&noise(shape, seed).to_dtype(dtype).unwrap()).unwrap()
+            };
+            let vars = [var(&c.x, 1), var(&c.weight, 2), var(&[c.weight[0], c.weight[1]], 3)];
+            let [x, w, b] = &vars;
+            let y = conv2d(x, w, Some(b), c.geometry, c.activation).unwrap();
+            let mask = noise(y.dims(), 4).to_dtype(dtype).unwrap();
+            let grads = (&y * mask).unwrap().sum_all().unwrap().backward().unwrap();
+            let mut all = vec![y];
+            all.extend(vars.iter().map(|var| grads.get(var).unwrap().clone()));
+            all
+        };
+        for (operand, (got, want)) in run(DType::F32).iter().zip(run(DType::F64)).enumerate() {
+            let error = (got.to_dtype(DType::F64).unwrap() - want).unwrap().abs().unwrap();
+            let error = error.flatten_all().unwrap().max(0).unwrap().to_scalar::<f64>().unwrap();
+            assert!(error < 2e-5, "case {i}, tensor {operand}: {error}");
         }
     }
 }

@@ -1,39 +1,37 @@
-//! Direct f32 convolution for square kernels of 1, 3 or 5 taps a side at stride 1.
+//! Direct f32 convolution of any geometry.
 //!
-//! Vectors run along x. A tile keeps `CO` output channels of `V` vectors in
-//! registers while it walks all input channels and taps of a zero-padded copy of
-//! the input. The data gradient is the same walk over the padded gradient, with
-//! kernels transposed and turned by 180°.
+//! Vectors run along x. A tile keeps `CO` output channels of `V` vectors in registers while it
+//! walks all input channels of a group and all taps of a zero-padded copy of the input. The data
+//! gradient is the same walk over the padded gradient, with channels swapped.
 //!
-//! Invariant: a pixel's sum runs over input channels, then taps, in order, however
-//! the map is cut.
+//! Invariant: a pixel's sum runs over input channels, then taps, in order, however the map is cut.
 
+use super::conv_taps::InputTaps;
 use super::lanes::{LINE, Lanes, Plain};
 use super::padded::{Padding, Scratch};
 use super::{ConvShape, level::Level};
 use rayon::prelude::*;
+use std::borrow::Cow;
+use std::mem::MaybeUninit;
 
-/// Whether this module has a kernel for the shape.
-pub(super) fn fits(s: &ConvShape) -> bool {
-    let [k, ones] = [s.k_h, s.stride * s.dilation * s.groups];
-    ones == 1 && matches!(k, 1 | 3 | 5) && s.k_w == k && s.padding < k
+/// Output channels per tile: of the sizes there are, the one that leaves the fewest idle.
+fn block(level: Level, channels: usize) -> usize {
+    let sizes: &[usize] = match level {
+        _ if channels == 1 => &[1],
+        Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16 => &[8, 6, 4, 3],
+        Level::AvxVnni | Level::Avx2 | Level::Scalar => &[4, 3],
+    };
+    sizes.iter().copied().min_by_key(|size| channels.next_multiple_of(*size)).unwrap_or(1)
 }
 
-/// Output channels per tile.
-fn block(level: Level) -> usize {
-    match level {
-        Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16 => 8,
-        Level::AvxVnni | Level::Avx2 | Level::Scalar => 4,
-    }
-}
-
-/// Kernels rearranged to `[B, ⌈C_out / block⌉, C_in, K, K, block]`, zero where the
-/// last block has no channel.
+/// Kernels rearranged to `[B, groups, ⌈C_out / block⌉, C_in, taps, block]`, channels counted in a
+/// group, zero where the last block has no channel.
 pub(super) struct Packed {
     data: Vec<f32>,
-    set_len: usize,
+    /// Length of one group of one set.
+    group_len: usize,
     block: usize,
-    k: usize,
+    taps: usize,
     c_in: usize,
     c_out: usize,
 }
@@ -41,57 +39,79 @@ pub(super) struct Packed {
 impl Packed {
     /// For the forward pass.
     fn forward(level: Level, s: &ConvShape, weight: &[f32]) -> Self {
-        let (k, c_in) = (s.k_h, s.c_in);
-        Self::new(level, k, (s.c_in, s.c_out), s.sets, |set, co, ci, tap| {
-            weight[((set * s.c_out + co) * c_in + ci) * k * k + tap]
-        })
+        let (c_in, c_out, taps) = (s.c_in / s.groups, s.c_out / s.groups, s.k_h * s.k_w);
+        let each = |kernels: &[f32], co: usize, mut to: Column<'_>| {
+            for (value, to) in kernels[co * c_in * taps..][..c_in * taps].iter().zip(&mut to) {
+                *to = *value;
+            }
+        };
+        Self::new(level, s, (c_in, c_out), taps, weight, each)
     }
 
-    /// For the data gradient: channels swapped, taps reversed.
-    pub(super) fn backward(level: Level, s: &ConvShape, weight: &[f32]) -> Self {
-        let (k, c_in) = (s.k_h, s.c_in);
-        Self::new(level, k, (s.c_out, s.c_in), s.sets, |set, ci, co, tap| {
-            weight[((set * s.c_out + co) * c_in + ci + 1) * k * k - 1 - tap]
-        })
-    }
-
-    fn new(
-        level: Level,
-        k: usize,
-        (c_in, c_out): (usize, usize),
-        sets: usize,
-        weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync,
-    ) -> Self {
-        let block = block(level);
-        let block_len = c_in * k * k * block;
-        let blocks = c_out.div_ceil(block);
-        let mut data = vec![0.0; sets * blocks * block_len];
-        data.par_chunks_mut(block_len).enumerate().for_each(|(i, chunk)| {
-            let (set, first) = (i / blocks, i % blocks * block);
-            for (j, values) in chunk.chunks_exact_mut(block).enumerate() {
-                for (co, value) in (first..c_out).zip(values) {
-                    *value = weight(set, co, j / (k * k), j % (k * k));
+    /// For the data gradient at the taps of these indices.
+    pub(super) fn backward(level: Level, s: &ConvShape, indices: &[usize], weight: &[f32]) -> Self {
+        let (c_in, c_out, taps) = (s.c_in / s.groups, s.c_out / s.groups, s.k_h * s.k_w);
+        let each = |kernels: &[f32], ci: usize, mut to: Column<'_>| {
+            for co in 0..c_out {
+                let kernel = &kernels[(co * c_in + ci) * taps..][..taps];
+                for (index, to) in indices.iter().zip(&mut to) {
+                    *to = kernel[*index];
                 }
             }
+        };
+        Self::new(level, s, (c_out, c_in), indices.len(), weight, each)
+    }
+
+    /// `each` writes the weights of an output channel, `[C_in, taps]`, given its group's kernels.
+    fn new(
+        level: Level,
+        s: &ConvShape,
+        (c_in, c_out): (usize, usize),
+        taps: usize,
+        weight: &[f32],
+        each: impl Fn(&[f32], usize, Column<'_>) + Sync,
+    ) -> Self {
+        let block = block(level, c_out);
+        let block_len = c_in * taps * block;
+        let blocks = c_out.div_ceil(block);
+        let mut data = vec![0.0; s.sets * s.groups * blocks * block_len];
+        let kernels = weight.len() / (s.sets * s.groups);
+        // A phase may have no taps.
+        data.par_chunks_mut(block_len.max(1)).enumerate().for_each(|(i, chunk)| {
+            let kernels = &weight[i / blocks * kernels..][..kernels];
+            let first = i % blocks * block;
+            for c in first..c_out.min(first + block) {
+                each(kernels, c, chunk[c - first..].iter_mut().step_by(block));
+            }
         });
-        Self { data, set_len: blocks * block_len, block, k, c_in, c_out }
+        Self { data, group_len: blocks * block_len, block, taps, c_in, c_out }
     }
 }
+
+/// One output channel's places in a block.
+type Column<'a> = std::iter::StepBy<std::slice::IterMut<'a, f32>>;
 
 /// Where a convolution reads.
 pub(super) enum Source<'a> {
-    /// Maps `[N, C, h, w]`, to be padded tile by tile.
-    Maps { data: &'a [f32], h: usize, w: usize, padding: usize },
-    /// Planes padded beforehand, `C` to a sample.
-    Padded { data: &'a [f32], padding: Padding },
+    /// The input's maps, to be padded tile by tile.
+    Maps { data: &'a [f32], s: &'a ConvShape, taps: &'a InputTaps },
+    /// Planes padded beforehand, one to a channel, and the offsets of the taps.
+    Padded { data: &'a [f32], padding: Padding, offsets: &'a [usize] },
 }
 
-/// What a convolution writes, `[N, C_out, h, w]`.
+/// What a convolution writes: pixels `step` apart, from `first` on, of maps `[N, C_out, …]`.
 pub(super) struct Target<'a> {
     pub(super) n: usize,
+    pub(super) sets: usize,
+    pub(super) groups: usize,
+    /// Rows and columns of pixels.
     pub(super) h: usize,
     pub(super) w: usize,
-    pub(super) sets: usize,
+    /// Row and column of the first.
+    pub(super) first: (usize, usize),
+    pub(super) step: usize,
+    /// Rows and columns of the maps.
+    pub(super) map: (usize, usize),
     /// `[B, C_out]`, or none for zeros.
     pub(super) bias: Option<&'a [f32]>,
     /// Slope below zero.
@@ -107,14 +127,40 @@ pub(super) fn forward(
     bias: &[f32],
     slope: f32,
 ) -> Vec<f32> {
-    assert!(fits(s));
+    let len = s.out_len();
+    let mut out = Vec::with_capacity(len);
+    forward_into(level, s, [x, weight, bias], slope, &mut out.spare_capacity_mut()[..len]);
+    // SAFETY: all of the output was written.
+    unsafe { out.set_len(len) };
+    out
+}
+
+/// [`forward`] that writes every value of `out`.
+pub(super) fn forward_into(
+    level: Level,
+    s: &ConvShape,
+    [x, weight, bias]: [&[f32]; 3],
+    slope: f32,
+    out: &mut [MaybeUninit<f32>],
+) {
     assert_eq!(x.len(), s.x_len());
     assert_eq!(weight.len(), s.weight_len());
     assert_eq!(bias.len(), s.sets * s.c_out);
     let packed = Packed::forward(level, s, weight);
-    let source = Source::Maps { data: x, h: s.h, w: s.w, padding: s.padding };
-    let target = Target { n: s.n, h: s.out_h, w: s.out_w, sets: s.sets, bias: Some(bias), slope };
-    convolve(level, &packed, &source, &target)
+    let source = Source::Maps { data: x, s, taps: &InputTaps::new(s) };
+    let target = Target {
+        n: s.n,
+        sets: s.sets,
+        groups: s.groups,
+        h: s.out_h,
+        w: s.out_w,
+        first: (0, 0),
+        step: 1,
+        map: (s.out_h, s.out_w),
+        bias: Some(bias),
+        slope,
+    };
+    convolve(level, &packed, &source, &target, out);
 }
 
 /// Padded bytes a tile should not exceed, so that they stay in the second cache.
@@ -123,55 +169,74 @@ const TILE_BYTES: usize = 384 << 10;
 const TILE_COLS: usize = 128;
 const TILE_COLS_MAX: usize = 192;
 
-/// Convolves tile by tile, in parallel.
-pub(super) fn convolve(level: Level, p: &Packed, source: &Source<'_>, t: &Target<'_>) -> Vec<f32> {
-    let Packed { k, c_in, c_out, .. } = *p;
+/// Writes every pixel of the target, tile by tile, in parallel.
+pub(super) fn convolve(
+    level: Level,
+    p: &Packed,
+    source: &Source<'_>,
+    t: &Target<'_>,
+    out: &mut [MaybeUninit<f32>],
+) {
+    let Packed { c_in, c_out, .. } = *p;
+    let plane = t.map.0 * t.map.1;
+    assert_eq!(out.len(), t.n * t.groups * c_out * plane);
+    assert!(t.h == 0 || t.first.0 + (t.h - 1) * t.step < t.map.0);
+    assert!(t.w == 0 || t.first.1 + (t.w - 1) * t.step < t.map.1);
+    if t.h == 0 || t.w == 0 {
+        return;
+    }
+    let (halo, planes) = match source {
+        Source::Maps { taps, .. } => (taps.halo(), taps.phases.len()),
+        Source::Padded { .. } => ((0, 0), 1),
+    };
     let cols = if t.w <= TILE_COLS_MAX { t.w } else { TILE_COLS };
-    let reach = cols.next_multiple_of(LINE) + k - 1;
-    let by_cache = TILE_BYTES / (size_of::<f32>() * c_in * reach.next_multiple_of(LINE));
-    let by_threads = (t.h * t.n).div_ceil(4 * rayon::current_num_threads());
-    let rows = by_cache.saturating_sub(k - 1).min(by_threads).clamp(4, t.h.max(4));
+    let row = Padding::row(cols, halo.1);
+    let by_cache = TILE_BYTES / (size_of::<f32>() * c_in * planes * row);
+    let by_threads = (t.h * t.n * t.groups).div_ceil(4 * rayon::current_num_threads());
+    let rows = by_cache.saturating_sub(halo.0).min(by_threads).clamp(4, t.h.max(4));
     let (across, down) = (t.w.div_ceil(cols), t.h.div_ceil(rows));
 
-    let len = t.n * c_out * t.h * t.w;
-    let mut out = Vec::<f32>::with_capacity(len);
-    let to = OutPtr(out.as_mut_ptr());
-    (0..t.n * down * across).into_par_iter().for_each(|i| {
-        let (n, y, x) = (i / (down * across), i / across % down * rows, i % across * cols);
-        let set = n / (t.n / t.sets);
+    let to = OutPtr(out.as_mut_ptr().cast());
+    (0..t.n * t.groups * down * across).into_par_iter().for_each(|i| {
+        let (n, group) = (i / (down * across * t.groups), i / (down * across) % t.groups);
+        let (y, x) = (i / across % down * rows, i % across * cols);
+        let (set, maps) = (n / (t.n / t.sets), n * t.groups + group);
+        let kernels = (set * t.groups + group) * p.group_len;
+        let pixel = (t.first.0 + y * t.step) * t.map.1 + t.first.1 + x * t.step;
         let mut tile = Tile {
             x: &[],
-            padding: Padding::new(rows.min(t.h - y) + k - 1, reach),
-            weight: &p.data[set * p.set_len..][..p.set_len],
-            bias: t.bias.map(|bias| &bias[set * c_out..][..c_out]),
+            padding: Padding::new(rows.min(t.h - y) + halo.0, row),
+            channel: 0,
+            offsets: Cow::Borrowed(&[]),
+            weight: &p.data[kernels..][..p.group_len],
+            bias: t.bias.map(|bias| &bias[(set * t.groups + group) * c_out..][..c_out]),
             slope: t.slope,
-            out: to.at(n * c_out * t.h * t.w + y * t.w + x),
-            out_row: t.w,
-            out_plane: t.h * t.w,
+            out: to.at(maps * c_out * plane + pixel),
+            out_row: t.map.1 * t.step,
+            out_plane: plane,
+            step: t.step,
             rows: rows.min(t.h - y),
             cols: cols.min(t.w - x),
             c_in,
             c_out,
         };
-        // SAFETY: the tile's rows and columns lie within the map, whose memory the
-        // vector owns; no two tiles share a pixel.
+        // SAFETY: the tile's pixels lie within the maps, which `out` holds (both checked above);
+        // no two tiles share a pixel.
         let run = |tile: &Tile<'_>| unsafe { tile.run(level, p) };
         match *source {
-            Source::Padded { data, padding } => {
-                let start = n * c_in * padding.plane + y * padding.row + x;
-                tile.x = &data[start..];
-                tile.padding = padding;
+            Source::Padded { data, padding, offsets } => {
+                let start = maps * c_in * padding.plane + y * padding.row + x;
+                (tile.x, tile.padding, tile.channel) = (&data[start..], padding, padding.plane);
+                tile.offsets = Cow::Borrowed(offsets);
                 run(&tile);
             }
-            Source::Maps { data, h, w, padding } => {
-                let plane = tile.padding.plane;
-                let mut scratch = Scratch::take(0, c_in * plane);
-                let corner = (y as isize - padding as isize, x as isize - padding as isize);
-                for (c, to) in scratch.as_mut().chunks_exact_mut(plane).enumerate() {
-                    let from = &data[(n * c_in + c) * h * w..][..h * w];
-                    tile.padding.fill(to, corner, (h, w), |to, at| {
-                        to.copy_from_slice(&from[at..at + to.len()]);
-                    });
+            Source::Maps { data, s, taps } => {
+                tile.channel = planes * tile.padding.plane;
+                tile.offsets = Cow::Owned(taps.offsets(tile.padding));
+                let mut scratch = Scratch::take(0, c_in * tile.channel);
+                for (c, to) in scratch.as_mut().chunks_exact_mut(tile.channel).enumerate() {
+                    let from = &data[(maps * c_in + c) * s.h * s.w..][..s.h * s.w];
+                    taps.fill(s, tile.padding, to, from, (y, x));
                 }
                 tile.x = &scratch;
                 run(&tile);
@@ -179,9 +244,6 @@ pub(super) fn convolve(level: Level, p: &Packed, source: &Source<'_>, t: &Target
             }
         }
     });
-    // SAFETY: the tiles cover every pixel of every channel, and all are written.
-    unsafe { out.set_len(len) };
-    out
 }
 
 /// Start of the output, shared by tasks that write disjoint parts of it.
@@ -196,17 +258,22 @@ impl OutPtr {
     }
 }
 
-/// A rectangle of one sample's output, all channels.
+/// A rectangle of one group's output in one sample.
 struct Tile<'a> {
-    /// Padded input from the rectangle's top left tap on.
+    /// Padded input from the rectangle's first pixel on.
     x: &'a [f32],
     padding: Padding,
+    /// Values from a channel to the next.
+    channel: usize,
+    /// Values from a pixel's place to each tap's.
+    offsets: Cow<'a, [usize]>,
     weight: &'a [f32],
     bias: Option<&'a [f32]>,
     slope: f32,
     out: *mut f32,
     out_row: usize,
     out_plane: usize,
+    step: usize,
     rows: usize,
     cols: usize,
     c_in: usize,
@@ -217,14 +284,17 @@ impl Tile<'_> {
     /// Computes the rectangle.
     ///
     /// # Safety
-    /// `out` is valid for writes to the rectangle in each of `c_out` planes, and no
-    /// other thread uses those pixels meanwhile.
+    /// `out` is valid for writes to the rectangle's pixels in each of `c_out` planes, and no other
+    /// thread uses those pixels meanwhile.
     unsafe fn run(&self, level: Level, p: &Packed) {
-        let reach = self.cols.next_multiple_of(LINE) + p.k - 1;
-        let last = (self.c_in - 1) * self.padding.plane + (self.rows + p.k - 2) * self.padding.row;
-        assert!(self.x.len() >= last + reach);
-        assert!(p.block == block(level) && level.is_available());
-        let block_len = self.c_in * p.k * p.k * p.block;
+        let Self { padding, rows, cols, .. } = *self;
+        // Behind the last value of a vector that begins at the last pixel.
+        let end = (rows - 1) * padding.row + cols + LINE - 1;
+        let reach = self.offsets.iter().max().map_or(0, |tap| end + tap);
+        assert!(self.x.len() >= (self.c_in - 1) * self.channel + reach);
+        assert!(p.block == block(level, self.c_out) && level.is_available());
+        assert_eq!(self.offsets.len(), p.taps);
+        let block_len = self.c_in * p.taps * p.block;
         assert_eq!(self.weight.len(), self.c_out.div_ceil(p.block) * block_len);
         assert!(self.bias.is_none_or(|bias| bias.len() == self.c_out));
         // SAFETY: the input reaches the last vector of the last tap and the weights
@@ -233,54 +303,65 @@ impl Tile<'_> {
         unsafe {
             match level {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16 => self.run_avx512(p.k),
+                Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16 => self.run_avx512(p.block),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 | Level::AvxVnni => self.run_avx2(p.k),
-                _ => self.run_lanes::<Plain, 4, 2>(p.k),
+                Level::Avx2 | Level::AvxVnni => self.run_avx2(p.block),
+                _ => self.run_small::<Plain>(p.block),
             }
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx2,fma")]
-    unsafe fn run_avx512(&self, k: usize) {
-        // SAFETY: as promised to this function.
-        unsafe { self.run_lanes::<std::arch::x86_64::__m512, 8, 3>(k) }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn run_avx2(&self, k: usize) {
-        // SAFETY: as promised to this function.
-        unsafe { self.run_lanes::<std::arch::x86_64::__m256, 4, 2>(k) }
-    }
-
-    #[inline(always)]
-    unsafe fn run_lanes<S: Lanes, const CO: usize, const V: usize>(&self, k: usize) {
+    unsafe fn run_avx512(&self, block: usize) {
+        use std::arch::x86_64::__m512;
         // SAFETY: as promised to this function.
         unsafe {
-            match k {
-                1 => self.run_kernel::<S, CO, V, 1>(),
-                3 => self.run_kernel::<S, CO, V, 3>(),
-                5 => self.run_kernel::<S, CO, V, 5>(),
-                _ => unreachable!("`fits` allows 1, 3 and 5"),
+            match block {
+                1 => self.run_lanes::<__m512, 1, 8>(),
+                3 => self.run_lanes::<__m512, 3, 7>(),
+                4 => self.run_lanes::<__m512, 4, 6>(),
+                6 => self.run_lanes::<__m512, 6, 4>(),
+                8 => self.run_lanes::<__m512, 8, 3>(),
+                _ => unreachable!("`block` has no other sizes"),
             }
         }
     }
 
-    /// Vectors are numbered row by row and taken `V` at a time, so that narrow maps
-    /// fill the registers too.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn run_avx2(&self, block: usize) {
+        // SAFETY: as promised to this function.
+        unsafe { self.run_small::<std::arch::x86_64::__m256>(block) }
+    }
+
+    /// Blocks for sixteen registers.
     #[inline(always)]
-    unsafe fn run_kernel<S: Lanes, const CO: usize, const V: usize, const K: usize>(&self) {
-        let per_row = self.cols.div_ceil(S::LEN);
-        let vectors = self.rows * per_row;
-        let Padding { row, plane, .. } = self.padding;
+    unsafe fn run_small<S: Lanes>(&self, block: usize) {
+        // SAFETY: as promised to this function.
+        unsafe {
+            match block {
+                1 => self.run_lanes::<S, 1, 4>(),
+                3 => self.run_lanes::<S, 3, 3>(),
+                4 => self.run_lanes::<S, 4, 2>(),
+                _ => unreachable!("`block` has no other sizes"),
+            }
+        }
+    }
+
+    /// Vectors are numbered row by row and taken `V` at a time, so that narrow maps fill the
+    /// registers too; where rows follow each other closely, a vector may cover several.
+    #[inline(always)]
+    unsafe fn run_lanes<S: Lanes, const CO: usize, const V: usize>(&self) {
+        let Self { rows, cols, padding, .. } = *self;
+        let span = padding.span(cols, S::LEN);
+        let vectors = ((rows - 1) * span + cols).div_ceil(S::LEN);
         for first in (0..self.c_out).step_by(CO) {
             let mut bias = [0.0; CO];
             for (c, bias) in (first..self.c_out).zip(&mut bias) {
                 *bias = self.bias.map_or(0.0, |bias| bias[c]);
             }
-            let weight = self.weight[first * self.c_in * K * K..].as_ptr();
+            let weight = self.weight[first * self.c_in * self.offsets.len()..].as_ptr();
             let (mut y, mut x) = (0, 0);
             for at in (0..vectors).step_by(V) {
                 let mut place = [(y, x); V];
@@ -289,24 +370,22 @@ impl Tile<'_> {
                     *place = (y, x);
                     if at + v + 1 < vectors {
                         x += S::LEN;
-                        if x >= self.cols {
-                            (y, x) = (y + 1, 0);
+                        while x >= span {
+                            (y, x) = (y + 1, x - span);
                         }
                     }
                 }
                 // SAFETY: `run` checked input and weights; stores stay within the
                 // rectangle's rows and columns and the live channels.
                 unsafe {
-                    let input = place.map(|(y, x)| self.x.as_ptr().add(y * row + x));
-                    let steps = (row, plane);
-                    let sums = accumulate::<S, CO, V, K>(input, steps, self.c_in, weight, &bias);
+                    let input = place.map(|(y, x)| self.x.as_ptr().add(y * padding.row + x));
+                    let sums = self.accumulate::<S, CO, V>(input, weight, &bias);
                     let slope = S::splat(self.slope);
                     for (c, sums) in sums.into_iter().enumerate() {
                         if first + c < self.c_out {
                             let to = self.out.add((first + c) * self.out_plane);
-                            for (sum, (y, x)) in sums.into_iter().zip(place) {
-                                let to = to.add(y * self.out_row + x);
-                                store(sum.leaky(slope), to, self.cols - x);
+                            for (sum, place) in sums.into_iter().zip(place) {
+                                self.store(sum.leaky(slope), to, place, span);
                             }
                         }
                     }
@@ -314,29 +393,27 @@ impl Tile<'_> {
             }
         }
     }
-}
 
-/// Sums of `CO` channels for `V` vectors of pixels.
-///
-/// # Safety
-/// The CPU level of `S`; each input pointer readable at every tap of `c_in` planes;
-/// `c_in * K * K * CO` weights.
-#[inline(always)]
-unsafe fn accumulate<S: Lanes, const CO: usize, const V: usize, const K: usize>(
-    input: [*const f32; V],
-    (row, plane): (usize, usize),
-    c_in: usize,
-    mut weight: *const f32,
-    bias: &[f32; CO],
-) -> [[S; V]; CO] {
-    // SAFETY: as promised to this function.
-    unsafe {
-        let mut sums = bias.map(|bias| [S::splat(bias); V]);
-        for c in 0..c_in {
-            for ky in 0..K {
-                let offset = c * plane + ky * row;
-                for kx in 0..K {
-                    let x = input.map(|input| S::load(input.add(offset + kx)));
+    /// Sums of `CO` channels for `V` vectors of pixels.
+    ///
+    /// # Safety
+    /// The CPU level of `S`; each input pointer readable at every tap of `c_in` channels; `CO`
+    /// weights to each of them.
+    #[inline(always)]
+    unsafe fn accumulate<S: Lanes, const CO: usize, const V: usize>(
+        &self,
+        input: [*const f32; V],
+        mut weight: *const f32,
+        bias: &[f32; CO],
+    ) -> [[S; V]; CO] {
+        let offsets = &*self.offsets;
+        // SAFETY: as promised to this function.
+        unsafe {
+            let mut sums = bias.map(|bias| [S::splat(bias); V]);
+            for c in 0..self.c_in {
+                let input = input.map(|input| input.add(c * self.channel));
+                for &offset in offsets {
+                    let x = input.map(|input| S::load(input.add(offset)));
                     for (o, sums) in sums.iter_mut().enumerate() {
                         let w = S::splat(*weight.add(o));
                         for v in 0..V {
@@ -346,25 +423,34 @@ unsafe fn accumulate<S: Lanes, const CO: usize, const V: usize, const K: usize>(
                     weight = weight.add(CO);
                 }
             }
+            sums
         }
-        sums
     }
-}
 
-/// Stores the first `room` values of a vector, or all where there is room.
-///
-/// # Safety
-/// The CPU level of `S`; `to` writable for that many values.
-#[inline(always)]
-unsafe fn store<S: Lanes>(v: S, to: *mut f32, room: usize) {
-    // SAFETY: `part` holds the longest vector; the caller vouches for `to`.
-    unsafe {
-        if room >= S::LEN {
-            v.store(to);
-        } else {
+    /// Stores those values of a vector that are pixels; its first is at `(y, x)`, and behind `span`
+    /// of them the next row begins.
+    ///
+    /// # Safety
+    /// The CPU level of `S`; `to` writable as the tile's `out` is.
+    #[inline(always)]
+    unsafe fn store<S: Lanes>(&self, v: S, to: *mut f32, (y, x): (usize, usize), span: usize) {
+        // SAFETY: `part` holds the longest vector; the pixels written are within the rectangle.
+        unsafe {
+            if x + S::LEN <= self.cols && self.step == 1 {
+                return v.store(to.add(y * self.out_row + x));
+            }
             let mut part = [0.0; LINE];
             v.store(part.as_mut_ptr());
-            std::ptr::copy_nonoverlapping(part.as_ptr(), to, room);
+            let (mut y, mut x, mut lane) = (y, x, 0);
+            while lane < S::LEN && y < self.rows {
+                let count = self.cols.saturating_sub(x).min(S::LEN - lane);
+                let to = to.add(y * self.out_row + x * self.step);
+                for i in 0..count {
+                    *to.add(i * self.step) = part[lane + i];
+                }
+                lane += span - x;
+                (y, x) = (y + 1, 0);
+            }
         }
     }
 }

@@ -11,7 +11,9 @@ pub(crate) mod aligned;
 pub(crate) mod conv_general;
 mod conv_nchw;
 mod conv_nchw_grad;
+mod conv_nchw_weight;
 pub(crate) mod conv_row;
+mod conv_taps;
 mod dot;
 #[cfg(target_arch = "x86_64")]
 mod dot_x86;
@@ -134,6 +136,16 @@ impl ConvShape {
         set * each..(set + 1) * each
     }
 
+    /// The same convolution with the pixels of a map in one row, where no pixel meets another.
+    fn in_a_row(&self) -> Self {
+        let alone = self.k_h * self.k_w * self.stride == 1 && self.padding == 0;
+        if !alone {
+            return *self;
+        }
+        let (w, out_w) = (self.h * self.w, self.out_h * self.out_w);
+        Self { h: 1, w, out_h: 1, out_w, ..*self }
+    }
+
     fn x_len(&self) -> usize {
         self.n * self.c_in * self.h * self.w
     }
@@ -195,18 +207,10 @@ impl ConvFloat for f64 {
 
 impl ConvFloat for f32 {
     fn forward(s: &ConvShape, x: &[f32], weight: &[f32], bias: &[f32], slope: f32) -> Vec<f32> {
-        if conv_nchw::fits(s) {
-            conv_nchw::forward(Level::current(), s, x, weight, bias, slope)
-        } else {
-            conv_general::forward(s, x, weight, bias, slope)
-        }
+        conv_nchw::forward(Level::current(), &s.in_a_row(), x, weight, bias, slope)
     }
 
     fn backward(s: &ConvShape, b: &Backward<'_, f32>, wanted: Wanted) -> Gradients<f32> {
-        if conv_nchw::fits(s) {
-            conv_nchw_grad::backward(Level::current(), s, b, wanted)
-        } else {
-            conv_general::backward(s, b, wanted)
-        }
+        conv_nchw_grad::backward(Level::current(), &s.in_a_row(), b, wanted)
     }
 }

@@ -3,7 +3,7 @@
 use super::lanes::LINE;
 use std::ops::Deref;
 
-/// A zero-padded copy: sizes of one channel's plane, in values.
+/// A zero-padded copy: sizes of one plane, in values.
 #[derive(Clone, Copy)]
 pub(super) struct Padding {
     pub(super) rows: usize,
@@ -12,29 +12,43 @@ pub(super) struct Padding {
 }
 
 impl Padding {
-    /// Room for `rows` rows of `reach` values and vectors that end beyond them.
-    pub(super) fn new(rows: usize, reach: usize) -> Self {
-        let row = reach.next_multiple_of(LINE);
+    /// Values of a row for `cols` pixels whose taps reach `halo` further. Where rounding up to whole
+    /// vectors would waste more than the halo, rows follow each other closely, and vectors are to
+    /// run on from row to row.
+    pub(super) fn row(cols: usize, halo: usize) -> usize {
+        let vectors = cols.next_multiple_of(LINE);
+        if cols + halo < vectors { cols + halo } else { (vectors + halo).next_multiple_of(LINE) }
+    }
+
+    /// Room for `rows` rows of `row` values, and for vectors that end beyond the last.
+    pub(super) fn new(rows: usize, row: usize) -> Self {
         // An odd number of lines spreads the planes over the cache's sets.
-        let lines = rows * row / LINE;
+        let lines = (rows * row).div_ceil(LINE) + 1;
         let plane = (lines + 1 - lines % 2) * LINE;
         Self { rows, row, plane }
     }
 
-    /// Writes one plane: its top left is pixel `(y0, x0)` of an `h` by `w` map, and
-    /// `copy` writes pixels of the map given the index of the first.
+    /// Length of a row that vectors of `len` values walk over `cols` pixels.
+    pub(super) fn span(&self, cols: usize, len: usize) -> usize {
+        self.row.min(cols.next_multiple_of(len))
+    }
+
+    /// Writes one plane: its top left is pixel `(y0, x0)` of an `h` by `w` map, its pixels are
+    /// `step` apart there, and `copy` writes pixels given the index of the first.
     pub(super) fn fill(
         &self,
         plane: &mut [f32],
         (y0, x0): (isize, isize),
+        step: usize,
         (h, w): (usize, usize),
         mut copy: impl FnMut(&mut [f32], usize),
     ) {
-        let left = x0.min(0).unsigned_abs().min(self.row);
-        let from = x0.max(0) as usize;
-        let len = w.saturating_sub(from).min(self.row - left);
-        for (i, row) in plane.chunks_exact_mut(self.row).take(self.rows).enumerate() {
-            match usize::try_from(y0 + i as isize) {
+        let left = x0.min(0).unsigned_abs().div_ceil(step).min(self.row);
+        let from = (x0 + (left * step) as isize).max(0) as usize;
+        let len = w.saturating_sub(from).div_ceil(step).min(self.row - left);
+        let (rows, beyond) = plane.split_at_mut(self.rows * self.row);
+        for (i, row) in rows.chunks_exact_mut(self.row).enumerate() {
+            match usize::try_from(y0 + (i * step) as isize) {
                 Ok(y) if y < h && len > 0 => {
                     row[..left].fill(0.0);
                     let (middle, right) = row[left..].split_at_mut(len);
@@ -44,6 +58,7 @@ impl Padding {
                 _ => row.fill(0.0),
             }
         }
+        beyond.fill(0.0);
     }
 }
 

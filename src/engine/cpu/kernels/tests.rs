@@ -30,7 +30,11 @@ struct Operands {
 
 impl Operands {
     fn new(x: [usize; 4], weight: [usize; 5], padding: usize, slope: f32) -> Self {
-        let s = ConvShape::new(&x, &weight, [1, padding, 1, 1]).unwrap();
+        Self::with(x, weight, [1, padding, 1, 1], slope)
+    }
+
+    fn with(x: [usize; 4], weight: [usize; 5], geometry: Geometry, slope: f32) -> Self {
+        let s = ConvShape::new(&x, &weight, geometry).unwrap();
         Self {
             s,
             x: noise(s.x_len(), 1),
@@ -42,13 +46,14 @@ impl Operands {
     }
 
     fn forward(&self, level: Level) -> Vec<f32> {
-        conv_nchw::forward(level, &self.s, &self.x, &self.weight, &self.bias, self.slope)
+        let s = self.s.in_a_row();
+        conv_nchw::forward(level, &s, &self.x, &self.weight, &self.bias, self.slope)
     }
 
     fn backward(&self, level: Level, out: &[f32]) -> Gradients<f32> {
         let operands =
             Backward { x: &self.x, weight: &self.weight, out, grad: &self.grad, slope: self.slope };
-        conv_nchw_grad::backward(level, &self.s, &operands, ALL)
+        conv_nchw_grad::backward(level, &self.s.in_a_row(), &operands, ALL)
     }
 }
 
@@ -141,20 +146,122 @@ fn kernel_sets_against_f64() {
     });
 }
 
+/// Strides, dilations, groups and kernels of every kind, one entry per kind of inner loop.
+fn geometries() -> Vec<Operands> {
+    let with = |x, weight, geometry| Operands::with(x, weight, geometry, 0.2);
+    let mut all = vec![
+        // Maps of one pixel, one row, one column.
+        with([2, 5, 1, 1], [2, 7, 5, 3, 3], [1, 1, 1, 1]),
+        with([2, 5, 1, 1], [1, 7, 5, 3, 3], [2, 1, 1, 1]),
+        with([2, 3, 1, 40], [1, 2, 3, 3, 3], [2, 1, 1, 1]),
+        with([2, 3, 40, 1], [1, 2, 3, 3, 3], [1, 1, 1, 1]),
+        with([3, 4, 1, 1], [3, 4, 1, 7, 7], [1, 3, 1, 4]),
+        // More padding than taps, steps longer than the kernel, taps that see nothing.
+        with([1, 2, 4, 5], [1, 3, 2, 1, 1], [1, 2, 1, 1]),
+        with([1, 2, 4, 5], [1, 3, 2, 2, 2], [1, 3, 1, 1]),
+        with([2, 2, 4, 5], [1, 3, 2, 2, 2], [2, 5, 1, 1]),
+        with([2, 3, 11, 13], [1, 2, 3, 1, 1], [2, 0, 1, 1]),
+        with([2, 3, 11, 13], [1, 2, 3, 2, 2], [5, 0, 1, 1]),
+        with([1, 2, 9, 9], [1, 2, 2, 3, 3], [1, 6, 6, 1]),
+        // Kernels that are not square, even, dilated.
+        with([1, 3, 9, 20], [1, 5, 3, 1, 4], [1, 1, 1, 1]),
+        with([1, 3, 9, 20], [1, 5, 3, 3, 2], [2, 1, 2, 1]),
+        with([2, 4, 12, 35], [2, 9, 4, 3, 3], [3, 1, 2, 1]),
+        with([1, 2, 14, 33], [1, 6, 2, 3, 3], [1, 2, 2, 1]),
+        // Wider than a tile, with a stride.
+        with([1, 2, 9, 613], [1, 3, 2, 3, 3], [2, 1, 1, 1]),
+        // Groups.
+        with([2, 6, 9, 17], [2, 4, 3, 3, 3], [1, 1, 1, 2]),
+        with([2, 6, 9, 17], [1, 9, 2, 3, 3], [2, 1, 1, 3]),
+        with([2, 8, 6, 10], [1, 16, 2, 1, 1], [1, 0, 1, 4]),
+        // Pixels in a row.
+        with([3, 17, 7, 9], [3, 13, 17, 1, 1], [1, 0, 1, 1]),
+        with([2, 20, 30, 31], [1, 12, 20, 1, 1], [1, 0, 1, 1]),
+    ];
+    for (h, w) in [(1, 1), (5, 7), (8, 8), (9, 16), (6, 18), (7, 24), (12, 33)] {
+        // One kernel to a sample.
+        all.push(with([3, 6, h, w], [3, 6, 6, 3, 3], [1, 1, 1, 1]));
+        all.push(with([2, 3, h, w], [1, 4, 3, 3, 3], [2, 1, 1, 1]));
+        all.push(with([2, 3, h, w], [1, 4, 3, 9, 9], [1, 4, 1, 1]));
+        all.push(with([2, 4, h, w], [1, 3, 4, 7, 7], [1, 3, 1, 1]));
+        for k in [3, 5, 7] {
+            all.push(with([2, 5, h, w], [2, 5, 1, k, k], [1, k / 2, 1, 5]));
+            all.push(with([2, 3, h, w], [1, 6, 1, k, k], [2, k / 2, 1, 3]));
+        }
+    }
+    all
+}
+
+#[test]
+fn geometries_against_f64() {
+    at_levels(|level| geometries().iter().for_each(|o| check(o, level)));
+}
+
+/// All results, as bits.
+fn bits(o: &Operands, level: Level) -> [Vec<u32>; 4] {
+    let out = o.forward(level);
+    let g = o.backward(level, &out);
+    [out, g.x.unwrap(), g.weight.unwrap(), g.bias.unwrap()]
+        .map(|v| v.into_iter().map(f32::to_bits).collect())
+}
+
+fn pool(threads: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+}
+
 #[test]
 fn threads_change_no_bit() {
-    let o = Operands::new([4, 6, 37, 211], [2, 9, 6, 3, 3], 1, 0.1);
+    let mut all = geometries();
+    all.push(Operands::new([4, 6, 37, 211], [2, 9, 6, 3, 3], 1, 0.1));
+    // Sums over more samples than one task takes.
+    all.push(Operands::new([7, 32, 48, 48], [1, 8, 32, 3, 3], 1, 0.1));
+    let pools = [1, 2, 3].map(pool);
     at_levels(|level| {
-        let runs = [1, 3].map(|threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| {
-                let out = o.forward(level);
-                let g = o.backward(level, &out);
-                [out, g.x.unwrap(), g.weight.unwrap(), g.bias.unwrap()]
-                    .map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>())
-            })
-        });
-        assert!(runs[0] == runs[1], "{}", level.name());
+        for o in &all {
+            let [one, two, three] = [0, 1, 2].map(|i| pools[i].install(|| bits(o, level)));
+            assert!(one == two && one == three, "{} {:?}", level.name(), o.s);
+        }
+    });
+}
+
+#[test]
+fn what_buffers_held_before_changes_no_bit() {
+    let pool = pool(1);
+    at_levels(|level| {
+        for o in geometries() {
+            let [clean, stale] = [0.0, f32::NAN].map(|before| {
+                pool.install(|| {
+                    for slot in 0..3 {
+                        let mut scratch = padded::Scratch::take(slot, 1 << 20);
+                        scratch.as_mut().fill(before);
+                        scratch.keep(slot);
+                    }
+                    bits(&o, level)
+                })
+            });
+            assert!(clean == stale, "{} {:?}", level.name(), o.s);
+        }
+    });
+}
+
+#[test]
+fn writes_nothing_beside_the_output() {
+    const GUARD: usize = 64;
+    const CANARY: f32 = 12345.0;
+    at_levels(|level| {
+        for o in geometries() {
+            let mut around = vec![std::mem::MaybeUninit::new(CANARY); o.s.out_len() + 2 * GUARD];
+            let out = &mut around[GUARD..GUARD + o.s.out_len()];
+            let operands = [&o.x[..], &o.weight, &o.bias];
+            conv_nchw::forward_into(level, &o.s.in_a_row(), operands, o.slope, out);
+            // SAFETY: all values were initialised above.
+            let around = around.into_iter().map(|v| unsafe { v.assume_init() });
+            let around: Vec<f32> = around.collect();
+            let (before, rest) = around.split_at(GUARD);
+            let (out, after) = rest.split_at(o.s.out_len());
+            assert!(before.iter().chain(after).all(|v| *v == CANARY), "{:?}", o.s);
+            assert_eq!(out, o.forward(level));
+        }
     });
 }
 
