@@ -7,31 +7,19 @@
 //! Invariant: a pixel's sum runs over input channels, then taps, in order, however the map is cut.
 
 use super::conv_taps::InputTaps;
-use super::lanes::{LINE, Lanes, Plain};
+use super::conv_tile::{Tile, block};
 use super::padded::{Padding, Scratch};
 use super::{ConvShape, level::Level};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
-/// Output channels per tile: of the sizes there are, the one that leaves the fewest idle.
-fn block(level: Level, channels: usize) -> usize {
-    let sizes: &[usize] = match level {
-        _ if channels == 1 => &[1],
-        Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16 => &[8, 6, 4, 3],
-        Level::AvxVnni | Level::Avx2 | Level::Scalar => &[4, 3],
-    };
-    sizes.iter().copied().min_by_key(|size| channels.next_multiple_of(*size)).unwrap_or(1)
-}
-
 /// Kernels rearranged to `[B, groups, ⌈C_out / block⌉, C_in, taps, block]`, channels counted in a
 /// group, zero where the last block has no channel.
 pub(super) struct Packed {
-    data: Vec<f32>,
+    data: Scratch,
     /// Length of one group of one set.
     group_len: usize,
-    block: usize,
-    taps: usize,
     c_in: usize,
     c_out: usize,
 }
@@ -74,17 +62,25 @@ impl Packed {
         let block = block(level, c_out);
         let block_len = c_in * taps * block;
         let blocks = c_out.div_ceil(block);
-        let mut data = vec![0.0; s.sets * s.groups * blocks * block_len];
+        let mut data = Scratch::take(4, s.sets * s.groups * blocks * block_len);
         let kernels = weight.len() / (s.sets * s.groups);
         // A phase may have no taps.
-        data.par_chunks_mut(block_len.max(1)).enumerate().for_each(|(i, chunk)| {
+        data.as_mut().par_chunks_mut(block_len.max(1)).enumerate().for_each(|(i, chunk)| {
             let kernels = &weight[i / blocks * kernels..][..kernels];
             let first = i % blocks * block;
+            if first + block > c_out {
+                chunk.fill(0.0);
+            }
             for c in first..c_out.min(first + block) {
                 each(kernels, c, chunk[c - first..].iter_mut().step_by(block));
             }
         });
-        Self { data, group_len: blocks * block_len, block, taps, c_in, c_out }
+        Self { data, group_len: blocks * block_len, c_in, c_out }
+    }
+
+    /// Hands the memory back to the thread.
+    pub(super) fn keep(self) {
+        self.data.keep(4);
     }
 }
 
@@ -161,6 +157,7 @@ pub(super) fn forward_into(
         slope,
     };
     convolve(level, &packed, &source, &target, out);
+    packed.keep();
 }
 
 /// Padded bytes a tile should not exceed, so that they stay in the second cache.
@@ -222,7 +219,7 @@ pub(super) fn convolve(
         };
         // SAFETY: the tile's pixels lie within the maps, which `out` holds (both checked above);
         // no two tiles share a pixel.
-        let run = |tile: &Tile<'_>| unsafe { tile.run(level, p) };
+        let run = |tile: &Tile<'_>| unsafe { tile.run(level) };
         match *source {
             Source::Padded { data, padding, offsets } => {
                 let start = maps * c_in * padding.plane + y * padding.row + x;
@@ -255,202 +252,5 @@ unsafe impl Sync for OutPtr {}
 impl OutPtr {
     fn at(&self, index: usize) -> *mut f32 {
         self.0.wrapping_add(index)
-    }
-}
-
-/// A rectangle of one group's output in one sample.
-struct Tile<'a> {
-    /// Padded input from the rectangle's first pixel on.
-    x: &'a [f32],
-    padding: Padding,
-    /// Values from a channel to the next.
-    channel: usize,
-    /// Values from a pixel's place to each tap's.
-    offsets: Cow<'a, [usize]>,
-    weight: &'a [f32],
-    bias: Option<&'a [f32]>,
-    slope: f32,
-    out: *mut f32,
-    out_row: usize,
-    out_plane: usize,
-    step: usize,
-    rows: usize,
-    cols: usize,
-    c_in: usize,
-    c_out: usize,
-}
-
-impl Tile<'_> {
-    /// Computes the rectangle.
-    ///
-    /// # Safety
-    /// `out` is valid for writes to the rectangle's pixels in each of `c_out` planes, and no other
-    /// thread uses those pixels meanwhile.
-    unsafe fn run(&self, level: Level, p: &Packed) {
-        let Self { padding, rows, cols, .. } = *self;
-        // Behind the last value of a vector that begins at the last pixel.
-        let end = (rows - 1) * padding.row + cols + LINE - 1;
-        let reach = self.offsets.iter().max().map_or(0, |tap| end + tap);
-        assert!(self.x.len() >= (self.c_in - 1) * self.channel + reach);
-        assert!(p.block == block(level, self.c_out) && level.is_available());
-        assert_eq!(self.offsets.len(), p.taps);
-        let block_len = self.c_in * p.taps * p.block;
-        assert_eq!(self.weight.len(), self.c_out.div_ceil(p.block) * block_len);
-        assert!(self.bias.is_none_or(|bias| bias.len() == self.c_out));
-        // SAFETY: the input reaches the last vector of the last tap and the weights
-        // hold all blocks (both checked above), the CPU has the level (checked), and
-        // the caller vouches for the output.
-        unsafe {
-            match level {
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16 => self.run_avx512(p.block),
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx2 | Level::AvxVnni => self.run_avx2(p.block),
-                _ => self.run_small::<Plain>(p.block),
-            }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx2,fma")]
-    unsafe fn run_avx512(&self, block: usize) {
-        use std::arch::x86_64::__m512;
-        // SAFETY: as promised to this function.
-        unsafe {
-            match block {
-                1 => self.run_lanes::<__m512, 1, 8>(),
-                3 => self.run_lanes::<__m512, 3, 7>(),
-                4 => self.run_lanes::<__m512, 4, 6>(),
-                6 => self.run_lanes::<__m512, 6, 4>(),
-                8 => self.run_lanes::<__m512, 8, 3>(),
-                _ => unreachable!("`block` has no other sizes"),
-            }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn run_avx2(&self, block: usize) {
-        // SAFETY: as promised to this function.
-        unsafe { self.run_small::<std::arch::x86_64::__m256>(block) }
-    }
-
-    /// Blocks for sixteen registers.
-    #[inline(always)]
-    unsafe fn run_small<S: Lanes>(&self, block: usize) {
-        // SAFETY: as promised to this function.
-        unsafe {
-            match block {
-                1 => self.run_lanes::<S, 1, 4>(),
-                3 => self.run_lanes::<S, 3, 3>(),
-                4 => self.run_lanes::<S, 4, 2>(),
-                _ => unreachable!("`block` has no other sizes"),
-            }
-        }
-    }
-
-    /// Vectors are numbered row by row and taken `V` at a time, so that narrow maps fill the
-    /// registers too; where rows follow each other closely, a vector may cover several.
-    #[inline(always)]
-    unsafe fn run_lanes<S: Lanes, const CO: usize, const V: usize>(&self) {
-        let Self { rows, cols, padding, .. } = *self;
-        let span = padding.span(cols, S::LEN);
-        let vectors = ((rows - 1) * span + cols).div_ceil(S::LEN);
-        for first in (0..self.c_out).step_by(CO) {
-            let mut bias = [0.0; CO];
-            for (c, bias) in (first..self.c_out).zip(&mut bias) {
-                *bias = self.bias.map_or(0.0, |bias| bias[c]);
-            }
-            let weight = self.weight[first * self.c_in * self.offsets.len()..].as_ptr();
-            let (mut y, mut x) = (0, 0);
-            for at in (0..vectors).step_by(V) {
-                let mut place = [(y, x); V];
-                for (v, place) in place.iter_mut().enumerate() {
-                    // Beyond the last vector, the last one again.
-                    *place = (y, x);
-                    if at + v + 1 < vectors {
-                        x += S::LEN;
-                        while x >= span {
-                            (y, x) = (y + 1, x - span);
-                        }
-                    }
-                }
-                // SAFETY: `run` checked input and weights; stores stay within the
-                // rectangle's rows and columns and the live channels.
-                unsafe {
-                    let input = place.map(|(y, x)| self.x.as_ptr().add(y * padding.row + x));
-                    let sums = self.accumulate::<S, CO, V>(input, weight, &bias);
-                    let slope = S::splat(self.slope);
-                    for (c, sums) in sums.into_iter().enumerate() {
-                        if first + c < self.c_out {
-                            let to = self.out.add((first + c) * self.out_plane);
-                            for (sum, place) in sums.into_iter().zip(place) {
-                                self.store(sum.leaky(slope), to, place, span);
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Sums of `CO` channels for `V` vectors of pixels.
-    ///
-    /// # Safety
-    /// The CPU level of `S`; each input pointer readable at every tap of `c_in` channels; `CO`
-    /// weights to each of them.
-    #[inline(always)]
-    unsafe fn accumulate<S: Lanes, const CO: usize, const V: usize>(
-        &self,
-        input: [*const f32; V],
-        mut weight: *const f32,
-        bias: &[f32; CO],
-    ) -> [[S; V]; CO] {
-        let offsets = &*self.offsets;
-        // SAFETY: as promised to this function.
-        unsafe {
-            let mut sums = bias.map(|bias| [S::splat(bias); V]);
-            for c in 0..self.c_in {
-                let input = input.map(|input| input.add(c * self.channel));
-                for &offset in offsets {
-                    let x = input.map(|input| S::load(input.add(offset)));
-                    for (o, sums) in sums.iter_mut().enumerate() {
-                        let w = S::splat(*weight.add(o));
-                        for v in 0..V {
-                            sums[v] = x[v].mul_add(w, sums[v]);
-                        }
-                    }
-                    weight = weight.add(CO);
-                }
-            }
-            sums
-        }
-    }
-
-    /// Stores those values of a vector that are pixels; its first is at `(y, x)`, and behind `span`
-    /// of them the next row begins.
-    ///
-    /// # Safety
-    /// The CPU level of `S`; `to` writable as the tile's `out` is.
-    #[inline(always)]
-    unsafe fn store<S: Lanes>(&self, v: S, to: *mut f32, (y, x): (usize, usize), span: usize) {
-        // SAFETY: `part` holds the longest vector; the pixels written are within the rectangle.
-        unsafe {
-            if x + S::LEN <= self.cols && self.step == 1 {
-                return v.store(to.add(y * self.out_row + x));
-            }
-            let mut part = [0.0; LINE];
-            v.store(part.as_mut_ptr());
-            let (mut y, mut x, mut lane) = (y, x, 0);
-            while lane < S::LEN && y < self.rows {
-                let count = self.cols.saturating_sub(x).min(S::LEN - lane);
-                let to = to.add(y * self.out_row + x * self.step);
-                for i in 0..count {
-                    *to.add(i * self.step) = part[lane + i];
-                }
-                lane += span - x;
-                (y, x) = (y + 1, 0);
-            }
-        }
     }
 }

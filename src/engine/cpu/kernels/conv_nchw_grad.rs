@@ -121,6 +121,7 @@ fn grad_x(
             slope: 1.0,
         };
         convolve(level, &packed, &source, &target, &mut dx.spare_capacity_mut()[..len]);
+        packed.keep();
     }
     // SAFETY: every pixel is in one of the phases, each of which was written.
     unsafe { dx.set_len(len) };

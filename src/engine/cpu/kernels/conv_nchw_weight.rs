@@ -19,9 +19,9 @@ pub(super) struct Planes<'a> {
     pub(super) first: usize,
 }
 
-/// Bytes of padded planes that a task should walk over again and again: they stay in the second
-/// cache.
-const SAMPLE_BYTES: usize = 512 << 10;
+/// Bytes of padded planes that a task should walk over again and again: what the caches behind the
+/// first may hold, while fewer tasks mean fewer sums to add up.
+const SAMPLE_BYTES: usize = 2 << 20;
 /// The same of the planes in one stretch of pixels, for the first cache.
 const STRETCH_BYTES: usize = 24 << 10;
 /// Blocks of columns in a task.
@@ -81,9 +81,9 @@ pub(super) fn grad_weight(
 
     // Samples outermost, so that a thread stays with them.
     let tasks_per_part = s.groups * down * across;
-    let mut tiles = vec![0.0; s.sets * parts * tasks_per_part * tile];
+    let mut sums = Scratch::take(3, s.sets * parts * tasks_per_part * tile);
     let offsets = taps.offsets(padding);
-    tiles.par_chunks_mut(tile).enumerate().for_each(|(i, tile)| {
+    sums.as_mut().par_chunks_mut(tile).enumerate().for_each(|(i, tile)| {
         let (set, part) = (i / tasks_per_part / parts, i / tasks_per_part % parts);
         let (group, block) = (i / (down * across) % s.groups, i % (down * across));
         let first = set * each + part * samples;
@@ -109,7 +109,7 @@ pub(super) fn grad_weight(
             let task = ((set * parts + part) * s.groups + group) * down + co / rows;
             for (block, dw) in dw.chunks_mut(cols).enumerate() {
                 let at = (task * across + block / BLOCKS) * tile;
-                let from = &tiles[at + (block % BLOCKS * rows + co % rows) * cols..][..dw.len()];
+                let from = &sums[at + (block % BLOCKS * rows + co % rows) * cols..][..dw.len()];
                 for (dw, value) in dw.iter_mut().zip(from) {
                     *dw += value;
                 }
@@ -117,6 +117,7 @@ pub(super) fn grad_weight(
         }
     });
     scratch.keep(2);
+    sums.keep(3);
     dw
 }
 

@@ -14,6 +14,7 @@ mod conv_nchw_grad;
 mod conv_nchw_weight;
 pub(crate) mod conv_row;
 mod conv_taps;
+mod conv_tile;
 mod dot;
 #[cfg(target_arch = "x86_64")]
 mod dot_x86;

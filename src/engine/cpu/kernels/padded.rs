@@ -112,10 +112,10 @@ impl Deref for Scratch {
 }
 
 /// Number of slots.
-const SLOTS: usize = 3;
+pub(super) const SLOTS: usize = 5;
 
 thread_local! {
     static KEPT: std::cell::RefCell<[Vec<Line>; SLOTS]> = const {
-        std::cell::RefCell::new([Vec::new(), Vec::new(), Vec::new()])
+        std::cell::RefCell::new([const { Vec::new() }; SLOTS])
     };
 }

@@ -231,7 +231,7 @@ fn what_buffers_held_before_changes_no_bit() {
         for o in geometries() {
             let [clean, stale] = [0.0, f32::NAN].map(|before| {
                 pool.install(|| {
-                    for slot in 0..3 {
+                    for slot in 0..padded::SLOTS {
                         let mut scratch = padded::Scratch::take(slot, 1 << 20);
                         scratch.as_mut().fill(before);
                         scratch.keep(slot);
