@@ -26,12 +26,19 @@ pub(super) fn backward(
     let row = Padding::row(s.w.div_ceil(s.stride), taps.halo.1)
         .max(Padding::row(s.out_w, input.halo().1))
         .max(left + s.out_w);
+    // Where a row has room for it, its pixels begin on a cache line; taps to the right of a row then
+    // read the zeros before the next.
+    let cols = s.w.div_ceil(s.stride);
+    let shift = left.next_multiple_of(LINE) - left;
+    let fits = left + shift + s.out_w <= row && shift + cols + taps.halo.1 <= row + 1;
+    let shift = if fits { shift } else { 0 };
+    let left = left + shift;
     let rows = (s.h.div_ceil(s.stride) + taps.halo.0).max(top + s.out_h);
     let padding = Padding::new(rows, row);
     let mut scratch = Scratch::take(1, s.n * s.c_out * padding.plane);
-    let sums = pad_gradient(s, b, padding, taps.margin, scratch.as_mut(), wanted.bias);
+    let sums = pad_gradient(s, b, padding, (top, left), scratch.as_mut(), wanted.bias);
     let gradients = Gradients {
-        x: wanted.x.then(|| grad_x(level, s, &taps, b.weight, &scratch, padding)),
+        x: wanted.x.then(|| grad_x(level, s, &taps, b.weight, &scratch[shift..], padding)),
         weight: wanted.weight.then(|| {
             let grad = Planes { data: &scratch, padding, first: top * row + left };
             conv_nchw_weight::grad_weight(level, s, &input, b.x, grad)

@@ -23,7 +23,7 @@ pub(super) struct Planes<'a> {
 /// first may hold, while fewer tasks mean fewer sums to add up.
 const SAMPLE_BYTES: usize = 2 << 20;
 /// The same of the planes in one stretch of pixels, for the first cache.
-const STRETCH_BYTES: usize = 24 << 10;
+const STRETCH_BYTES: usize = 44 << 10;
 /// Blocks of columns in a task.
 const BLOCKS: usize = 3;
 
@@ -172,11 +172,13 @@ impl Work<'_> {
         use std::arch::x86_64::__m512;
         // SAFETY: as promised to this function.
         unsafe {
-            match block {
-                (1, 9) => self.run_lanes::<__m512, 1, 9>(tile),
-                (3, 8) => self.run_lanes::<__m512, 3, 8>(tile),
-                (4, 4) => self.run_lanes::<__m512, 4, 4>(tile),
-                (4, 6) => self.run_lanes::<__m512, 4, 6>(tile),
+            match (block, self.in_threes()) {
+                ((1, 9), true) => self.run_lanes::<__m512, 1, 3, 3>(tile),
+                ((1, 9), false) => self.run_lanes::<__m512, 1, 9, 1>(tile),
+                ((3, 8), _) => self.run_lanes::<__m512, 3, 8, 1>(tile),
+                ((4, 4), _) => self.run_lanes::<__m512, 4, 4, 1>(tile),
+                ((4, 6), true) => self.run_lanes::<__m512, 4, 2, 3>(tile),
+                ((4, 6), false) => self.run_lanes::<__m512, 4, 6, 1>(tile),
                 _ => unreachable!("`block` has no other sizes"),
             }
         }
@@ -194,27 +196,42 @@ impl Work<'_> {
     unsafe fn run_small<S: Lanes>(&self, block: (usize, usize), tile: &mut [f32]) {
         // SAFETY: as promised to this function.
         unsafe {
-            match block {
-                (1, 9) => self.run_lanes::<S, 1, 9>(tile),
-                (2, 6) => self.run_lanes::<S, 2, 6>(tile),
-                (3, 3) => self.run_lanes::<S, 3, 3>(tile),
+            match (block, self.in_threes()) {
+                ((1, 9), true) => self.run_lanes::<S, 1, 3, 3>(tile),
+                ((1, 9), false) => self.run_lanes::<S, 1, 9, 1>(tile),
+                ((2, 6), true) => self.run_lanes::<S, 2, 2, 3>(tile),
+                ((2, 6), false) => self.run_lanes::<S, 2, 6, 1>(tile),
+                ((3, 3), true) => self.run_lanes::<S, 3, 1, 3>(tile),
+                ((3, 3), false) => self.run_lanes::<S, 3, 3, 1>(tile),
                 _ => unreachable!("`block` has no other sizes"),
             }
         }
     }
 
+    /// Whether every three columns from a multiple of three on are taps side by side, which then
+    /// share a pointer.
+    fn in_threes(&self) -> bool {
+        let side_by_side = |taps: &[usize]| taps[1] == taps[0] + 1 && taps[2] == taps[0] + 2;
+        self.offsets.len().is_multiple_of(3) && self.offsets.chunks_exact(3).all(side_by_side)
+    }
+
+    /// Blocks of `CO` output channels and `P` times `R` columns, each `R` side by side.
     #[inline(always)]
-    unsafe fn run_lanes<S: Lanes, const CO: usize, const T: usize>(&self, tile: &mut [f32]) {
+    unsafe fn run_lanes<S: Lanes, const CO: usize, const P: usize, const R: usize>(
+        &self,
+        tile: &mut [f32],
+    ) {
+        let t = P * R;
         let Self { s, grad, x, group, offsets, .. } = self;
         let (o_group, c_group) = (s.c_out / s.groups, s.c_in / s.groups);
         let (taps, columns) = (offsets.len(), c_group * offsets.len());
-        let live = (columns - self.column).div_ceil(T).min(BLOCKS);
+        let live = (columns - self.column).div_ceil(t).min(BLOCKS);
         let row = x.padding.row;
         // Rows that vectors walk one by one, or one that runs through all.
         let span = x.padding.span(s.out_w, S::LEN);
         let run_on = span < s.out_w.next_multiple_of(S::LEN);
         let (h, w) = if run_on { (1, (s.out_h - 1) * row + s.out_w) } else { (s.out_h, s.out_w) };
-        let planes = CO + (BLOCKS * T).div_ceil(taps).min(c_group);
+        let planes = CO + (BLOCKS * t).div_ceil(taps).min(c_group);
         let stretch = STRETCH_BYTES / (size_of::<f32>() * planes);
         let (rows, cols) = match run_on {
             true => (1, (stretch / LINE * LINE).max(LINE)),
@@ -223,15 +240,15 @@ impl Work<'_> {
         // SAFETY: channels and columns are clamped to the last (a repeat's result is not used);
         // `run` checked that planes of that many channels hold every vector.
         unsafe {
-            let mut sums = [[[S::splat(0.0); T]; CO]; BLOCKS];
+            let mut sums = [[[[S::splat(0.0); R]; P]; CO]; BLOCKS];
             for n in self.samples.clone() {
                 let g: [*const f32; CO] = std::array::from_fn(|c| {
                     let plane = n * s.c_out + group * o_group + (self.row + c).min(o_group - 1);
                     grad.data.as_ptr().add(plane * grad.padding.plane + grad.first)
                 });
-                let x: [[*const f32; T]; BLOCKS] = std::array::from_fn(|block| {
-                    std::array::from_fn(|t| {
-                        let column = (self.column + block * T + t).min(columns - 1);
+                let x: [[*const f32; P]; BLOCKS] = std::array::from_fn(|block| {
+                    std::array::from_fn(|p| {
+                        let column = (self.column + block * t + p * R).min(columns - R);
                         let plane = n * s.c_in + group * c_group + column / taps;
                         x.data.as_ptr().add(plane * self.channel + offsets[column % taps])
                     })
@@ -242,13 +259,13 @@ impl Work<'_> {
                         let start = y * row + at;
                         for (sums, x) in sums[..live].iter_mut().zip(&x) {
                             let (g, x) = (g.map(|g| g.add(start)), x.map(|x| x.add(start)));
-                            correlate::<S, CO, T>(sums, g, x, row, size);
+                            correlate::<S, CO, P, R>(sums, g, x, row, size);
                         }
                     }
                 }
             }
-            for (tile, sums) in tile.chunks_exact_mut(T).zip(sums.as_flattened()) {
-                for (value, sum) in tile.iter_mut().zip(sums) {
+            for (tile, sums) in tile.chunks_exact_mut(t).zip(sums.as_flattened()) {
+                for (value, sum) in tile.iter_mut().zip(sums.as_flattened()) {
                     let mut lanes = [0.0; LINE];
                     sum.store(lanes.as_mut_ptr());
                     *value = add_up(lanes);
@@ -261,12 +278,14 @@ impl Work<'_> {
 /// Adds the products over `h` rows of `w` pixels, lane by lane.
 ///
 /// # Safety
-/// The CPU level of `S`; `h` rows of `w` values, rounded up to whole vectors, at each pointer.
+/// The CPU level of `S`; `h` rows of `w` values, rounded up to whole vectors, at each pointer and
+/// `R - 1` values further in `x`.
+#[expect(clippy::needless_range_loop, reason = "iterators here spill the sums")]
 #[inline(always)]
-unsafe fn correlate<S: Lanes, const CO: usize, const T: usize>(
-    total: &mut [[S; T]; CO],
+unsafe fn correlate<S: Lanes, const CO: usize, const P: usize, const R: usize>(
+    total: &mut [[[S; R]; P]; CO],
     g: [*const f32; CO],
-    x: [*const f32; T],
+    x: [*const f32; P],
     row: usize,
     (h, w): (usize, usize),
 ) {
@@ -277,10 +296,12 @@ unsafe fn correlate<S: Lanes, const CO: usize, const T: usize>(
             for at in (0..w).step_by(S::LEN) {
                 let at = y * row + at;
                 let gs = g.map(|g| S::load(g.add(at)));
-                for t in 0..T {
-                    let x = S::load(x[t].add(at));
-                    for o in 0..CO {
-                        sums[o][t] = gs[o].mul_add(x, sums[o][t]);
+                for p in 0..P {
+                    for r in 0..R {
+                        let x = S::load(x[p].add(at + r));
+                        for o in 0..CO {
+                            sums[o][p][r] = gs[o].mul_add(x, sums[o][p][r]);
+                        }
                     }
                 }
             }
