@@ -28,8 +28,11 @@ demo: setup
 test: setup
 	cargo test --workspace
 
-# Row kernels, whole frames, the element, then ONNX Runtime and OpenVINO (fetched into target/).
+# Row kernels, whole frames, the element, the loader; then ONNX Runtime and OpenVINO on frames and
+# PyTorch in training (fetched into target/).
 bench: setup
 	cargo bench -p tunableconv --bench kernels --bench rows --bench frame
 	cargo bench -p gst-plugin-tunableconv --bench element
+	cargo bench -p tunableconv-train --bench loader
 	python3 benches/peers/run.py
+	python3 benches/peers/train.py

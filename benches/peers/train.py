@@ -9,10 +9,13 @@ import argparse
 import json
 import os
 import pathlib
+import queue
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import venv
 
@@ -23,8 +26,8 @@ VENV = TARGET / "torch-venv"
 REPORT = TARGET / "peers-train.md"
 TORCH = "torch==2.15.0"
 
-# Between contestants, for the last one's threads to stop spinning.
-PAUSE_S = 0.03
+# Between contestants, for the last one's threads to stop spinning: PyTorch's do so for long.
+PAUSE_S = 0.5
 # Largest difference of a loss or gradient, relative to the largest value of its tensor.
 TOLERANCE = 1e-3
 
@@ -32,6 +35,7 @@ NETS = {
     "video": "video net C=32 N=4, 16 crops of 64×64 luma, 4 tunings",
     "edsr": "EDSR 8 blocks × 32 channels, RGB, 16 crops of 48×48, 16 tunings",
 }
+TRAINER = "the video net's trainer, degradations included"
 # N, C_in, H, W, B, C_out, K, stride, groups; forward and all gradients.
 LAYERS = [
     (16, 32, 32, 32, 4, 32, 3, 1, 1), (16, 6, 32, 32, 4, 32, 3, 1, 1),
@@ -90,7 +94,8 @@ class Ours:
     """This project: one process, spoken to in lines."""
 
     def __init__(self, binary, threads):
-        environment = {**os.environ, "RAYON_NUM_THREADS": str(threads)}
+        # As tunableconv-train sets them for itself.
+        environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "CANDLE_NUM_THREADS": "1"}
         self.process = subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, bufsize=1, env=environment)
         self.answer()
@@ -186,8 +191,8 @@ class Torch:
             bias = weight.new_zeros(weight.shape[:2])
         return self.conv(xs, weight, bias)
 
-    def loss(self):
-        xs, target = self.conv.enter(self.x), self.conv.enter(self.target)
+    def outputs(self):
+        xs = self.conv.enter(self.x)
         last = len(self.names) - 1
         if self.net == "video":
             for index in range(last):
@@ -198,7 +203,10 @@ class Torch:
                 inner = [functional.relu(x, inplace=True) for x in self.layer(index, xs)]
                 xs = [x + y for x, y in zip(xs, self.layer(index + 1, inner))]
             xs = [x + y for x, y in zip(head, self.layer(last - 1, xs))]
-        ys = self.layer(last, xs)
+        return self.layer(last, xs)
+
+    def loss(self):
+        ys, target = self.outputs(), self.conv.enter(self.target)
         return sum(functional.mse_loss(y, t) for y, t in zip(ys, target)) / len(ys)
 
     def step(self):
@@ -214,6 +222,110 @@ class Torch:
         loss.backward()
         return {"loss": loss.detach(),
                 **{f"gradient.{name}": value.grad for name, value in self.values.items()}}
+
+
+class Loader:
+    """The shipped recipe's batches from vectorised tensor operations, on a thread of its own: blur and
+    noise on crops of 80×80, a target for each corner, 4:2:0 planes rounded to 8 bit."""
+
+    MICRO, EACH, SIDE, HALO = 4, 4, 64, 8
+    # Which of a micro-batch's samples are noisy, and which are blurred.
+    NOISY, BLURRED = [1, 0, 1, 1], [0, 1, 1, 1]
+    # K_R and K_B of BT.601 and BT.709.
+    WEIGHTS = [(0.299, 0.114), (0.2126, 0.0722)]
+
+    def __init__(self):
+        self.images = [(torch.rand(3, 512, 512) * 255).byte() for _ in range(8)]
+        self.queue = queue.Queue(maxsize=4)
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        # As in a worker of PyTorch's own loader; of this thread only.
+        torch.set_num_threads(1)
+        while True:
+            self.queue.put(self.make())
+
+    def crop(self):
+        image = self.images[random.randrange(len(self.images))]
+        side = self.SIDE + 2 * self.HALO
+        y, x = (random.randrange(length - side + 1) for length in image.shape[1:])
+        crop = image[:, y:y + side, x:x + side]
+        if random.random() < 0.5:
+            crop = crop.transpose(1, 2)
+        flips = [dim for dim in (1, 2) if random.random() < 0.5]
+        return crop.flip(flips)
+
+    def blur(self, images, sigma):
+        taps = torch.arange(-10, 11.)
+        kernels = torch.exp(-taps ** 2 / (2 * sigma.clamp(min=1e-3)[:, None] ** 2))
+        kernels = (kernels / kernels.sum(1, keepdim=True)).repeat_interleave(3, 0)
+        planes = functional.pad(images, (10, 10, 10, 10), mode="replicate").flatten(0, 1)[None]
+        groups = planes.shape[1]
+        planes = functional.conv2d(planes, kernels[:, None, None, :], groups=groups)
+        planes = functional.conv2d(planes, kernels[:, None, :, None], groups=groups)
+        return planes.view_as(images)
+
+    def planes(self, rgb, matrix, limited):
+        """`[K, N, 3, H, W]` to the net's `[K, N, 6, H / 2, W / 2]`."""
+        y = torch.einsum("nc,knchw->knhw", matrix[:, 0], rgb)
+        mean = functional.avg_pool2d(rgb.flatten(0, 1), 2).unflatten(0, rgb.shape[:2])
+        uv = torch.einsum("nuc,knchw->knuhw", matrix[:, 1:], mean)
+        span_y = torch.where(limited, 219., 255.)[None, :, None, None]
+        span_uv = torch.where(limited, 224., 255.)[None, :, None, None, None]
+        y = torch.round(y * span_y) / span_y
+        uv = torch.round(uv * span_uv) / span_uv + 0.5
+        return torch.cat([functional.pixel_unshuffle(y.unsqueeze(2), 2), uv], 2)
+
+    def make(self):
+        n = self.MICRO * self.EACH
+        noisy = torch.tensor(self.NOISY * self.MICRO, dtype=torch.float32)
+        blurred = torch.tensor(self.BLURRED * self.MICRO, dtype=torch.float32)
+        clean = torch.stack([self.crop() for _ in range(n)]).float() / 255
+        soft = self.blur(clean, torch.rand(n) * 2 * blurred)
+        inner = slice(self.HALO, self.HALO + self.SIDE)
+        clean, soft = clean[:, :, inner, inner], soft[:, :, inner, inner]
+        noise = torch.randn_like(clean) * (torch.rand(n) * 50 / 255 * noisy)[:, None, None, None]
+        # Bit 0 undoes the noise, bit 1 the blur.
+        corners = torch.stack([soft + noise, soft, clean + noise, clean]).clamp_(0, 1)
+        rows = []
+        for kr, kb in (random.choice(self.WEIGHTS) for _ in range(n)):
+            kg = 1 - kr - kb
+            u = [-kr / (2 * (1 - kb)), -kg / (2 * (1 - kb)), 0.5]
+            v = [0.5, -kg / (2 * (1 - kr)), -kb / (2 * (1 - kr))]
+            rows.append([[kr, kg, kb], u, v])
+        corners = self.planes(corners, torch.tensor(rows), torch.rand(n) < 0.5)
+        omega = torch.where(torch.rand(self.MICRO, 1) < 0.5, torch.randint(0, 2, (self.MICRO, 2)).float(),
+                            torch.rand(self.MICRO, 2))
+        each = omega.repeat_interleave(self.EACH, 0)
+        a, b = each[:, 0], each[:, 1]
+        weights = torch.stack([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b])
+        target = torch.einsum("kn,knchw->nchw", weights, corners) - corners[0]
+        error = (corners[0] - corners[3]).square().mean((2, 3))
+        luma, chroma = error[:, :4].mean(1, keepdim=True), error[:, 4:].mean(1, keepdim=True)
+        scales = 1 / (torch.cat([luma.expand(-1, 4), chroma.expand(-1, 2)], 1) + (2 / 255) ** 2)
+        return corners[0], target, scales, omega
+
+
+class TorchTrainer(Torch):
+    """The video net with its loader and its loss."""
+
+    def __init__(self, saved, way):
+        super().__init__("video", saved, way)
+        self.loader = Loader()
+
+    def step(self):
+        self.x, target, scales, self.omega = self.loader.queue.get()
+        self.adam.zero_grad(set_to_none=True)
+        ys = self.outputs()
+        if not self.conv.split:
+            # Back from channels side by side, see `to_groups`.
+            ys = [ys[0].unflatten(1, (self.conv.sets, -1)).transpose(0, 1).flatten(0, 1)]
+        errors = (torch.cat(ys) - target).square().mean((2, 3)) * scales
+        loss = errors.mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.values.values(), 1.0)
+        self.adam.step()
+        return loss.item()
 
 
 class TorchLayer:
@@ -324,6 +436,7 @@ def main(args):
                 file = pathlib.Path(folder) / f"{net}.safetensors"
                 ours.ask(f"save {net} {file}")
                 saved = read_safetensors(file)
+                videos = saved if net == "video" else videos
                 for way in Conv.WAYS:
                     line, mistakes = check(title, saved, Torch(net, saved, way))
                     wrong += mistakes
@@ -335,6 +448,12 @@ def main(args):
         if wrong:
             sys.exit("losses or gradients differ:\n" + "\n".join(wrong))
         times = measure(args, pairs, args.rounds, args.warm_up)
+        # By themselves, so that no loader works while something else is timed.
+        ways[TRAINER], flops[TRAINER] = ways[NETS["video"]], flops[NETS["video"]]
+        trainer = TorchTrainer(videos, ways[TRAINER])
+        pairs = {TRAINER: (lambda count: ours.time("time trainer", count),
+                           lambda count: time_steps(trainer.step, count))}
+        times.update(measure(args, pairs, args.rounds, args.warm_up))
         report += [line.format("training step") for line in HEADER]
         report += [*rows(times, flops, ways), "", *(f"- {note}" for note in notes), ""]
     if args.only != "nets":

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `save NET FILE` | `ok`; initial weights, batch, tunings, and the first step's loss and gradients |
 //! | `time NET COUNT` | milliseconds of COUNT steps |
+//! | `time trainer COUNT` | the same of the shipped recipe, with its loader and its losses |
 //! | `layer N,C_in,H,W,B,C_out,K,stride,groups COUNT` | milliseconds of COUNT passes, there and back |
 //!
 //! NET is `video` or `edsr`; FILE is a safetensors file. A step folds every bank, runs the net,
@@ -13,18 +14,25 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Module as _, Tensor, Var};
 use candle_nn::VarBuilder;
+use image::RgbImage;
 use mimalloc::MiMalloc;
+use tunableconv::checkpoint::Architecture;
 use tunableconv::nn::conv::conv2d;
 use tunableconv::nn::{
     Activation, ConvGeometry, FoldedConv2d, TensorSpec, TunableConv2d, TunableConv2dConfig,
     VideoNet, VideoNetConfig,
 };
+use tunableconv_train::batch::{Batches, Pictures};
+use tunableconv_train::data::ImageFolder;
+use tunableconv_train::multi_loss::{DeviceBatch, MultiLoss};
 use tunableconv_train::optimiser::{Adam, initial_slots};
-use tunableconv_train::recipe;
+use tunableconv_train::recipe::{self, Recipe};
 
 /// As in `tunableconv-train`.
 #[global_allocator]
@@ -126,9 +134,7 @@ impl Trainee {
             ema_decay: 0.999,
         };
         let adam = Adam::new(optimiser, u64::MAX, initial_slots(&specs, 1), &Device::Cpu)?;
-        let tensors: HashMap<String, Tensor> =
-            adam.vars().iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
-        let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+        let vb = tensors_of(&adam);
         let net = match name {
             "video" => Net::Video(VideoNet::new(P, &config, vb)?),
             _ => Net::Edsr(Edsr::new(&vb)?),
@@ -208,6 +214,64 @@ impl Layer {
     }
 }
 
+/// The shipped recipe in training, from pictures on.
+struct Trainer {
+    recipe: Arc<Recipe>,
+    net: VideoNet,
+    adam: Adam,
+    multi_loss: MultiLoss,
+    batches: Batches,
+    step: u64,
+}
+
+impl Trainer {
+    /// Pictures to cut crops from, and their sides in pixels.
+    const PICTURES: (u32, u32) = (8, 512);
+
+    fn new() -> Result<Self, Failure> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let recipe = Arc::new(Recipe::read(&root.join("recipes/broadcast.toml"))?);
+        let folder = tempfile::tempdir()?;
+        let (count, side) = Self::PICTURES;
+        for seed in 0..count {
+            let picture = RgbImage::from_fn(side, side, |x, y| {
+                let cell = (x / 9 + 57 * (y / 7) + seed).wrapping_mul(2_654_435_761);
+                image::Rgb([(cell >> 8) as u8, (cell >> 16) as u8, (cell >> 24) as u8])
+            });
+            picture.save(folder.path().join(format!("{seed}.png")))?;
+        }
+        let images = ImageFolder::load(&[folder.path().to_owned()], recipe.batch.crop)?;
+        let pictures = Arc::new(Pictures { images, pairs: None });
+        let batches = Batches::start(&recipe, &pictures, 0..u64::MAX, rayon_threads())?;
+        let Architecture::Video(config) = &recipe.net;
+        let slots = initial_slots(&config.tensors(P), recipe.seed);
+        let adam = Adam::new(recipe.optimiser.clone(), recipe.steps, slots, &Device::Cpu)?;
+        let net = VideoNet::new(P, config, tensors_of(&adam))?;
+        let multi_loss = MultiLoss::new(&recipe, None, &Device::Cpu)?;
+        Ok(Self { recipe, net, adam, multi_loss, batches, step: 0 })
+    }
+
+    fn step(&mut self) -> Result<(), Failure> {
+        let batch = self.batches.next().ok_or("the loader stopped")?;
+        let batch = DeviceBatch::new(&batch, &self.recipe, &Device::Cpu)?;
+        let residual = self.net.fold(&batch.tunings)?.forward(&batch.input)?;
+        let loss = self.multi_loss.evaluate(&batch, &residual, None)?.total;
+        self.adam.step(self.step, &loss.backward()?)?;
+        self.step += 1;
+        Ok(())
+    }
+}
+
+fn rayon_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn tensors_of(adam: &Adam) -> VarBuilder<'static> {
+    let tensors: HashMap<String, Tensor> =
+        adam.vars().iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
+    VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)
+}
+
 fn times(count: &str, mut run: impl FnMut() -> Result<(), Failure>) -> Result<String, Failure> {
     let mut times = vec![];
     for _ in 0..count.parse::<usize>()? {
@@ -218,7 +282,14 @@ fn times(count: &str, mut run: impl FnMut() -> Result<(), Failure>) -> Result<St
     Ok(times.join(" "))
 }
 
-fn answer(trainees: &mut BTreeMap<String, Trainee>, line: &str) -> Result<String, Failure> {
+/// What has been made so far.
+#[derive(Default)]
+struct Contestants {
+    trainees: BTreeMap<String, Trainee>,
+    trainer: Option<Trainer>,
+}
+
+fn answer(made: &mut Contestants, line: &str) -> Result<String, Failure> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let &[command, name, argument] = &words[..] else {
         return Err(format!("unknown command `{line}`").into());
@@ -227,10 +298,17 @@ fn answer(trainees: &mut BTreeMap<String, Trainee>, line: &str) -> Result<String
         let layer = Layer::new(name)?;
         return times(argument, || layer.pass());
     }
-    if !trainees.contains_key(name) {
-        trainees.insert(name.to_string(), Trainee::new(name)?);
+    if name == "trainer" {
+        if made.trainer.is_none() {
+            made.trainer = Some(Trainer::new()?);
+        }
+        let trainer = made.trainer.as_mut().ok_or("made above")?;
+        return times(argument, || trainer.step());
     }
-    let trainee = trainees.get_mut(name).ok_or("made above")?;
+    if !made.trainees.contains_key(name) {
+        made.trainees.insert(name.to_string(), Trainee::new(name)?);
+    }
+    let trainee = made.trainees.get_mut(name).ok_or("made above")?;
     match command {
         "save" => {
             trainee.save(argument)?;
@@ -242,11 +320,11 @@ fn answer(trainees: &mut BTreeMap<String, Trainee>, line: &str) -> Result<String
 }
 
 fn main() -> Result<(), Failure> {
-    let mut trainees = BTreeMap::new();
+    let mut made = Contestants::default();
     let mut out = std::io::stdout();
     writeln!(out, "ready")?;
     for line in std::io::stdin().lock().lines() {
-        match answer(&mut trainees, &line?) {
+        match answer(&mut made, &line?) {
             Ok(answer) => writeln!(out, "{answer}")?,
             Err(error) => writeln!(out, "error {error}")?,
         }

@@ -29,7 +29,7 @@ use tunableconv_train::yuv::Matrix;
 pub struct Cli {
     /// Worker threads; 0: one per core.
     #[arg(long, global = true, default_value_t = 0)]
-    threads: usize,
+    pub threads: usize,
     #[command(subcommand)]
     command: Command,
 }

@@ -1,6 +1,7 @@
 //! `tunableconv-train`: see [`tunableconv_train`].
 
 mod cli;
+mod threads;
 
 use std::process::ExitCode;
 
@@ -13,7 +14,9 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    match cli::Cli::parse().run() {
+    let cli = cli::Cli::parse();
+    threads::settle(cli.threads);
+    match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -1,0 +1,37 @@
+//! How many threads candle may use: told in the environment, before it starts any.
+//!
+//! candle's elementwise operations have threads of their own, which spin while they wait for work:
+//! on the cores that the convolutions of this project run on, where they cost a fifth of a training
+//! step on two cores. And unless it is told a number of threads, candle reads `/proc/cpuinfo` for
+//! every matrix product. Both can be set in the environment only, and safe Rust sets that for a new
+//! process only; so the program starts once more in its own place.
+
+use std::num::NonZero;
+use std::process::Command;
+use std::thread::available_parallelism;
+
+/// Threads of candle's elementwise operations.
+const CANDLE: &str = "CANDLE_NUM_THREADS";
+
+/// Threads of everything else.
+const RAYON: &str = "RAYON_NUM_THREADS";
+
+/// Starts the program again with `threads` (0: one per core) in the environment, unless it is there
+/// already; returns where it is, or where the system cannot do that.
+pub fn settle(threads: usize) {
+    if std::env::var_os(CANDLE).is_some() {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    let threads =
+        if threads == 0 { available_parallelism().map_or(1, NonZero::get) } else { threads };
+    let mut again = Command::new(program);
+    again.args(std::env::args_os().skip(1)).env(CANDLE, "1").env(RAYON, threads.to_string());
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt as _;
+        // Returns only if it failed, and then everything works as well, only slower.
+        let error = again.exec();
+        eprintln!("warning: cannot start again with {CANDLE}=1, which is faster: {error}");
+    }
+}
