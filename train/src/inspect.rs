@@ -2,29 +2,34 @@
 
 use std::fmt::Write as _;
 
-use tunableconv::checkpoint::{Architecture, Checkpoint};
+use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata};
 
-/// A table of a checkpoint's net, parameters, provenance and tensors.
-pub fn describe(checkpoint: &Checkpoint) -> String {
-    let metadata = &checkpoint.metadata;
+/// What a net is: its kind and sizes, how its kernels are mixed, what it costs.
+pub fn describe_net(metadata: &Metadata) -> [String; 3] {
     let Architecture::Video(net) = &metadata.architecture;
-    let io = metadata.architecture.io();
     let banks = metadata.architecture.tensors(metadata.tuning.len());
     let numbers: usize = banks.iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
     let c = net.channels;
     let macs = 9.0 * (12 * c + net.layers * c * c) as f64 / 4.0 / 1000.0;
+    [
+        format!("4:2:0 video net, C={c} N={}, leaky ReLU {}", net.layers, net.negative_slope),
+        format!("{:?}, expand {}", net.phi.mode, net.phi.expand).to_lowercase(),
+        format!("{macs:.1} kMAC per pixel once folded, {numbers} numbers in the banks"),
+    ]
+}
 
+/// A table of a checkpoint's net, parameters, provenance and tensors.
+pub fn describe(checkpoint: &Checkpoint) -> String {
+    let metadata = &checkpoint.metadata;
+    let io = metadata.architecture.io();
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{name:<12}{value}");
     };
-    line(
-        "net",
-        format!("4:2:0 video net, C={c} N={}, leaky ReLU {}", net.layers, net.negative_slope),
-    );
-    line("mixing", format!("{:?}, expand {}", net.phi.mode, net.phi.expand).to_lowercase());
-    line("cost", format!("{macs:.1} kMAC per pixel once folded, {numbers} numbers in the banks"));
+    for (name, value) in ["net", "mixing", "cost"].into_iter().zip(describe_net(metadata)) {
+        line(name, value);
+    }
     line("reach", format!("{} pixels, scale ×{}", io.reach, io.scale));
     line("domain", format!("{:?}", metadata.tuning.domain).to_lowercase());
     for p in &metadata.tuning.parameters {

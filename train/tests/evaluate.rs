@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
+#[path = "common/tiny_nets.rs"]
+mod tiny_nets;
 
 use std::path::Path;
 
@@ -250,4 +252,29 @@ fn an_earlier_report_is_replaced_unless_files_were_added() {
     std::fs::write(at.path("r/notes.txt"), b"keep").unwrap();
     assert!(at.fail(&format!("{line} 25 --blur 0")).contains("notes.txt"));
     assert_eq!(report(&at, "r")["conditions"][0]["noise"], 15.0);
+}
+
+#[test]
+fn lpips_joins_the_tables_when_its_weights_are_given() {
+    let at = workplace();
+    candle_core::safetensors::save(&tiny_nets::tiny_squeezenet(), at.path("net.safetensors"))
+        .unwrap();
+    candle_core::safetensors::save(&tiny_nets::tiny_heads(), at.path("heads.safetensors")).unwrap();
+    let line = format!("evaluate c.safetensors --data {PHOTOGRAPHS} --out r --noise 25 --blur 0");
+    let weights = "--lpips net.safetensors --lpips-heads heads.safetensors";
+    at.succeed(&format!("{line} {weights}"));
+    assert!(String::from_utf8(at.read("r/report.md")).unwrap().contains("LPIPS"));
+    let report = report(&at, "r");
+    let condition = &report["conditions"][0];
+    let input = condition["input"]["lpips"].as_f64().unwrap();
+    assert!(input > 0.0 && input.is_finite());
+    // The first point is ω = 0, the identity.
+    let identity = &condition["points"][0];
+    assert_eq!(identity["tuning"], serde_json::json!([0.0, 0.0]));
+    assert_eq!(identity["clean"]["lpips"], condition["input"]["lpips"]);
+    assert_eq!(identity["own"]["lpips"], 0.0);
+
+    assert!(at.fail(&format!("{line} --lpips net.safetensors")).contains("--lpips-heads"));
+    let swapped = "--lpips heads.safetensors --lpips-heads net.safetensors";
+    assert!(at.fail(&format!("{line} {swapped}")).contains("heads.safetensors"));
 }

@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
+#[path = "common/tiny_nets.rs"]
+mod tiny_nets;
 
-use std::collections::HashMap;
 use std::process::{Command, Stdio};
 
-use candle_core::{Device, Tensor};
 use common::{RECIPE, Workplace, picture};
 
 /// The recipe of all tests with more to learn, and these tables added.
@@ -45,21 +45,8 @@ fn every_objective_falls(at: &Workplace, recipe: &str, expected: &[&str], option
     }
 }
 
-/// A feature network of VGG-19's layout with four channels a layer.
 fn write_features(at: &Workplace) {
-    let mut tensors = HashMap::new();
-    let mut channels = 3;
-    for (seed, index) in [0, 2, 5, 7, 10, 12, 14, 16, 19].into_iter().enumerate() {
-        let len = 4 * channels * 9;
-        let value = |i: usize| ((i * 37 + seed * 11) % 101) as f32 / 101.0 - 0.4;
-        let weight = Tensor::from_iter((0..len).map(value), &Device::Cpu).unwrap();
-        let weight = weight.reshape((4, channels, 3, 3)).unwrap();
-        tensors.insert(format!("features.{index}.weight"), (weight * 0.4).unwrap());
-        let bias = Tensor::zeros(4, candle_core::DType::F32, &Device::Cpu).unwrap();
-        tensors.insert(format!("features.{index}.bias"), bias);
-        channels = 4;
-    }
-    candle_core::safetensors::save(&tensors, at.path("vgg.safetensors")).unwrap();
+    candle_core::safetensors::save(&tiny_nets::tiny_vgg(), at.path("vgg.safetensors")).unwrap();
 }
 
 const DISCRIMINATOR: &str = r#"
@@ -137,7 +124,7 @@ loss = { kind = "features" }
 
 [[objectives]]
 parameter = "denoise"
-weight = 0.1
+weight = 3.0
 loss = { kind = "total-variation" }
 "#;
     let text = recipe("simplex", tables).replace("seed = 3", "seed = 3\nadaptive_weights = true");

@@ -1,11 +1,14 @@
 //! `evaluate`: a directory that reports on a checkpoint.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use candle_core::{Device, Tensor};
 use clap::Args;
 use tunableconv::checkpoint::Checkpoint;
-use tunableconv_train::evaluate::{self, Settings, Undoes};
+use tunableconv_train::evaluate::{self, Distance, Settings, Undoes};
+use tunableconv_train::loss::perceptual::Lpips;
+use tunableconv_train::rgb::Rgb;
 
 use super::EngineArgs;
 
@@ -34,6 +37,12 @@ pub struct EvaluateArgs {
     /// Y4M clip, 8-bit 4:2:0, to measure flicker on.
     #[arg(long, value_name = "FILE")]
     clip: Option<PathBuf>,
+    /// Weights of SqueezeNet 1.1, for LPIPS.
+    #[arg(long, value_name = "FILE", requires = "lpips_heads")]
+    lpips: Option<PathBuf>,
+    /// Weights of LPIPS's linear heads for SqueezeNet.
+    #[arg(long, value_name = "FILE", requires = "lpips")]
+    lpips_heads: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -41,6 +50,10 @@ pub struct EvaluateArgs {
 pub fn run(args: EvaluateArgs, threads: usize) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::read(&args.checkpoint)?;
     let mut engine = args.engine.open(&checkpoint, threads)?;
+    let lpips = match (&args.lpips, &args.lpips_heads) {
+        (Some(net), Some(heads)) => Some(lpips(net, heads)?),
+        _ => None,
+    };
     let settings = Settings {
         data: args.data,
         images: args.images,
@@ -48,11 +61,22 @@ pub fn run(args: EvaluateArgs, threads: usize) -> anyhow::Result<()> {
         blur: args.blur,
         undoes: args.undoes,
         clip: args.clip,
-        lpips: None,
+        lpips,
     };
     evaluate::evaluate(&args.checkpoint, &checkpoint, engine.as_mut(), &settings, &args.out)?;
     println!("{}", args.out.join("report.md").display());
     Ok(())
+}
+
+fn lpips(net: &Path, heads: &Path) -> anyhow::Result<Box<Distance>> {
+    let device = Device::Cpu;
+    let lpips = Lpips::load(net, heads, &device)?;
+    Ok(Box::new(move |a: &Rgb, b: &Rgb| {
+        let picture =
+            |rgb: &Rgb| Tensor::from_slice(&rgb.data, (1, 3, rgb.height, rgb.width), &device);
+        let distance = lpips.distance(&picture(a)?, &picture(b)?)?;
+        Ok(f64::from(distance.get(0)?.to_scalar::<f32>()?))
+    }))
 }
 
 fn undoes(text: &str) -> anyhow::Result<(String, Undoes)> {

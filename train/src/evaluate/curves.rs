@@ -87,8 +87,10 @@ fn paint(
     if left == right {
         right += 1.0;
     }
-    let margin = (0.06 * (top - bottom)).max(0.05);
-    let (bottom, top) = (bottom - margin, top + margin);
+    let margin = if top > bottom { 0.06 * (top - bottom) } else { 0.05 };
+    // What is never negative has no axis below 0.
+    let floor = if bottom >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
+    let (bottom, top) = ((bottom - margin).max(floor), top + margin);
 
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
@@ -111,8 +113,10 @@ fn paint(
         .x_labels(13)
         .y_labels(9)
         .x_label_formatter(&|v| format!("{}", (v * 10.0).round() / 10.0))
-        .y_label_formatter(&|v| {
-            if top - bottom < 2.0 { format!("{v:.2}") } else { format!("{v:.1}") }
+        .y_label_formatter(&|v| match top - bottom {
+            span if span < 0.2 => format!("{v:.3}"),
+            span if span < 2.0 => format!("{v:.2}"),
+            _ => format!("{v:.1}"),
         })
         .x_desc(x_name)
         .y_desc(y_name)

@@ -26,8 +26,7 @@ pub fn render(report: &Report) -> String {
     };
     line("what", "value".into());
     line("---", "---".into());
-    let net = serde_json::to_string(&report.architecture).unwrap_or_default();
-    line("net", format!("`{net}`"));
+    line("net", report.net.clone());
     line("domain", format!("{:?}", report.tuning.domain).to_lowercase());
     for (parameter, undoes) in report.tuning.parameters.iter().zip(&report.undoes) {
         let undoes = undoes.map_or(String::new(), |u| format!("; undoes {u:?}").to_lowercase());
@@ -174,10 +173,11 @@ fn flicker(md: &mut String, report: &Report) {
     let _ = write!(
         md,
         "\n## Flicker\n\n\
-        On {}: mean absolute difference from frame to frame of what the filter changes (output − input, \
+        On {}, which should be a clean clip, as noise that is removed counts: mean absolute difference from frame to frame of what the filter changes (output − input, \
         luma), in code values of 255. 0 for a static scene at a fixed tuning; motion that input and \
         output share drops out. *Moving*: the parameter goes from 0 to 1 over the clip; *fixed*: it \
-        stays at 0.5; the others at 0.\n\n\
+        stays at 0.5; the others at 0. Their difference may be negative where the parameter does less on the \
+        way than at 0.5.\n\n\
         | parameter | moving | fixed | added by moving |\n|---|--:|--:|--:|\n",
         file_name(clip)
     );

@@ -35,6 +35,7 @@ use tunableconv::net::Net;
 use tunableconv::tuning::TuningSpace;
 
 use crate::data::list_images;
+use crate::inspect::describe_net;
 use crate::rgb::Rgb;
 use crate::score::Conditions;
 
@@ -118,6 +119,8 @@ pub struct Report {
     pub checkpoint: PathBuf,
     /// Its net.
     pub architecture: Architecture,
+    /// It in words.
+    pub net: String,
     /// Its parameters and their domain.
     pub tuning: TuningSpace,
     /// Where it comes from.
@@ -171,6 +174,7 @@ pub fn evaluate(
         format: directory::FORMAT,
         checkpoint: file.into(),
         architecture: metadata.architecture.clone(),
+        net: describe_net(metadata).join("; "),
         tuning: metadata.tuning.clone(),
         provenance: metadata.provenance.clone(),
         engine: engine.description().into(),

@@ -54,7 +54,7 @@ pub fn total_variation(x: &Tensor) -> Result<Tensor> {
     let n = x.dims4()?.0;
     let mut sum = Tensor::zeros(n, x.dtype(), x.device())?;
     for dim in [2, 3] {
-        let differences = x.dim(dim)? - 1;
+        let differences = x.dim(dim)?.saturating_sub(1);
         if differences > 0 {
             let difference = (x.narrow(dim, 1, differences)? - x.narrow(dim, 0, differences)?)?;
             sum = (sum + mean_per_sample(&absolute(&difference)?)?)?;
