@@ -185,11 +185,14 @@ impl MultiLoss {
                 }
                 loss => self.loss(loss, term, &pictures, target).with_context(name)?,
             };
+            let is_game = term.objective.loss == LossKind::Adversarial;
             let weighted = (&per_sample * &batch.weights[index])?.sum_all()?;
             let sum = f64::from(weighted.to_scalar::<f32>()?);
             let weight = f64::from(batch.weights[index].sum_all()?.to_scalar::<f32>()?);
             sums.push((sum, weight));
             let scale = match &mut self.means {
+                // A game's loss is no distance: it has no scale of its own.
+                Some(_) if is_game => 1.0,
                 None => 1.0,
                 Some(means) => running_mean(&mut means[index], sum, weight).recip(),
             };

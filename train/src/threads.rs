@@ -23,10 +23,14 @@ pub fn settle(threads: usize) {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
-    let threads =
-        if threads == 0 { available_parallelism().map_or(1, NonZero::get) } else { threads };
     let mut again = Command::new(program);
-    again.args(std::env::args_os().skip(1)).env(CANDLE, "1").env(RAYON, threads.to_string());
+    again.args(std::env::args_os().skip(1)).env(CANDLE, "1");
+    if threads > 0 {
+        again.env(RAYON, threads.to_string());
+    } else if std::env::var_os(RAYON).is_none() {
+        let all = available_parallelism().map_or(1, NonZero::get);
+        again.env(RAYON, all.to_string());
+    }
     #[cfg(unix)]
     {
         use std::os::unix::process::CommandExt as _;

@@ -33,7 +33,7 @@ pub struct Recipe {
     #[serde(default = "corner_targets")]
     pub objectives: Vec<Objective>,
     /// Divides each objective by the running mean of its loss, so that weights compare what they
-    /// weigh whatever its scale.
+    /// weigh whatever its scale; but for adversarial ones.
     #[serde(default)]
     pub adaptive_weights: bool,
     /// The net that adversarial objectives are trained against.
