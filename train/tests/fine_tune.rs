@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
-
 use common::{RECIPE, Workplace};
 use tunableconv::checkpoint::Checkpoint;
 
@@ -80,19 +78,7 @@ fn a_killed_quantised_run_resumes_and_keeps_its_ranges() {
     let from = "--from f32/checkpoint.safetensors --save-every 7";
     at.succeed(&format!("train int8.toml --data data --run whole {from}"));
     let line = format!("train int8.toml --data data --run killed {from}");
-    let mut run = Command::new(env!("CARGO_BIN_EXE_tunableconv-train"))
-        .current_dir(at.path(""))
-        .args(line.split_whitespace())
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    while !at.path("killed/state.safetensors").exists() {
-        assert!(run.try_wait().unwrap().is_none(), "the run ended before it saved");
-        std::thread::yield_now();
-    }
-    run.kill().unwrap();
-    assert!(!run.wait().unwrap().success(), "the run was over before it could be killed");
+    at.kill_run("killed", &line);
     // The start is the run's own: the checkpoint it was read from may be gone.
     std::fs::rename(at.path("f32"), at.path("gone")).unwrap();
     at.succeed("train --resume --run killed --data data --save-every 7");

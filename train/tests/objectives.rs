@@ -6,8 +6,6 @@ mod common;
 #[path = "common/tiny_nets.rs"]
 mod tiny_nets;
 
-use std::process::{Command, Stdio};
-
 use common::{RECIPE, Workplace, picture};
 
 /// The recipe of all tests with more to learn, and these tables added.
@@ -164,28 +162,15 @@ loss = { kind = "adversarial" }
 fn a_killed_adversarial_run_resumes_to_the_weights_of_an_uninterrupted_one() {
     let at = Workplace::new();
     let tables = format!(
-        "adaptive = 0\n[[objectives]]\nparameter = \"denoise\"\nloss = {{ kind = \"adversarial\" }}\n\
+        "[[objectives]]\nparameter = \"denoise\"\nloss = {{ kind = \"adversarial\" }}\n\
          [[objectives]]\nloss = {{ kind = \"corner-targets\" }}\n{}",
         DISCRIMINATOR.replace("KIND", "relativistic")
     );
     let text = RECIPE.replace("steps = 12", "steps = 400\nadaptive_weights = true");
-    let text = format!("{text}\n{}", tables.trim_start_matches("adaptive = 0\n"));
-    std::fs::write(at.path("gan.toml"), text).unwrap();
+    std::fs::write(at.path("gan.toml"), format!("{text}\n{tables}")).unwrap();
     at.succeed("train gan.toml --data data --run whole --save-every 7");
 
-    let mut run = Command::new(env!("CARGO_BIN_EXE_tunableconv-train"))
-        .current_dir(at.path(""))
-        .args("train gan.toml --data data --run killed --save-every 7".split_whitespace())
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    while !at.path("killed/state.safetensors").exists() {
-        assert!(run.try_wait().unwrap().is_none(), "the run ended before it saved");
-        std::thread::yield_now();
-    }
-    run.kill().unwrap();
-    assert!(!run.wait().unwrap().success(), "the run was over before it could be killed");
+    at.kill_run("killed", "train gan.toml --data data --run killed --save-every 7");
     assert!(at.read("killed/state.safetensors") != at.read("whole/state.safetensors"));
     at.succeed("train --resume --run killed --data data --save-every 7");
     let state = at.read("killed/state.safetensors");

@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
-
 use common::{RECIPE, Workplace, entries};
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv_train::batch::{self, Pictures};
@@ -52,19 +50,7 @@ fn a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one() {
     at.succeed(&format!("train tiny.toml --data data --run whole --steps 900 {rest}"));
 
     let line = format!("train tiny.toml --data data --run killed --steps 900 {rest}");
-    let mut run = Command::new(env!("CARGO_BIN_EXE_tunableconv-train"))
-        .current_dir(at.path(""))
-        .args(line.split_whitespace())
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    while !at.path("killed/state.safetensors").exists() {
-        assert!(run.try_wait().unwrap().is_none(), "the run ended before it saved");
-        std::thread::yield_now();
-    }
-    run.kill().unwrap();
-    assert!(!run.wait().unwrap().success(), "the run was over before it could be killed");
+    at.kill_run("killed", &line);
     assert!(at.read("killed/state.safetensors") != at.read("whole/state.safetensors"));
 
     at.succeed(&format!("train --resume --run killed --data data {rest}"));

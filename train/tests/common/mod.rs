@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use assert_cmd::Command;
 use image::RgbImage;
@@ -96,6 +97,23 @@ impl Workplace {
         let output = self.command(line).assert().failure().get_output().clone();
         assert_ne!(output.status.code(), Some(101), "{line}: panicked");
         String::from_utf8(output.stderr).unwrap().trim().into()
+    }
+
+    /// Starts a run into `run` with this command line, and kills it once it has saved a state.
+    pub fn kill_run(&self, run: &str, line: &str) {
+        let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_tunableconv-train"))
+            .current_dir(self.dir.path())
+            .args(line.split_whitespace())
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        while !self.path(&format!("{run}/state.safetensors")).exists() {
+            assert!(process.try_wait().unwrap().is_none(), "the run ended before it saved");
+            std::thread::yield_now();
+        }
+        process.kill().unwrap();
+        assert!(!process.wait().unwrap().success(), "the run was over before it could be killed");
     }
 
     pub fn read(&self, name: &str) -> Vec<u8> {
