@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -21,6 +21,9 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// Largest file read.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Bytes of the header's length at the start of a file.
+const HEADER_LENGTH_BYTES: usize = 8;
 
 /// Label of the checkpoint inside the library in messages.
 const BUILT_IN: &str = "built-in checkpoint";
@@ -214,6 +217,61 @@ impl Metadata {
         Ok(metadata)
     }
 
+    /// Reads and validates all of a file but the values of its tensors.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`], but for values.
+    pub fn read(path: &Path) -> Result<Self> {
+        let (name, io) =
+            (path.display().to_string(), |source| Error::Io { path: path.into(), source });
+        let mut file = fs::File::open(path).map_err(io)?;
+        let length = check_length(path, file.metadata().map_err(io)?.len())?;
+        let mut start = [0; HEADER_LENGTH_BYTES];
+        let short =
+            |what: &str| malformed(&name, &format!("{what}, at {length} bytes of the whole file"));
+        file.read_exact(&mut start).map_err(|_| short("cut before its header"))?;
+        let header_len = u64::from_le_bytes(start);
+        if header_len > length - HEADER_LENGTH_BYTES as u64 {
+            return Err(short("cut inside its header"));
+        }
+        let mut json = vec![0; header_len as usize];
+        file.read_exact(&mut json).map_err(io)?;
+        let header: safetensors::tensor::Metadata =
+            serde_json::from_slice(&json).map_err(|e| malformed(&name, &e))?;
+        if (HEADER_LENGTH_BYTES + json.len() + header.data_len()) as u64 != length {
+            return Err(short("its tensors end elsewhere than the file"));
+        }
+        Self::from_header(&name, &header)
+    }
+
+    /// Validates everything that a header tells.
+    fn from_header(file: &str, header: &safetensors::tensor::Metadata) -> Result<Self> {
+        let strings = header.metadata().clone().unwrap_or_default();
+        let metadata = Self::from_strings(file, &strings)?;
+        let specs = metadata.tensors();
+        let expected: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let mut names = header.offset_keys();
+        names.sort_unstable();
+        if let Some(extra) = names.iter().find(|name| !expected.contains(name.as_str())) {
+            let reason = if extra.ends_with(ACTIVATIONS) && metadata.calibration.is_none() {
+                "not expected, as the metadata has no `calibration`"
+            } else {
+                "not part of this architecture"
+            };
+            return Err(tensor_error(file, extra, reason.into()));
+        }
+        for spec in &specs {
+            let Some(info) = header.info(&spec.name) else {
+                return Err(tensor_error(file, &spec.name, format!("missing, expected {spec}")));
+            };
+            if info.dtype != Dtype::F32 || info.shape != spec.shape {
+                let got = format!("{:?} {:?}, expected {spec}", info.dtype, info.shape);
+                return Err(tensor_error(file, &spec.name, got));
+            }
+        }
+        Ok(metadata)
+    }
+
     /// The tensors that the file must hold.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let mut tensors = self.architecture.tensors(self.tuning.len());
@@ -268,35 +326,14 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Checkpoint`] or [`Error::Tensor`].
     pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Self> {
-        let malformed = |e: safetensors::SafeTensorError| Error::Checkpoint {
-            file: file.into(),
-            reason: format!("not a whole safetensors file: {e}"),
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| malformed(file, &e))?;
+        let metadata = Metadata::from_header(file, &header)?;
+        let data = SafeTensors::deserialize(bytes).map_err(|e| malformed(file, &e))?;
+        let read = |spec: TensorSpec| {
+            let view = data.tensor(&spec.name).map_err(|e| malformed(file, &e))?;
+            Ok((spec.name.clone(), values_of(file, &spec, &view)?))
         };
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
-        let strings = header.metadata().clone().unwrap_or_default();
-        let metadata = Metadata::from_strings(file, &strings)?;
-        let data = SafeTensors::deserialize(bytes).map_err(malformed)?;
-
-        let specs = metadata.tensors();
-        let expected: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        let mut names = data.names();
-        names.sort_unstable();
-        if let Some(extra) = names.into_iter().find(|name| !expected.contains(name)) {
-            let reason = if extra.ends_with(ACTIVATIONS) && metadata.calibration.is_none() {
-                "not expected, as the metadata has no `calibration`"
-            } else {
-                "not part of this architecture"
-            };
-            return Err(tensor_error(file, extra, reason.into()));
-        }
-        let read = |spec: &TensorSpec| {
-            let values = data
-                .tensor(&spec.name)
-                .map_err(|_| tensor_error(file, &spec.name, format!("missing, expected {spec}")))
-                .and_then(|view| values_of(file, spec, &view))?;
-            Ok((spec.name.clone(), values))
-        };
-        let tensors = specs.iter().map(read).collect::<Result<_>>()?;
+        let tensors = metadata.tensors().into_iter().map(read).collect::<Result<_>>()?;
         let checkpoint = Self { tensors, metadata };
         checkpoint.check_ranges(file)?;
         Ok(checkpoint)
@@ -367,19 +404,26 @@ pub const MAX_ACTIVATION: f32 = 1e4;
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let io = |source| Error::Io { path: path.into(), source };
-    let length = fs::metadata(path).map_err(io)?.len();
+    check_length(path, fs::metadata(path).map_err(io)?.len())?;
+    fs::read(path).map_err(io)
+}
+
+/// Returns the length if it is not absurd.
+fn check_length(path: &Path, length: u64) -> Result<u64> {
     if length > MAX_FILE_BYTES {
         let reason = format!("{length} bytes, expected at most {MAX_FILE_BYTES}");
         return Err(Error::Checkpoint { file: path.display().to_string(), reason });
     }
-    fs::read(path).map_err(io)
+    Ok(length)
 }
 
+fn malformed(file: &str, reason: &dyn std::fmt::Display) -> Error {
+    let reason = format!("not a whole safetensors file: {reason}");
+    Error::Checkpoint { file: file.into(), reason }
+}
+
+/// Values of a tensor that has its shape.
 fn values_of(file: &str, spec: &TensorSpec, view: &TensorView<'_>) -> Result<Vec<f32>> {
-    if view.dtype() != Dtype::F32 || view.shape() != spec.shape {
-        let got = format!("{:?} {:?}, expected {spec}", view.dtype(), view.shape());
-        return Err(tensor_error(file, &spec.name, got));
-    }
     let (words, _) = view.data().as_chunks::<4>();
     let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
     match values.iter().position(|v| !v.is_finite()) {

@@ -10,7 +10,7 @@ use std::path::Path;
 use common::{calibrated, parameter, random_checkpoint, random_checkpoint_of, small_config};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use tunableconv::checkpoint::Checkpoint;
+use tunableconv::checkpoint::{Checkpoint, Metadata};
 use tunableconv::nn::Mode;
 use tunableconv::tuning::{Domain, TuningSpace};
 
@@ -106,6 +106,45 @@ fn truncated_and_foreign_files_are_refused() {
     let mut long_header = whole;
     long_header[..8].copy_from_slice(&u64::MAX.to_le_bytes());
     assert!(refusal(&long_header).contains("bad.safetensors"));
+}
+
+#[test]
+fn a_header_alone_tells_all_but_the_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.safetensors");
+    let read = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        Metadata::read(&path)
+    };
+    for mut bytes in [bytes(), calibrated_bytes()] {
+        let metadata = Checkpoint::from_bytes("memory", &bytes).unwrap().metadata;
+        assert_eq!(read(&bytes).unwrap(), metadata);
+        let end = bytes.len();
+        bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+        assert_eq!(read(&bytes).unwrap(), metadata);
+        for keep in [0, 4, 8, 100, end - 1] {
+            let error = read(&bytes[..keep]).unwrap_err().to_string();
+            assert!(
+                error.contains("a.safetensors: not a valid checkpoint: not a whole"),
+                "{error}"
+            );
+        }
+    }
+    let bad = [
+        rewritten(|_| (), |parts| drop(parts.pop())),
+        rewritten(|_| (), |parts| tensor(parts, "tail.weight").1.reverse()),
+        rewritten(|_| (), |parts| parts.push(("other".into(), vec![1], vec![0; 4]))),
+        rewritten(|text| text.clear(), |_| ()),
+        vec![0xff; 64],
+    ];
+    for bytes in bad {
+        let error = read(&bytes).unwrap_err().to_string();
+        let whole = Checkpoint::read(&path).unwrap_err().to_string();
+        assert_eq!(error.contains("not a whole"), whole.contains("not a whole"), "{error} {whole}");
+        assert!(error == whole || error.contains("not a whole"), "{error} {whole}");
+    }
+    let error = Metadata::read(Path::new("/nonexistent/a.safetensors")).unwrap_err().to_string();
+    assert!(error.starts_with("/nonexistent/a.safetensors: "), "{error}");
 }
 
 #[test]

@@ -213,6 +213,27 @@ fn one_tuning_per_sample_per_micro_batch_and_per_batch_agree() {
 }
 
 #[test]
+fn engines_of_one_model_run_side_by_side_as_alone() {
+    let model = engine::Model::new(random_checkpoint(Mode::Mlp, 7));
+    let input = Picture::random(33, 17, 0, 5);
+    std::thread::scope(|scope| {
+        for values in [[0.0, 1.0], [1.0, 0.0], [0.5, 0.25], [0.25, 0.75]] {
+            let (model, input) = (&model, &input);
+            scope.spawn(move || {
+                let mut alone = engine(Mode::Mlp, 1);
+                tune(&mut *alone, values);
+                let expected = filtered(&mut *alone, input, 0);
+                for _ in 0..20 {
+                    let mut engine = model.open(&Options::default()).unwrap();
+                    tune(&mut *engine, values);
+                    assert_eq!(filtered(&mut *engine, input, 0), expected, "{values:?}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn a_cuda_device_that_cannot_be_used_is_one_clear_error() {
     if cfg!(feature = "cuda") && Device::new_cuda(0).is_ok() {
         println!("skipped: this machine has a CUDA device");

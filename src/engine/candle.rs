@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Module, Storage, Tensor};
 
-use super::{Engine, thread_pool};
+use super::{Engine, Precision, thread_pool};
 use crate::Result;
 use crate::checkpoint::Metadata;
 use crate::frame::{CHANNELS, Frame, FrameMut};
@@ -73,6 +73,10 @@ impl Engine for CandleEngine {
 
     fn description(&self) -> &str {
         &self.description
+    }
+
+    fn precision(&self) -> Precision {
+        Precision::F32
     }
 
     fn set_tuning(&mut self, tuning: &Tuning) -> Result<bool> {

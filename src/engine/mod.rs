@@ -4,18 +4,17 @@ mod candle;
 #[doc(hidden)]
 pub mod cpu;
 mod device;
+mod model;
 mod precision;
-
-use std::sync::Arc;
 
 pub use candle::CandleEngine;
 pub use cpu::{CpuEngine, Finish, InputScale, LAST_MARGIN, QuantisedLayer, Quantiser};
 pub use device::DeviceChoice;
+pub use model::Model;
 pub use precision::Precision;
 
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::frame::{Frame, FrameMut};
-use crate::net::Net;
 use crate::tuning::Tuning;
 use crate::{Error, Result};
 
@@ -28,6 +27,9 @@ pub trait Engine: Send {
 
     /// One line for people: which engine, device, precision and threads, and what was not used.
     fn description(&self) -> &str;
+
+    /// What it computes in; never [`Precision::Auto`].
+    fn precision(&self) -> Precision;
 
     /// Sets the tuning of the frames to come; folds the net only when it differs from the last.
     /// Returns whether it folded.
@@ -63,35 +65,12 @@ pub struct Options {
     pub threads: usize,
 }
 
-/// Makes the fastest engine for a checkpoint that the options allow: [`CpuEngine`] for the nets it
-/// carries, [`CandleEngine`] for the others and on CUDA. The description says when a net is not
-/// carried, and why.
+/// The engine of a checkpoint that runs only once, see [`Model::open`].
 ///
 /// # Errors
-/// [`Error::Device`] when the device cannot be used; [`Error::Precision`] when the net does not run
-/// in that precision there; [`Error::Candle`].
+/// As [`Model::open`].
 pub fn open(checkpoint: &Checkpoint, options: &Options) -> Result<Box<dyn Engine>> {
-    let Options { device, precision, threads } = *options;
-    let opened = device.open()?;
-    let mut note = opened.note;
-    let refused = if opened.device.is_cpu() {
-        match CpuEngine::supports(checkpoint, precision, cpu::kernels::Level::current()) {
-            Ok(()) => return Ok(Box::new(CpuEngine::new(checkpoint, options)?.with_note(&note))),
-            Err(reason) => reason,
-        }
-    } else {
-        "on CUDA there is only f32".into()
-    };
-    if !matches!(precision, Precision::Auto | Precision::F32) {
-        return Err(Error::Precision { precision: precision.to_string(), reason: refused });
-    }
-    if opened.device.is_cpu() {
-        tracing::warn!("candle runs the net, slowly, as the row pipeline cannot: {refused}");
-        let others = if note.is_empty() { String::new() } else { format!("; {note}") };
-        note = format!("the row pipeline cannot run the net: {refused}{others}");
-    }
-    let net = Arc::new(Net::new(checkpoint, &opened.device)?);
-    Ok(Box::new(CandleEngine::new(net, threads, &note)?))
+    Model::new(checkpoint.clone()).open(options)
 }
 
 /// A pool of its own for a bounded number of threads; `None` means the shared pool of all cores.

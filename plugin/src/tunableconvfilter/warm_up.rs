@@ -91,6 +91,10 @@ mod tests {
             "recorder"
         }
 
+        fn precision(&self) -> tunableconv::engine::Precision {
+            tunableconv::engine::Precision::F32
+        }
+
         fn set_tuning(&mut self, tuning: &Tuning) -> Result<bool> {
             self.tuning = Some(*tuning);
             Ok(true)

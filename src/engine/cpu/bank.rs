@@ -3,6 +3,8 @@
 //! Folding here is the plain f32 twin of [`crate::nn::TunableConv2d`]: no tensors, no allocation,
 //! as a ramp of the tuning folds on every frame.
 
+use std::sync::Arc;
+
 use super::plan::{ChainSpec, LayerSpec};
 use crate::checkpoint::Checkpoint;
 use crate::{Error, Result};
@@ -21,7 +23,60 @@ pub(crate) struct Bank {
     weights: Vec<Vec<f32>>,
     /// Per kernel `[c_out]`; none for a layer without.
     biases: Vec<Vec<f32>>,
+}
+
+/// The banks of a checkpoint, one per layer; they never change, and any number of engines share
+/// them.
+#[derive(Clone)]
+pub(crate) struct SharedBanks(Arc<[Bank]>);
+
+impl SharedBanks {
+    /// # Errors
+    /// As [`ChainSpec::of`] and [`Bank::new`].
+    pub(crate) fn new(checkpoint: &Checkpoint) -> Result<Self> {
+        let spec = ChainSpec::of(&checkpoint.metadata.architecture).map_err(Error::Config)?;
+        Self::of_chain(checkpoint, &spec)
+    }
+
+    /// # Errors
+    /// As [`Bank::new`].
+    pub(crate) fn of_chain(checkpoint: &Checkpoint, spec: &ChainSpec) -> Result<Self> {
+        let layers = 0..spec.layers.len();
+        layers.map(|layer| Bank::new(checkpoint, spec, layer)).collect::<Result<_>>().map(Self)
+    }
+}
+
+impl std::ops::Deref for SharedBanks {
+    type Target = [Bank];
+
+    fn deref(&self) -> &[Bank] {
+        &self.0
+    }
+}
+
+/// What a bank is folded into.
+pub(crate) struct Folded {
     coefficients: Vec<f32>,
+    /// As [`Bank::weights`], of one kernel.
+    pub(crate) weights: Vec<f32>,
+    /// Per output channel.
+    pub(crate) bias: Vec<f32>,
+}
+
+impl Folded {
+    /// Room for what `bank` of a layer with so many output channels folds into.
+    pub(crate) fn zeroed(bank: &Bank, c_out: usize) -> Self {
+        Self {
+            coefficients: vec![0.0; bank.weights.len()],
+            weights: vec![0.0; bank.weights[0].len()],
+            bias: vec![0.0; c_out],
+        }
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<f32>() * (self.coefficients.len() + self.weights.len() + self.bias.len())
+    }
 }
 
 impl Bank {
@@ -69,17 +124,7 @@ impl Bank {
             None => vec![],
         };
         let reorder = |kernel: &[f32]| order.iter().map(|&at| kernel[at]).collect();
-        Ok(Self {
-            phi,
-            weights: weights.chunks_exact(order.len()).map(reorder).collect(),
-            biases,
-            coefficients: vec![0.0; kernels],
-        })
-    }
-
-    /// Number of weights.
-    pub(crate) fn len(&self) -> usize {
-        self.weights[0].len()
+        Ok(Self { phi, weights: weights.chunks_exact(order.len()).map(reorder).collect(), biases })
     }
 
     /// Bytes in memory.
@@ -89,10 +134,10 @@ impl Bank {
     }
 
     /// `Σ aᵢ kᵢ` and `Σ aᵢ bᵢ` with a = φ(ω).
-    pub(crate) fn fold(&mut self, omega: &[f32], weights: &mut [f32], bias: &mut [f32]) {
-        self.phi.coefficients(omega, &mut self.coefficients);
-        mix(&self.weights, &self.coefficients, weights);
-        mix(&self.biases, &self.coefficients, bias);
+    pub(crate) fn fold(&self, omega: &[f32], into: &mut Folded) {
+        self.phi.coefficients(omega, &mut into.coefficients);
+        mix(&self.weights, &into.coefficients, &mut into.weights);
+        mix(&self.biases, &into.coefficients, &mut into.bias);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The CPU engine: folds banks at each new tuning and runs the row pipeline.
 
-use super::bank::{Bank, input_order};
+use super::bank::{Bank, Folded, SharedBanks, input_order};
 use super::kernels::Level;
 use super::kernels::aligned::Number;
 use super::kernels::conv_row::{
@@ -40,9 +40,10 @@ pub struct CpuEngine {
     description: String,
     tuning: Tuning,
     is_identity: bool,
-    banks: Vec<Bank>,
-    /// Scratch space: folded weights and bias of each layer.
-    folded: Vec<(Vec<f32>, Vec<f32>)>,
+    precision: Precision,
+    banks: SharedBanks,
+    /// Scratch space, per layer.
+    folded: Vec<Folded>,
     int8: Option<Int8>,
     pipeline: Pipeline,
 }
@@ -100,12 +101,25 @@ impl CpuEngine {
     /// [`Error::Device`] when threads cannot be started; [`Error::Config`] for tensors that are not
     /// those of the net.
     pub fn new(checkpoint: &Checkpoint, options: &Options) -> Result<Self> {
-        Self::at_level(checkpoint, options, Level::current())
+        Self::with_banks(checkpoint, SharedBanks::new(checkpoint)?, options)
     }
 
-    /// As [`CpuEngine::new`], at a CPU level.
+    /// As [`CpuEngine::new`], with the checkpoint's banks.
+    ///
+    /// # Errors
+    /// As [`CpuEngine::new`].
+    pub(crate) fn with_banks(
+        checkpoint: &Checkpoint,
+        banks: SharedBanks,
+        options: &Options,
+    ) -> Result<Self> {
+        Self::at_level(checkpoint, banks, options, Level::current())
+    }
+
+    /// As [`CpuEngine::with_banks`], at a CPU level.
     pub(crate) fn at_level(
         checkpoint: &Checkpoint,
+        banks: SharedBanks,
         options: &Options,
         level: Level,
     ) -> Result<Self> {
@@ -116,20 +130,18 @@ impl CpuEngine {
         Self::supports(checkpoint, precision, level)
             .map_err(|reason| Error::Precision { precision: precision.to_string(), reason })?;
         let spec = ChainSpec::of(&checkpoint.metadata.architecture).map_err(Error::Config)?;
-        Self::of_chain(checkpoint, spec, precision, options.threads, level)
+        Self::of_chain(checkpoint, spec, banks, precision, options.threads, level)
     }
 
     /// An engine that runs a chain with the checkpoint's tensors and tuning parameters.
     fn of_chain(
         checkpoint: &Checkpoint,
         mut spec: ChainSpec,
+        banks: SharedBanks,
         precision: Precision,
         threads: usize,
         level: Level,
     ) -> Result<Self> {
-        let layers = 0..spec.layers.len();
-        let banks: Vec<Bank> =
-            layers.map(|layer| Bank::new(checkpoint, &spec, layer)).collect::<Result<_>>()?;
         let int8 = match precision {
             Precision::Int8 => Calibration::new(checkpoint, &spec).map(|c| Int8::new(c, &spec)),
             _ => None,
@@ -173,7 +185,8 @@ impl CpuEngine {
             ),
             tuning: checkpoint.metadata.tuning.default_tuning()?,
             is_identity: false,
-            folded: folded.map(|(b, l)| (vec![0.0; b.len()], vec![0.0; l.c_out])).collect(),
+            precision,
+            folded: folded.map(|(bank, layer)| Folded::zeroed(bank, layer.c_out)).collect(),
             banks,
             int8,
             pipeline: Pipeline::new(
@@ -216,9 +229,10 @@ impl CpuEngine {
         Ok(())
     }
 
-    /// Bytes that the engine keeps for frames of the last size: line buffers and banks.
+    /// Bytes that the engine keeps for frames of the last size: line buffers, and banks that it may
+    /// share with others.
     pub fn memory_bytes(&self) -> usize {
-        let folded: usize = self.folded.iter().map(|(w, b)| 4 * (w.len() + b.len())).sum();
+        let folded: usize = self.folded.iter().map(Folded::bytes).sum();
         self.pipeline.bytes() + self.banks.iter().map(Bank::bytes).sum::<usize>() + 2 * folded
     }
 
@@ -259,8 +273,8 @@ impl CpuEngine {
         let (layers, edges) = self.pipeline.layers_mut();
         let last = layers.len() - 1;
         for (index, layer) in layers.iter_mut().enumerate() {
-            let (weights, bias) = &mut self.folded[index];
-            self.banks[index].fold(omega, weights, bias);
+            self.banks[index].fold(omega, &mut self.folded[index]);
+            let Folded { weights, bias, .. } = &mut self.folded[index];
             if index == last {
                 self.is_identity = weights.iter().chain(&*bias).all(|&v| v == 0.0);
             }
@@ -350,6 +364,10 @@ impl Engine for CpuEngine {
 
     fn description(&self) -> &str {
         &self.description
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn set_tuning(&mut self, tuning: &Tuning) -> Result<bool> {

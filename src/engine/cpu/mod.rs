@@ -13,6 +13,7 @@ mod rows;
 mod winograd;
 mod workers;
 
+pub(crate) use bank::SharedBanks;
 pub use engine::CpuEngine;
 pub use quant::{InputScale, LAST_MARGIN};
 pub use quantiser::{Finish, QuantisedLayer, Quantiser};

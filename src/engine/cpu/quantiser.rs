@@ -1,7 +1,7 @@
 //! The int8 engine's integers at a tuning, in the order of the checkpoint's tensors: what training
 //! through the engine's arithmetic needs. They are made by the code that makes the engine's.
 
-use super::bank::{Bank, natural_index};
+use super::bank::{Folded, SharedBanks, natural_index};
 use super::engine::{CpuEngine, Int8, edge_kinds};
 use super::kernels::{Level, round_small};
 use super::line_buffer::Kind;
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 pub struct Quantiser {
     spec: ChainSpec,
     space: TuningSpace,
-    banks: Vec<Bank>,
+    banks: SharedBanks,
     int8: Int8,
     /// Per layer, place in the checkpoint's order of each weight.
     order: Vec<Vec<usize>>,
@@ -104,10 +104,7 @@ impl Quantiser {
         let calibration = Calibration::new(checkpoint, &spec)
             .ok_or_else(|| refuse("the checkpoint has no activation ranges".into()))?;
         let layers = 0..spec.layers.len();
-        let banks = layers
-            .clone()
-            .map(|layer| Bank::new(checkpoint, &spec, layer))
-            .collect::<Result<_>>()?;
+        let banks = SharedBanks::of_chain(checkpoint, &spec)?;
         let order = layers.map(|l| natural_index(&spec.layers[l], spec.parts(l))).collect();
         let limits = edge_kinds(&spec, true, Level::Scalar).into_iter().filter_map(|kind| {
             // Without instructions for bytes every edge is i16.
@@ -145,9 +142,10 @@ impl Quantiser {
 
     fn layer(&mut self, index: usize, omega: &[f32]) -> QuantisedLayer {
         let spec = &self.spec.layers[index];
-        let (bank, order) = (&mut self.banks[index], &self.order[index]);
-        let (mut weights, mut bias) = (vec![0.0; bank.len()], vec![0.0; spec.c_out]);
-        bank.fold(omega, &mut weights, &mut bias);
+        let (bank, order) = (&self.banks[index], &self.order[index]);
+        let mut folded = Folded::zeroed(bank, spec.c_out);
+        bank.fold(omega, &mut folded);
+        let Folded { mut weights, bias, .. } = folded;
         let (quant, output) = self.int8.quantise(index, &mut weights, &bias);
         for (&at, &code) in order.iter().zip(&quant.weights) {
             weights[at] = f32::from(code);

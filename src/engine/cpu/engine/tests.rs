@@ -102,7 +102,14 @@ fn engine(
     level: Level,
 ) -> CpuEngine {
     let spec = ChainSpec::of(&checkpoint.metadata.architecture).unwrap();
-    CpuEngine::of_chain(checkpoint, spec, precision, threads, level).unwrap()
+    let banks = SharedBanks::of_chain(checkpoint, &spec).unwrap();
+    CpuEngine::of_chain(checkpoint, spec, banks, precision, threads, level).unwrap()
+}
+
+/// An engine with banks of its own.
+fn at_level(checkpoint: &Checkpoint, options: &Options, level: Level) -> CpuEngine {
+    let banks = SharedBanks::new(checkpoint).unwrap();
+    CpuEngine::at_level(checkpoint, banks, options, level).unwrap()
 }
 
 /// Two levels: the slowest, and the one that is made for it if the machine has it.
@@ -128,7 +135,7 @@ fn f32_agrees_with_candle() {
         let net = Net::new(&checkpoint, &Device::Cpu).unwrap();
         for level in levels() {
             let options = options(Precision::F32, 2);
-            let mut engine = CpuEngine::at_level(&checkpoint, &options, level).unwrap();
+            let mut engine = at_level(&checkpoint, &options, level);
             for (width, height) in [(1, 1), (2, 1), (1, 9), (5, 3), (17, 70), (67, 18)] {
                 for omega in [[0.0, 1.0], [0.3, 0.8]] {
                     tune(&mut engine, omega);
@@ -161,7 +168,7 @@ fn int8_gives_the_same_bits_at_every_level() {
             let x = Random(5).values(CHANNELS * width * height, 1.0);
             let outputs = levels().into_iter().map(|level| {
                 let options = options(Precision::Int8, 2);
-                let mut engine = CpuEngine::at_level(&checkpoint, &options, level).unwrap();
+                let mut engine = at_level(&checkpoint, &options, level);
                 tune(&mut engine, [0.25, 0.9]);
                 let mut out = vec![f32::NAN; x.len()];
                 engine.residual(&x, (width, height), &mut out).unwrap();
@@ -391,8 +398,7 @@ fn frames_of_every_size_and_layout_are_candles() {
 fn int8_takes_every_size_and_layout() {
     let checkpoint = video_net(8, 2, 7);
     let mut engine = CpuEngine::new(&checkpoint, &options(Precision::Int8, 2)).unwrap();
-    let mut scalar =
-        CpuEngine::at_level(&checkpoint, &options(Precision::Int8, 1), Level::Scalar).unwrap();
+    let mut scalar = at_level(&checkpoint, &options(Precision::Int8, 1), Level::Scalar);
     for (width, height) in SIZES {
         for samples in [SampleFormat::U8, SampleFormat::U10Low, SampleFormat::U10High] {
             for (padding, layout) in LAYOUTS.into_iter().enumerate() {
@@ -417,7 +423,7 @@ fn bands_strips_and_threads_never_change_a_bit() {
                 let mut want = None;
                 for threads in [1, 2, 5] {
                     let options = options(precision, threads);
-                    let mut engine = CpuEngine::at_level(&checkpoint, &options, level).unwrap();
+                    let mut engine = at_level(&checkpoint, &options, level);
                     for (bands, strips) in [(1, 1), (2, 1), (1, 2), (3, 5), (66, 1), (1, 101)] {
                         let tiling = Some(Tiling { bands, strips });
                         let mut out = Planes::random(format, Layout::Planar, 0);
@@ -462,7 +468,9 @@ fn cuts_never_change_a_bit_of_f16() {
 #[test]
 fn f16_is_refused_where_it_would_be_slow() {
     let checkpoint = video_net(8, 1, 5);
-    let at = |level| CpuEngine::at_level(&checkpoint, &options(Precision::F16, 1), level);
+    let banks = SharedBanks::new(&checkpoint).unwrap();
+    let at =
+        |level| CpuEngine::at_level(&checkpoint, banks.clone(), &options(Precision::F16, 1), level);
     let error = at(Level::Scalar).err().unwrap().to_string();
     assert!(error.starts_with("precision f16: ") && error.contains("AVX512-FP16"), "{error}");
     assert_eq!(at(Level::detected()).is_ok(), Level::Avx512Fp16.is_available());
@@ -543,7 +551,8 @@ impl Chain {
 
     fn engine(&self, threads: usize, level: Level) -> CpuEngine {
         let spec = self.spec.clone();
-        CpuEngine::of_chain(&self.checkpoint, spec, Precision::F32, threads, level).unwrap()
+        let banks = SharedBanks::of_chain(&self.checkpoint, &spec).unwrap();
+        CpuEngine::of_chain(&self.checkpoint, spec, banks, Precision::F32, threads, level).unwrap()
     }
 
     /// The chain by its definition, in f64.
