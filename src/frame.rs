@@ -1,18 +1,30 @@
-//! Views of strided 4:2:0 frames of 8 or 10 bits, and their conversion from and to the net's tensors.
+//! Views of strided frames, and their conversion from and to the net's tensors.
 //!
 //! The net works at half the luma size on six channels: the four luma samples of each 2×2 block
 //! (Y00 Y01 Y10 Y11, row by row), then U and V. Luma is normalised by the stream's range, chroma to
-//! [0, 1] around 0.5. Odd widths and heights replicate the last luma column or row.
+//! [0, 1] around 0.5. Odd widths and heights replicate the last column or row.
+//!
+//! Of frames that are not 4:2:0 only the residual is: the net sees the mean chroma of each block,
+//! and every pixel of the block gets the block's chroma residual. With R, G and B normalised as
+//! luma is, and K the weights of [`Matrix`],
+//! `Y = K_R R + K_G G + K_B B`, `U = (B − Y) / (2 (1 − K_B)) + ½`, `V = (R − Y) / (2 (1 − K_R)) + ½`.
 
+mod chroma;
+mod planes;
+mod rgb;
 mod rows;
+mod samples;
 #[cfg(test)]
 mod tests;
+mod yuv;
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::cpu::kernels::Level;
 use crate::{Error, Result};
-pub(crate) use rows::{FrameWriter, Value};
+pub use planes::{Matrix, Plane, PlaneMut, Planes, RgbPixel, Subsampling};
+pub(crate) use rows::FrameWriter;
+pub(crate) use samples::Value;
 
 /// Largest width and height in pixels.
 pub const MAX_SIDE: usize = 8192;
@@ -81,7 +93,7 @@ impl SampleFormat {
     }
 }
 
-/// Size, range and sample format of a 4:2:0 frame; chroma planes are `ceil(width / 2) × ceil(height / 2)`.
+/// Size, range and sample format of a frame. R, G and B have the range of luma.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameFormat {
     /// Luma width in pixels.
@@ -95,7 +107,8 @@ pub struct FrameFormat {
 }
 
 impl FrameFormat {
-    /// Width and height of the chroma planes and of the net's tensors.
+    /// Width and height of the net's tensors and of 4:2:0 chroma planes:
+    /// `ceil(width / 2)`, `ceil(height / 2)`.
     pub fn half_size(&self) -> (usize, usize) {
         (self.width.div_ceil(2), self.height.div_ceil(2))
     }
@@ -113,71 +126,37 @@ impl FrameFormat {
     }
 }
 
-/// Samples of one plane: rows of bytes, `stride_bytes` apart.
-#[derive(Clone, Copy, Debug)]
-pub struct Plane<'a> {
-    /// The first row starts at the first byte; the last row may end before a full stride.
-    pub data: &'a [u8],
-    /// Bytes from one row to the next.
-    pub stride_bytes: usize,
-}
-
-/// Samples of one plane, writable.
-#[derive(Debug)]
-pub struct PlaneMut<'a> {
-    /// As [`Plane::data`].
-    pub data: &'a mut [u8],
-    /// Bytes from one row to the next.
-    pub stride_bytes: usize,
-}
-
-/// How the two chroma components lie in memory.
-#[derive(Clone, Copy, Debug)]
-pub enum Chroma<P> {
-    /// A plane each (I420, YV12).
-    Planar {
-        /// Blue difference.
-        u: P,
-        /// Red difference.
-        v: P,
-    },
-    /// One plane of pairs (NV12; NV21 has V first).
-    SemiPlanar {
-        /// The pairs.
-        uv: P,
-        /// Whether V comes before U in each pair.
-        v_first: bool,
-    },
-}
-
 /// A readable frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
     format: FrameFormat,
-    y: Plane<'a>,
-    chroma: Chroma<Plane<'a>>,
+    planes: Planes<Plane<'a>>,
 }
 
 /// A writable frame.
 #[derive(Debug)]
 pub struct FrameMut<'a> {
     format: FrameFormat,
-    y: PlaneMut<'a>,
-    chroma: Chroma<PlaneMut<'a>>,
+    planes: Planes<PlaneMut<'a>>,
 }
 
 impl<'a> Frame<'a> {
     /// # Errors
-    /// [`Error::Frame`] when the size is out of bounds or a plane is too short for it.
-    pub fn new(format: FrameFormat, y: Plane<'a>, chroma: Chroma<Plane<'a>>) -> Result<Self> {
-        let lens = chroma_lens(&chroma, |p| (p.data.len(), p.stride_bytes));
-        check_planes(&format, (y.data.len(), y.stride_bytes), lens)?;
-        Ok(Self { format, y, chroma })
+    /// [`Error::Frame`] when the size is out of bounds, RGB samples are not of 8 bits, the offsets
+    /// of an [`RgbPixel`] are not different ones in 3 or 4 bytes, or a plane is too short.
+    pub fn new(format: FrameFormat, planes: Planes<Plane<'a>>) -> Result<Self> {
+        planes::check(&format, planes.as_ref().map(|p| (p.data.len(), p.stride_bytes)))?;
+        Ok(Self { format, planes })
     }
 
     /// Size, range and sample format.
     pub fn format(&self) -> FrameFormat {
         self.format
+    }
+
+    /// Whether [`Frame::read_pairs`] makes doubled codes of it, rather than values of a tensor.
+    pub(crate) fn is_in_codes(&self) -> bool {
+        self.planes.is_in_codes()
     }
 
     /// Fills `tensor`, `[6, ceil(height / 2), ceil(width / 2)]`, with normalised samples.
@@ -202,11 +181,11 @@ impl<'a> Frame<'a> {
 
 impl<'a> FrameMut<'a> {
     /// # Errors
-    /// [`Error::Frame`] when the size is out of bounds or a plane is too short for it.
-    pub fn new(format: FrameFormat, y: PlaneMut<'a>, chroma: Chroma<PlaneMut<'a>>) -> Result<Self> {
-        let lens = chroma_lens(&chroma, |p| (p.data.len(), p.stride_bytes));
-        check_planes(&format, (y.data.len(), y.stride_bytes), lens)?;
-        Ok(Self { format, y, chroma })
+    /// [`Error::Frame`] when the size is out of bounds, RGB samples are not of 8 bits, the offsets
+    /// of an [`RgbPixel`] are not different ones in 3 or 4 bytes, or a plane is too short.
+    pub fn new(format: FrameFormat, planes: Planes<PlaneMut<'a>>) -> Result<Self> {
+        planes::check(&format, planes.as_ref().map(|p| (p.data.len(), p.stride_bytes)))?;
+        Ok(Self { format, planes })
     }
 
     /// Size, range and sample format.
@@ -219,7 +198,8 @@ impl<'a> FrameMut<'a> {
     /// A residual of zero copies the input bit for bit.
     ///
     /// # Errors
-    /// [`Error::Frame`] when `input` has another format.
+    /// [`Error::Frame`] when `input` has another format, or another layout: only the order of 4:2:0
+    /// chroma may differ.
     ///
     /// # Panics
     /// If `residual` has another length.
@@ -243,51 +223,19 @@ impl<'a> FrameMut<'a> {
     }
 
     /// # Errors
-    /// [`Error::Frame`] when `input` has another format.
+    /// [`Error::Frame`] when `input` has another format or layout.
     pub(crate) fn check_same_format(&self, input: &Frame<'_>) -> Result<()> {
-        if input.format == self.format {
-            return Ok(());
+        if input.format != self.format {
+            let (got, expected) = (self.format, input.format);
+            return Err(Error::Frame(format!(
+                "output is {got:?}, expected the input's {expected:?}"
+            )));
         }
-        let (got, expected) = (self.format, input.format);
-        Err(Error::Frame(format!("output is {got:?}, expected the input's {expected:?}")))
-    }
-}
-
-/// Length and stride of each chroma plane.
-fn chroma_lens<P>(
-    chroma: &Chroma<P>,
-    len: impl Fn(&P) -> (usize, usize),
-) -> Chroma<(usize, usize)> {
-    match chroma {
-        Chroma::Planar { u, v } => Chroma::Planar { u: len(u), v: len(v) },
-        Chroma::SemiPlanar { uv, v_first } => Chroma::SemiPlanar { uv: len(uv), v_first: *v_first },
-    }
-}
-
-fn check_planes(
-    format: &FrameFormat,
-    y: (usize, usize),
-    chroma: Chroma<(usize, usize)>,
-) -> Result<()> {
-    format.validate()?;
-    let (half_width, half_height) = format.half_size();
-    let bytes = format.samples.bytes();
-    check_plane("Y", y, format.width * bytes, format.height)?;
-    match chroma {
-        Chroma::Planar { u, v } => {
-            check_plane("U", u, half_width * bytes, half_height)?;
-            check_plane("V", v, half_width * bytes, half_height)
+        if !input.planes.fits(&self.planes) {
+            let (got, expected) = (self.planes.layout(), input.planes.layout());
+            let (got, expected) = (got.describe(), expected.describe());
+            return Err(Error::Frame(format!("output is {got}, expected the input's {expected}")));
         }
-        Chroma::SemiPlanar { uv, .. } => check_plane("UV", uv, 2 * half_width * bytes, half_height),
+        Ok(())
     }
-}
-
-fn check_plane(name: &str, (len, stride): (usize, usize), width: usize, rows: usize) -> Result<()> {
-    let needed = stride.checked_mul(rows - 1).and_then(|n| n.checked_add(width));
-    if stride >= width && needed.is_some_and(|needed| needed <= len) {
-        return Ok(());
-    }
-    Err(Error::Frame(format!(
-        "plane {name} has {len} bytes at stride {stride}, expected {rows} rows of {width} bytes"
-    )))
 }

@@ -11,7 +11,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`tuning`] | parameters, their domain, validated tunings |
-//! | [`frame`] | strided 4:2:0 frames from and to tensors |
+//! | [`frame`] | strided YUV and RGB frames from and to tensors |
 //! | [`picture`] | a 4:2:0 picture that owns its planes |
 //! | [`checkpoint`] | the file format: read, validate, write |
 //! | [`nn`] | tunable layers and the nets made of them |

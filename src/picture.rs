@@ -1,6 +1,8 @@
 //! A 4:2:0 picture that owns its planes: the simplest thing to give to an engine.
 
-use crate::frame::{Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, SampleFormat};
+use crate::frame::{
+    Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, SampleFormat, Subsampling,
+};
 use crate::{Error, Result};
 
 /// Mid-grey luma and neutral chroma as the upper byte, or the only one, of a sample in the high bits.
@@ -73,11 +75,14 @@ impl Picture {
         let (half_width, _) = self.format.half_size();
         let bytes = self.format.samples.bytes();
         let [y, u, v] = self.planes();
-        let plane = |data, stride_bytes| Plane { data, stride_bytes };
-        let chroma =
-            Chroma::Planar { u: plane(u, half_width * bytes), v: plane(v, half_width * bytes) };
-        Frame::new(self.format, plane(y, self.format.width * bytes), chroma)
-            .expect("the planes were checked when the picture was made")
+        let plane = |data, width| Plane { data, stride_bytes: width * bytes };
+        let planes = Planes::Planar {
+            y: plane(y, self.format.width),
+            u: plane(u, half_width),
+            v: plane(v, half_width),
+            subsampling: Subsampling::Yuv420,
+        };
+        Frame::new(self.format, planes).expect("the planes were checked when the picture was made")
     }
 
     /// A view to write.
@@ -85,10 +90,14 @@ impl Picture {
         let (half_width, _) = self.format.half_size();
         let bytes = self.format.samples.bytes();
         let [y, u, v] = &mut self.planes;
-        let plane = |data, stride_bytes| PlaneMut { data, stride_bytes };
-        let chroma =
-            Chroma::Planar { u: plane(u, half_width * bytes), v: plane(v, half_width * bytes) };
-        FrameMut::new(self.format, plane(y, self.format.width * bytes), chroma)
+        let plane = |data, width| PlaneMut { data, stride_bytes: width * bytes };
+        let planes = Planes::Planar {
+            y: plane(y, self.format.width),
+            u: plane(u, half_width),
+            v: plane(v, half_width),
+            subsampling: Subsampling::Yuv420,
+        };
+        FrameMut::new(self.format, planes)
             .expect("the planes were checked when the picture was made")
     }
 }

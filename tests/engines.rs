@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use common::{Picture, random_checkpoint};
 use tunableconv::engine::{self, DeviceChoice, Engine, Options};
 use tunableconv::frame::{
-    Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat,
+    Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, Range, SampleFormat, Subsampling,
 };
 use tunableconv::net::Net;
 use tunableconv::nn::Mode;
@@ -163,13 +163,14 @@ fn interleaved_chroma_gives_the_same_samples_as_planar() {
         };
         let uv = interleave(&input.planes);
         let plane = |data, stride_bytes| Plane { data, stride_bytes };
-        let chroma = Chroma::SemiPlanar { uv: plane(&uv, 34), v_first };
-        let frame = Frame::new(input.format, plane(&input.planes[0], 33), chroma).unwrap();
+        let y_plane = plane(&input.planes[0], 33);
+        let planes = Planes::SemiPlanar { y: y_plane, uv: plane(&uv, 34), v_first };
+        let frame = Frame::new(input.format, planes).unwrap();
         let (mut out_y, mut out_uv) = (vec![0; 33 * 17], vec![0; 34 * 9]);
         let luma = PlaneMut { data: &mut out_y, stride_bytes: 33 };
         let uv = PlaneMut { data: &mut out_uv, stride_bytes: 34 };
-        let chroma = Chroma::SemiPlanar { uv, v_first };
-        let mut output = FrameMut::new(input.format, luma, chroma).unwrap();
+        let planes = Planes::SemiPlanar { y: luma, uv, v_first };
+        let mut output = FrameMut::new(input.format, planes).unwrap();
         engine.process(&frame, &mut output).unwrap();
         assert_eq!(out_y, y);
         assert_eq!(out_uv, interleave(&[vec![], u.clone(), v.clone()]));
@@ -182,13 +183,16 @@ fn planes_that_do_not_fit_are_refused_by_name() {
         FrameFormat { width: 16, height: 16, range: Range::Full, samples: SampleFormat::U8 };
     let (y, u) = (vec![0; 256], vec![0; 63]);
     let plane = |data, stride_bytes| Plane { data, stride_bytes };
-    let chroma = Chroma::Planar { u: plane(&u, 8), v: plane(&u, 8) };
-    let error = Frame::new(format, plane(&y, 16), chroma).unwrap_err().to_string();
+    let planes = |y| {
+        let (u, v) = (plane(&u, 8), plane(&u, 8));
+        Planes::Planar { y, u, v, subsampling: Subsampling::Yuv420 }
+    };
+    let error = Frame::new(format, planes(plane(&y, 16))).unwrap_err().to_string();
     assert!(error.contains("plane U has 63 bytes"), "{error}");
-    let error = Frame::new(format, plane(&y, 15), chroma).unwrap_err().to_string();
+    let error = Frame::new(format, planes(plane(&y, 15))).unwrap_err().to_string();
     assert!(error.contains("plane Y"), "{error}");
     let format = FrameFormat { width: 8193, ..format };
-    let error = Frame::new(format, plane(&y, 16), chroma).unwrap_err().to_string();
+    let error = Frame::new(format, planes(plane(&y, 16))).unwrap_err().to_string();
     assert!(error.contains("8193×16"), "{error}");
 }
 

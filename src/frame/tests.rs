@@ -1,9 +1,13 @@
-//! Rows of frames against codes that are looked up and stored one by one.
+//! Rows of 4:2:0 frames against codes that are looked up and stored one by one.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
+use stored::{Layout, Stored};
+
+mod layouts;
+mod stored;
 
 const SIZES: [(usize, usize); 6] = [(1, 1), (2, 2), (3, 5), (33, 17), (64, 2), (4097, 3)];
 const SAMPLES: [SampleFormat; 3] = [SampleFormat::U8, SampleFormat::U10Low, SampleFormat::U10High];
@@ -11,16 +15,7 @@ const RANGES: [Range; 2] = [Range::Limited, Range::Full];
 /// What no sample is stored in.
 const SENTINEL: u8 = 0xa5;
 
-/// Order of the planes, or of the samples in a pair.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Order {
-    I420,
-    Yv12,
-    Nv12,
-    Nv21,
-}
-
-const ORDERS: [Order; 4] = [Order::I420, Order::Yv12, Order::Nv12, Order::Nv21];
+const ORDERS: [Layout; 4] = [Layout::I420, Layout::Yv12, Layout::Nv12, Layout::Nv21];
 
 /// Code of black (of normalised chroma 0) and codes from there to 1, for luma and chroma.
 fn codes(range: Range, samples: SampleFormat) -> [(f64, f64); 2] {
@@ -43,144 +38,7 @@ impl Noise {
     }
 }
 
-/// Where samples of Y, U or V are, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Place {
-    first: usize,
-    stride: usize,
-    step: usize,
-}
-
-/// Frame in one buffer, with other bytes before, between and after its rows and planes.
-#[derive(Clone, Debug, PartialEq)]
-struct Stored {
-    format: FrameFormat,
-    order: Order,
-    places: [Place; 3],
-    /// First byte, bytes and stride of each plane, as they follow each other; a plane ends with
-    /// its last sample.
-    planes: Vec<(usize, usize, usize)>,
-    bytes: Vec<u8>,
-}
-
 impl Stored {
-    /// Without samples; `padding` bytes after each row.
-    fn new(format: FrameFormat, order: Order, padding: usize) -> Self {
-        let bytes = format.samples.bytes();
-        let half = (format.width.div_ceil(2), format.height.div_ceil(2));
-        let mut planes = vec![];
-        let mut end = 3;
-        let mut plane = |width: usize, height: usize| {
-            let (first, stride) = (end, width * bytes + padding);
-            end += stride * height + 5;
-            planes.push((first, stride * (height - 1) + width * bytes, stride));
-            Place { first, stride, step: bytes }
-        };
-        let y = plane(format.width, format.height);
-        let [first, second] = match order {
-            Order::I420 | Order::Yv12 => [(); 2].map(|()| plane(half.0, half.1)),
-            Order::Nv12 | Order::Nv21 => {
-                let first = Place { step: 2 * bytes, ..plane(2 * half.0, half.1) };
-                [first, Place { first: first.first + bytes, ..first }]
-            }
-        };
-        let places = match order {
-            Order::I420 | Order::Nv12 => [y, first, second],
-            Order::Yv12 | Order::Nv21 => [y, second, first],
-        };
-        Self { format, order, places, planes, bytes: vec![SENTINEL; end] }
-    }
-
-    /// With noise for samples. Where a word has bits that are no code's, `dirty` sets some.
-    fn noise(format: FrameFormat, order: Order, padding: usize, dirty: bool) -> Self {
-        let mut stored = Self::new(format, order, padding);
-        let mut noise = Noise(1 + (format.width * format.height) as u64);
-        let end = 1 << format.samples.bits();
-        for which in 0..3 {
-            let (width, height) = stored.size(which);
-            for (x, y) in (0..height).flat_map(|y| (0..width).map(move |x| (x, y))) {
-                // The lowest and the highest code more often than others.
-                let code = noise.below(end + end / 4).saturating_sub(end / 8).min(end - 1);
-                stored.put(which, (x, y), code as u16);
-                let at = stored.at(which, (x, y));
-                match format.samples {
-                    SampleFormat::U10Low if dirty => stored.bytes[at + 1] |= 0xc0,
-                    SampleFormat::U10High if dirty => stored.bytes[at] |= 0x15,
-                    _ => (),
-                }
-            }
-        }
-        stored
-    }
-
-    fn size(&self, which: usize) -> (usize, usize) {
-        let FrameFormat { width, height, .. } = self.format;
-        if which == 0 { (width, height) } else { (width.div_ceil(2), height.div_ceil(2)) }
-    }
-
-    fn at(&self, which: usize, (x, y): (usize, usize)) -> usize {
-        let Place { first, stride, step } = self.places[which];
-        first + y * stride + x * step
-    }
-
-    fn code(&self, which: usize, (x, y): (usize, usize)) -> u16 {
-        let at = self.at(which, (x, y));
-        let byte = |i: usize| u16::from(self.bytes[at + i]);
-        match self.format.samples {
-            SampleFormat::U8 => byte(0),
-            SampleFormat::U10Low => byte(0) + byte(1) % 4 * 256,
-            SampleFormat::U10High => byte(0) / 64 + byte(1) * 4,
-        }
-    }
-
-    fn put(&mut self, which: usize, (x, y): (usize, usize), code: u16) {
-        let at = self.at(which, (x, y));
-        match self.format.samples {
-            SampleFormat::U8 => self.bytes[at] = code as u8,
-            SampleFormat::U10Low => {
-                (self.bytes[at], self.bytes[at + 1]) = ((code % 256) as u8, (code / 256) as u8);
-            }
-            SampleFormat::U10High => {
-                (self.bytes[at], self.bytes[at + 1]) = ((code % 4 * 64) as u8, (code / 4) as u8);
-            }
-        }
-    }
-
-    fn frame(&self) -> Frame<'_> {
-        let mut planes = self.planes.iter().map(|&(first, len, stride_bytes)| Plane {
-            data: &self.bytes[first..][..len],
-            stride_bytes,
-        });
-        let y = planes.next().unwrap();
-        Frame::new(self.format, y, chroma(self.order, planes)).unwrap()
-    }
-
-    fn frame_mut(&mut self) -> FrameMut<'_> {
-        let (mut rest, mut end) = (&mut *self.bytes, 0);
-        let mut planes = self.planes.iter().map(|&(first, len, stride_bytes)| {
-            let (data, after) = std::mem::take(&mut rest)[first - end..].split_at_mut(len);
-            (rest, end) = (after, first + len);
-            PlaneMut { data, stride_bytes }
-        });
-        let y = planes.next().unwrap();
-        FrameMut::new(self.format, y, chroma(self.order, planes)).unwrap()
-    }
-
-    /// Writes these pieces of every row.
-    fn write(&mut self, level: Level, input: &Self, pieces: &[usize], residual: &Residual) {
-        let half_height = self.size(1).1;
-        let input = input.frame();
-        let mut frame = self.frame_mut();
-        let writer = frame.writer();
-        for row in 0..half_height {
-            for piece in pieces.windows(2) {
-                let parts = residual.parts(row, piece[0]..piece[1]);
-                // SAFETY: one after the other.
-                unsafe { writer.write_pairs(level, &input, row, piece[0]..piece[1], parts) }
-            }
-        }
-    }
-
     /// What writing these columns of a row is to do.
     fn write_plainly(
         &mut self,
@@ -210,15 +68,6 @@ impl Stored {
                 self.put(which, (column, row), code);
             }
         }
-    }
-}
-
-fn chroma<P>(order: Order, mut planes: impl Iterator<Item = P>) -> Chroma<P> {
-    let first = planes.next().unwrap();
-    match (order, planes.next()) {
-        (Order::I420, Some(v)) => Chroma::Planar { u: first, v },
-        (Order::Yv12, Some(u)) => Chroma::Planar { u, v: first },
-        (order, _) => Chroma::SemiPlanar { uv: first, v_first: order == Order::Nv21 },
     }
 }
 
@@ -266,7 +115,7 @@ fn cuts(half_width: usize) -> [Vec<usize>; 2] {
 
 /// All rows, read in these pieces, as three rows of pairs each.
 fn read<T: Value>(stored: &Stored, level: Level, pieces: &[usize]) -> [Vec<T>; 3] {
-    let (half_width, half_height) = stored.size(1);
+    let (half_width, half_height) = stored.format.half_size();
     let frame = stored.frame();
     let mut parts = [(); 3].map(|()| vec![T::default(); 2 * half_width * half_height]);
     for row in 0..half_height {
@@ -301,7 +150,7 @@ fn read_plainly(stored: &Stored) -> [Vec<u16>; 3] {
 fn check_read(stored: &Stored) {
     let want = read_plainly(stored);
     let codes = codes(stored.format.range, stored.format.samples);
-    let what = (stored.format, stored.order);
+    let what = (stored.format, stored.layout);
     let scalar = read::<f32>(stored, Level::Scalar, &[0, stored.size(1).0]);
     for level in levels() {
         for pieces in cuts(stored.size(1).0) {
@@ -378,7 +227,7 @@ fn writes_no_other_columns_or_rows() {
     for format in formats().filter(|format| format.width < 100) {
         let residual = residuals(&format, 4);
         for (from, to) in
-            ORDERS.into_iter().zip([Order::Nv21, Order::Nv12, Order::Nv12, Order::Yv12])
+            ORDERS.into_iter().zip([Layout::Nv21, Layout::Nv12, Layout::Nv12, Layout::Yv12])
         {
             let input = Stored::noise(format, from, 1, false);
             let empty = Stored::new(format, to, 2);
@@ -455,7 +304,7 @@ fn ties_go_to_even() {
     // A span of 896 is 7 · 128, so that these are exact.
     let format =
         FrameFormat { width: 16, height: 2, range: Range::Limited, samples: SampleFormat::U10Low };
-    let (half, mut input) = (0.5f32 / 7.0 / 128.0, Stored::new(format, Order::I420, 0));
+    let (half, mut input) = (0.5f32 / 7.0 / 128.0, Stored::new(format, Layout::I420, 0));
     for x in 0..8 {
         for which in [1, 2] {
             input.put(which, (x, 0), 500 + x as u16);
@@ -477,7 +326,7 @@ fn ties_go_to_even() {
 #[test]
 fn tensors_are_the_rows_by_channel() {
     for format in formats() {
-        let input = Stored::noise(format, Order::Nv21, 7, false);
+        let input = Stored::noise(format, Layout::Nv21, 7, false);
         let (half_width, half_height) = input.size(1);
         let area = half_width * half_height;
         let mut tensor = vec![f32::NAN; CHANNELS * area];
@@ -493,7 +342,7 @@ fn tensors_are_the_rows_by_channel() {
             *v = residual.parts[channel / 2][2 * i + channel % 2];
         }
         let (mut want, mut got) =
-            (Stored::new(format, Order::I420, 1), Stored::new(format, Order::I420, 1));
+            (Stored::new(format, Layout::I420, 1), Stored::new(format, Layout::I420, 1));
         got.frame_mut().pack_sum(&input.frame(), &tensor).unwrap();
         (0..half_height).for_each(|row| want.write_plainly(&input, row, 0..half_width, &residual));
         assert!(got == want, "{format:?}");
@@ -504,12 +353,12 @@ fn tensors_are_the_rows_by_channel() {
 fn what_is_outside_is_refused() {
     let format = FrameFormat { width: 5, height: 3, range: Range::Full, samples: SampleFormat::U8 };
     // With room after the last row, where a row too far would go unnoticed.
-    let tall = Stored::noise(FrameFormat { height: 9, ..format }, Order::Nv12, 4, false);
+    let tall = Stored::noise(FrameFormat { height: 9, ..format }, Layout::Nv12, 4, false);
     let mut tall_output = tall.clone();
     let (input, mut output) =
         (Frame { format, ..tall.frame() }, FrameMut { format, ..tall_output.frame_mut() });
     let other =
-        Stored::noise(FrameFormat { range: Range::Limited, ..format }, Order::I420, 0, false);
+        Stored::noise(FrameFormat { range: Range::Limited, ..format }, Layout::I420, 0, false);
     let refused = |row,
                    columns: std::ops::Range<usize>,
                    lens: [usize; 3],
@@ -552,9 +401,9 @@ fn frames_of_another_format_are_refused() {
         FrameFormat { range: Range::Limited, ..format },
         FrameFormat { samples: SampleFormat::U10Low, ..format },
     ];
-    let input = Stored::new(format, Order::I420, 0);
+    let input = Stored::new(format, Layout::I420, 0);
     for other in others {
-        let mut output = Stored::new(other, Order::I420, 0);
+        let mut output = Stored::new(other, Layout::I420, 0);
         let error = output.frame_mut().pack_sum(&input.frame(), &[0.0; 24]).unwrap_err();
         assert!(matches!(error, Error::Frame(_)), "{error}");
     }
@@ -568,13 +417,14 @@ fn planes_are_measured_in_bytes() {
         let enough = vec![0u8; 1000];
         // Each plane in turn: name, bytes in a row, rows, and how a frame is made with it.
         let whole = Plane { data: &enough, stride_bytes: 100 };
-        let pairs = |uv| Chroma::SemiPlanar { uv, v_first: true };
+        let planar = |u, v| Planes::Planar { y: whole, u, v, subsampling: Subsampling::Yuv420 };
+        let pairs = |y, uv| Planes::SemiPlanar { y, uv, v_first: true };
         type Make<'m, 'p> = &'m dyn Fn(Plane<'p>) -> Result<Frame<'p>>;
         let planes: [(&str, usize, usize, Make<'_, '_>); 4] = [
-            ("plane Y ", 5, 3, &|y| Frame::new(format, y, pairs(whole))),
-            ("plane U ", 3, 2, &|u| Frame::new(format, whole, Chroma::Planar { u, v: whole })),
-            ("plane V ", 3, 2, &|v| Frame::new(format, whole, Chroma::Planar { u: whole, v })),
-            ("plane UV ", 6, 2, &|uv| Frame::new(format, whole, pairs(uv))),
+            ("plane Y ", 5, 3, &|y| Frame::new(format, pairs(y, whole))),
+            ("plane U ", 3, 2, &|u| Frame::new(format, planar(u, whole))),
+            ("plane V ", 3, 2, &|v| Frame::new(format, planar(whole, v))),
+            ("plane UV ", 6, 2, &|uv| Frame::new(format, pairs(whole, uv))),
         ];
         for (name, width, rows, make) in planes {
             let width = width * bytes;

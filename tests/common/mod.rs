@@ -7,7 +7,7 @@ use tunableconv::checkpoint::{
     Architecture, Calibration, Checkpoint, Metadata, Provenance, STATISTICS,
 };
 use tunableconv::frame::{
-    Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat,
+    Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, Range, SampleFormat, Subsampling,
 };
 use tunableconv::nn::{Mode, PhiConfig, VideoNetConfig};
 use tunableconv::tuning::{Domain, Parameter, TuningSpace};
@@ -116,8 +116,9 @@ impl Picture {
         let (luma, chroma) = self.strides();
         let [y, u, v] = &self.planes;
         let plane = |data, stride_bytes| Plane { data, stride_bytes };
-        let planar = Chroma::Planar { u: plane(u, chroma), v: plane(v, chroma) };
-        Frame::new(self.format, plane(y, luma), planar).unwrap()
+        let (y, u, v) = (plane(y, luma), plane(u, chroma), plane(v, chroma));
+        let planes = Planes::Planar { y, u, v, subsampling: Subsampling::Yuv420 };
+        Frame::new(self.format, planes).unwrap()
     }
 
     pub fn frame_mut(&mut self) -> FrameMut<'_> {
@@ -125,8 +126,9 @@ impl Picture {
         let format = self.format;
         let [y, u, v] = &mut self.planes;
         let plane = |data, stride_bytes| PlaneMut { data, stride_bytes };
-        let planar = Chroma::Planar { u: plane(u, chroma), v: plane(v, chroma) };
-        FrameMut::new(format, plane(y, luma), planar).unwrap()
+        let (y, u, v) = (plane(y, luma), plane(u, chroma), plane(v, chroma));
+        let planes = Planes::Planar { y, u, v, subsampling: Subsampling::Yuv420 };
+        FrameMut::new(format, planes).unwrap()
     }
 
     /// Visible samples of each plane, without the padding.

@@ -15,7 +15,7 @@ use tract_onnx::prelude::{
 };
 use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
 use tunableconv::frame::{
-    Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat,
+    Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, Range, SampleFormat, Subsampling,
 };
 use tunableconv::net::Net;
 use tunableconv::nn::{Mode, PhiConfig, VideoNetConfig};
@@ -199,8 +199,9 @@ fn filtered(
 ) -> [Vec<u8>; 3] {
     let (width, half) = (format.width, format.half_size());
     let plane = |index: usize, stride_bytes| Plane { data: &planes[index], stride_bytes };
-    let chroma = Chroma::Planar { u: plane(1, half.0), v: plane(2, half.0) };
-    let input = Frame::new(format, plane(0, width), chroma).unwrap();
+    let (y, u, v) = (plane(0, width), plane(1, half.0), plane(2, half.0));
+    let subsampling = Subsampling::Yuv420;
+    let input = Frame::new(format, Planes::Planar { y, u, v, subsampling }).unwrap();
     let mut x = vec![0.0; 6 * half.0 * half.1];
     input.unpack(&mut x);
     let x = Tensor::from_vec(x, (1, 6, half.1, half.0), &Device::Cpu).unwrap();
@@ -209,12 +210,9 @@ fn filtered(
 
     let mut filtered = planes.clone();
     let [y, u, v] = &mut filtered;
-    let chroma = Chroma::Planar {
-        u: PlaneMut { data: u, stride_bytes: half.0 },
-        v: PlaneMut { data: v, stride_bytes: half.0 },
-    };
-    let mut output =
-        FrameMut::new(format, PlaneMut { data: y, stride_bytes: width }, chroma).unwrap();
+    let plane = |data, stride_bytes| PlaneMut { data, stride_bytes };
+    let (y, u, v) = (plane(y, width), plane(u, half.0), plane(v, half.0));
+    let mut output = FrameMut::new(format, Planes::Planar { y, u, v, subsampling }).unwrap();
     output.pack_sum(&input, &residual).unwrap();
     filtered
 }

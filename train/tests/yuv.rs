@@ -1,6 +1,6 @@
 //! Colour conversion against hand-computed code values, and the layout a 4:2:0 net sees.
 
-use tunableconv::frame::{Chroma, Frame, FrameFormat, Plane, SampleFormat};
+use tunableconv::frame::{Frame, FrameFormat, Plane, Planes, SampleFormat, Subsampling};
 use tunableconv_train::rgb::Rgb;
 use tunableconv_train::yuv::{Matrix, Range, Yuv420};
 
@@ -144,9 +144,14 @@ fn normalising_is_what_the_element_does_at_even_and_odd_sizes() {
             let [y, u, v] = yuv.to_bytes();
             let plane = |data, stride_bytes| Plane { data, stride_bytes };
             let half_width = width.div_ceil(2);
-            let chroma = Chroma::Planar { u: plane(&u, half_width), v: plane(&v, half_width) };
+            let planes = Planes::Planar {
+                y: plane(&y, width),
+                u: plane(&u, half_width),
+                v: plane(&v, half_width),
+                subsampling: Subsampling::Yuv420,
+            };
             let format = FrameFormat { width, height, range, samples: SampleFormat::U8 };
-            let frame = Frame::new(format, plane(&y, width), chroma).unwrap();
+            let frame = Frame::new(format, planes).unwrap();
             let mut unpacked = vec![0.0; channels.len()];
             frame.unpack(&mut unpacked);
             for (got, expected) in channels.iter().zip(&unpacked) {

@@ -6,7 +6,7 @@ use gstreamer_video as gst_video;
 use gst_video::prelude::*;
 use gst_video::{VideoColorRange, VideoFrameRef, VideoInfo};
 use tunableconv::frame::{
-    Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat,
+    Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, Range, SampleFormat, Subsampling,
 };
 use tunableconv::{Error, Result};
 
@@ -41,11 +41,7 @@ pub fn readable<'a>(
     let planes = frame.planes_data();
     let plane =
         |index: usize| Plane { data: planes[index], stride_bytes: layout.strides_bytes[index] };
-    let chroma = match layout.chroma {
-        Chroma::Planar { u, v } => Chroma::Planar { u: plane(u), v: plane(v) },
-        Chroma::SemiPlanar { uv, v_first } => Chroma::SemiPlanar { uv: plane(uv), v_first },
-    };
-    Frame::new(format, plane(0), chroma)
+    Frame::new(format, layout.planes.map(plane))
 }
 
 /// The frame to write to.
@@ -57,37 +53,34 @@ pub fn writable<'a>(
     frame: &'a mut VideoFrameRef<&mut gst::BufferRef>,
 ) -> Result<FrameMut<'a>> {
     let layout = Layout::of(frame)?;
-    let [y, first, second, _] = frame.planes_data_mut();
-    let plane = |data, index: usize| PlaneMut { data, stride_bytes: layout.strides_bytes[index] };
-    let chroma = match layout.chroma {
-        Chroma::Planar { u, v } => {
-            let (u_data, v_data) = if u < v { (first, second) } else { (second, first) };
-            Chroma::Planar { u: plane(u_data, u), v: plane(v_data, v) }
-        }
-        Chroma::SemiPlanar { uv, v_first } => Chroma::SemiPlanar { uv: plane(first, uv), v_first },
+    let mut planes = frame.planes_data_mut();
+    let plane = |index: usize| PlaneMut {
+        data: std::mem::take(&mut planes[index]),
+        stride_bytes: layout.strides_bytes[index],
     };
-    FrameMut::new(format, plane(y, 0), chroma)
+    FrameMut::new(format, layout.planes.map(plane))
 }
 
-/// Where the components lie: strides by plane, and planes of chroma.
+/// Where the components lie: strides by plane, and the index of each plane.
 struct Layout {
     strides_bytes: Vec<usize>,
-    chroma: Chroma<usize>,
+    planes: Planes<usize>,
 }
 
 impl Layout {
     fn of<T>(frame: &VideoFrameRef<T>) -> Result<Self> {
         debug_assert_eq!(frame.comp_plane(Y), 0, "luma is the first plane of every 4:2:0 format");
         let (u, v) = (frame.comp_plane(U) as usize, frame.comp_plane(V) as usize);
-        let chroma = if u == v {
-            Chroma::SemiPlanar { uv: u, v_first: frame.comp_poffset(V) < frame.comp_poffset(U) }
+        let planes = if u == v {
+            let v_first = frame.comp_poffset(V) < frame.comp_poffset(U);
+            Planes::SemiPlanar { y: 0, uv: u, v_first }
         } else {
-            Chroma::Planar { u, v }
+            Planes::Planar { y: 0, u, v, subsampling: Subsampling::Yuv420 }
         };
         let stride = |&stride: &i32| {
             usize::try_from(stride).map_err(|_| Error::Frame(format!("stride {stride}")))
         };
         let strides_bytes = frame.plane_stride().iter().map(stride).collect::<Result<_>>()?;
-        Ok(Self { strides_bytes, chroma })
+        Ok(Self { strides_bytes, planes })
     }
 }

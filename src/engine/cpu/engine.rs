@@ -258,8 +258,11 @@ impl CpuEngine {
         let format = input.format();
         output.check_same_format(input)?;
         let FrameFormat { range, samples, .. } = format;
-        let codes = InputScale::of_frames(range, samples.bits());
-        self.prepare(format.half_size(), codes, tiling)?;
+        let scale = match input.is_in_codes() {
+            true => InputScale::of_frames(range, samples.bits()),
+            false => InputScale::Tensor,
+        };
+        self.prepare(format.half_size(), scale, tiling)?;
         self.pipeline.run(input, &FrameSum { input, output: output.writer() });
         Ok(())
     }

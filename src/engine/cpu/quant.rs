@@ -3,7 +3,8 @@
 //! Inner activations are u8 with a scale s and zero point z per channel, `x = s · (q − z)`; scales
 //! follow the tuning, interpolated between ranges that were measured at the corners of its domain.
 //! A channel's input scale is part of the weights, which are i8 with a scale per output channel.
-//! The first layer's input is the frame's own codes, doubled, in i16; the last layer's input is i16
+//! The first layer's input is i16: the frame's own codes, doubled, or normalised values where the
+//! net's input is no code of the frame; the last layer's input is i16
 //! without zero point. Both have i16 weights.
 //!
 //! Every integer is computed by the same f32 operations in the same order at every CPU level.
@@ -11,9 +12,8 @@
 use super::bank::corner_weights;
 use super::kernels::round_small;
 use super::plan::ChainSpec;
-use super::rows::Input;
 use crate::checkpoint::{Checkpoint, STATISTICS};
-use crate::frame::{CHANNELS, Range};
+use crate::frame::{CHANNELS, Range, Value};
 use crate::tuning::{Domain, TuningSpace};
 
 /// Largest magnitude of the first layer's input: doubled codes of up to 12 bits, or
@@ -45,7 +45,7 @@ const SMALLEST_WEIGHT: f32 = 1e-30;
 pub enum InputScale {
     /// Doubled codes of frames with these spans, in codes, from 0 to 1 of luma and chroma.
     Codes(f32, f32),
-    /// 4096 times a tensor that is normalised as frames are.
+    /// 4096 times a tensor, or a frame of other chroma than 4:2:0, that is normalised as frames are.
     Tensor,
 }
 

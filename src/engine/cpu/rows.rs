@@ -9,19 +9,31 @@ use super::quant::{INPUT_MAX, TENSOR_SCALE};
 use crate::frame::{Frame, FrameWriter, Value};
 
 /// A value of the first layer's input.
-pub(crate) trait Input: Element + Value {
-    /// From a tensor's value.
-    fn from_tensor(v: f32) -> Self;
-}
+pub(crate) trait Input: Element + Value {}
 
-impl Input for f32 {
+impl Input for f32 {}
+impl Input for i16 {}
+
+/// Normalised.
+impl Value for f32 {
+    #[inline(always)]
+    fn from_doubled(doubled: i32, scale: f32) -> f32 {
+        doubled as f32 * scale
+    }
+
     #[inline(always)]
     fn from_tensor(v: f32) -> Self {
         v
     }
 }
 
-impl Input for i16 {
+/// Doubled code values above that of 0, or [`TENSOR_SCALE`] times a normalised value.
+impl Value for i16 {
+    #[inline(always)]
+    fn from_doubled(doubled: i32, _scale: f32) -> i16 {
+        doubled as i16
+    }
+
     #[inline(always)]
     fn from_tensor(v: f32) -> Self {
         let (v, largest) = (v * TENSOR_SCALE, f32::from(INPUT_MAX));

@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 use tunableconv::engine::{Engine as _, InputScale, Precision};
 use tunableconv::frame::{
-    CHANNELS, Chroma, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Range, SampleFormat,
+    CHANNELS, Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, Range, SampleFormat,
+    Subsampling,
 };
 use tunableconv::tuning::Tuning;
 use tunableconv_train::yuv::Yuv420;
@@ -63,8 +64,9 @@ impl Picture {
     fn frame(&self) -> Frame<'_> {
         let (width, half) = (self.format.width, self.format.half_size().0);
         let plane = |index: usize, stride_bytes| Plane { data: &self.planes[index], stride_bytes };
-        let chroma = Chroma::Planar { u: plane(1, half), v: plane(2, half) };
-        Frame::new(self.format, plane(0, width), chroma).unwrap()
+        let (y, u, v) = (plane(0, width), plane(1, half), plane(2, half));
+        let planes = Planes::Planar { y, u, v, subsampling: Subsampling::Yuv420 };
+        Frame::new(self.format, planes).unwrap()
     }
 
     /// What `write` makes of it.
@@ -73,8 +75,9 @@ impl Picture {
         let mut planes = self.planes.clone().map(|plane| vec![0; plane.len()]);
         let [y, u, v] = &mut planes;
         let plane = |data, stride_bytes| PlaneMut { data, stride_bytes };
-        let chroma = Chroma::Planar { u: plane(u, half), v: plane(v, half) };
-        let mut output = FrameMut::new(self.format, plane(y, width), chroma).unwrap();
+        let (y, u, v) = (plane(y, width), plane(u, half), plane(v, half));
+        let planar = Planes::Planar { y, u, v, subsampling: Subsampling::Yuv420 };
+        let mut output = FrameMut::new(self.format, planar).unwrap();
         write(&self.frame(), &mut output);
         planes
     }

@@ -10,7 +10,7 @@ use candle_core::{Device, Module, Tensor};
 use super::*;
 use crate::checkpoint::{self, Architecture, Provenance, STATISTICS};
 use crate::engine::CandleEngine;
-use crate::frame::{Chroma, Plane, PlaneMut, Range, SampleFormat};
+use crate::frame::{Plane, PlaneMut, Planes as FramePlanes, Range, SampleFormat, Subsampling};
 use crate::net::Net;
 use crate::nn::{Mode, PhiConfig, TensorSpec, VideoNetConfig};
 use crate::tuning::{Domain, Parameter, TuningSpace};
@@ -309,13 +309,15 @@ impl Planes {
         let [luma, chroma] = self.strides;
         let plane = |data, stride_bytes| Plane { data, stride_bytes };
         let of = |index: usize| plane(&self.planes[index], chroma);
-        let chroma = match self.layout {
-            Layout::Planar => Chroma::Planar { u: of(1), v: of(2) },
-            Layout::VFirstPlanar => Chroma::Planar { u: of(2), v: of(1) },
-            Layout::SemiPlanar => Chroma::SemiPlanar { uv: of(1), v_first: false },
-            Layout::VFirstSemiPlanar => Chroma::SemiPlanar { uv: of(1), v_first: true },
+        let y = plane(&self.planes[0], luma);
+        let planar = |u, v| FramePlanes::Planar { y, u, v, subsampling: Subsampling::Yuv420 };
+        let planes = match self.layout {
+            Layout::Planar => planar(of(1), of(2)),
+            Layout::VFirstPlanar => planar(of(2), of(1)),
+            Layout::SemiPlanar => FramePlanes::SemiPlanar { y, uv: of(1), v_first: false },
+            Layout::VFirstSemiPlanar => FramePlanes::SemiPlanar { y, uv: of(1), v_first: true },
         };
-        Frame::new(self.format, plane(&self.planes[0], luma), chroma).unwrap()
+        Frame::new(self.format, planes).unwrap()
     }
 
     fn frame_mut(&mut self) -> FrameMut<'_> {
@@ -324,13 +326,19 @@ impl Planes {
         let mut rest =
             rest.iter_mut().map(|data| PlaneMut { data: &mut data[..], stride_bytes: chroma });
         let first = rest.next().unwrap();
-        let chroma = match self.layout {
-            Layout::Planar => Chroma::Planar { u: first, v: rest.next().unwrap() },
-            Layout::VFirstPlanar => Chroma::Planar { v: first, u: rest.next().unwrap() },
-            Layout::SemiPlanar => Chroma::SemiPlanar { uv: first, v_first: false },
-            Layout::VFirstSemiPlanar => Chroma::SemiPlanar { uv: first, v_first: true },
+        let y = PlaneMut { data: y, stride_bytes: luma };
+        let subsampling = Subsampling::Yuv420;
+        let planes = match self.layout {
+            Layout::Planar => {
+                FramePlanes::Planar { y, u: first, v: rest.next().unwrap(), subsampling }
+            }
+            Layout::VFirstPlanar => {
+                FramePlanes::Planar { y, v: first, u: rest.next().unwrap(), subsampling }
+            }
+            Layout::SemiPlanar => FramePlanes::SemiPlanar { y, uv: first, v_first: false },
+            Layout::VFirstSemiPlanar => FramePlanes::SemiPlanar { y, uv: first, v_first: true },
         };
-        FrameMut::new(self.format, PlaneMut { data: y, stride_bytes: luma }, chroma).unwrap()
+        FrameMut::new(self.format, planes).unwrap()
     }
 
     /// What the engine makes of it; the output's rows are padded by other amounts.

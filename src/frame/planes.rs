@@ -1,0 +1,285 @@
+//! Planes of a frame: where its samples lie, and whether they are all there.
+
+use super::{FrameFormat, SampleFormat};
+use crate::{Error, Result};
+
+/// Samples of one plane: rows of bytes, `stride_bytes` apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Plane<'a> {
+    /// The first row starts at the first byte; the last row may end before a full stride.
+    pub data: &'a [u8],
+    /// Bytes from one row to the next.
+    pub stride_bytes: usize,
+}
+
+/// Samples of one plane, writable.
+#[derive(Debug)]
+pub struct PlaneMut<'a> {
+    /// As [`Plane::data`].
+    pub data: &'a mut [u8],
+    /// Bytes from one row to the next.
+    pub stride_bytes: usize,
+}
+
+/// Where the samples of a frame lie, and what they are.
+///
+/// Luma, R, G and B are `width × height` samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planes<P> {
+    /// A plane each (I420, YV12, I420_10LE, Y42B, Y444).
+    Planar {
+        /// Luma.
+        y: P,
+        /// Blue difference.
+        u: P,
+        /// Red difference.
+        v: P,
+        /// Size of the chroma planes.
+        subsampling: Subsampling,
+    },
+    /// Luma, then one plane of chroma pairs of half the width and height, rounded up (NV12,
+    /// P010_10LE; NV21 has V first).
+    SemiPlanar {
+        /// Luma.
+        y: P,
+        /// The pairs.
+        uv: P,
+        /// Whether V comes before U in each pair.
+        v_first: bool,
+    },
+    /// Luma only; chroma is neutral (GRAY8).
+    Grey {
+        /// Luma.
+        y: P,
+    },
+    /// Whole pixels of 8-bit samples (RGB, BGRx, ARGB).
+    PackedRgb {
+        /// The pixels.
+        pixels: P,
+        /// Where R, G and B are in each.
+        pixel: RgbPixel,
+        /// What luma is made of.
+        matrix: Matrix,
+    },
+    /// A plane of 8-bit samples each (GBR).
+    PlanarRgb {
+        /// Red.
+        r: P,
+        /// Green.
+        g: P,
+        /// Blue.
+        b: P,
+        /// What luma is made of.
+        matrix: Matrix,
+    },
+}
+
+/// Size of the chroma planes; halves are rounded up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subsampling {
+    /// Half the width and half the height.
+    Yuv420,
+    /// Half the width.
+    Yuv422,
+    /// That of luma.
+    Yuv444,
+}
+
+/// Byte offsets in a pixel of `bytes` (3 or 4) bytes, different from each other. A fourth byte,
+/// alpha or padding, is copied from the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RgbPixel {
+    /// Bytes of a pixel.
+    pub bytes: usize,
+    /// Offset of red.
+    pub r: usize,
+    /// Offset of green.
+    pub g: usize,
+    /// Offset of blue.
+    pub b: usize,
+}
+
+/// What luma is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matrix {
+    /// ITU-R BT.601.
+    Bt601,
+    /// ITU-R BT.709.
+    Bt709,
+    /// ITU-R BT.2020, non-constant luminance.
+    Bt2020,
+    /// SMPTE 240M.
+    Smpte240m,
+    /// FCC 73.682.
+    Fcc,
+}
+
+impl Matrix {
+    /// Weights of R and B in luma, `(K_R, K_B)`; that of G is what they leave of 1.
+    pub fn weights(self) -> (f32, f32) {
+        match self {
+            Self::Bt601 => (0.299, 0.114),
+            Self::Bt709 => (0.2126, 0.0722),
+            Self::Bt2020 => (0.2627, 0.0593),
+            Self::Smpte240m => (0.212, 0.087),
+            Self::Fcc => (0.30, 0.11),
+        }
+    }
+}
+
+impl<P> Planes<P> {
+    /// The same layout of what `f` makes of each plane, which it is given in the order above.
+    pub fn map<Q>(self, mut f: impl FnMut(P) -> Q) -> Planes<Q> {
+        match self {
+            Self::Planar { y, u, v, subsampling } => {
+                Planes::Planar { y: f(y), u: f(u), v: f(v), subsampling }
+            }
+            Self::SemiPlanar { y, uv, v_first } => {
+                Planes::SemiPlanar { y: f(y), uv: f(uv), v_first }
+            }
+            Self::Grey { y } => Planes::Grey { y: f(y) },
+            Self::PackedRgb { pixels, pixel, matrix } => {
+                Planes::PackedRgb { pixels: f(pixels), pixel, matrix }
+            }
+            Self::PlanarRgb { r, g, b, matrix } => {
+                Planes::PlanarRgb { r: f(r), g: f(g), b: f(b), matrix }
+            }
+        }
+    }
+
+    pub(super) fn as_ref(&self) -> Planes<&P> {
+        match self {
+            Self::Planar { y, u, v, subsampling } => {
+                Planes::Planar { y, u, v, subsampling: *subsampling }
+            }
+            Self::SemiPlanar { y, uv, v_first } => Planes::SemiPlanar { y, uv, v_first: *v_first },
+            Self::Grey { y } => Planes::Grey { y },
+            Self::PackedRgb { pixels, pixel, matrix } => {
+                Planes::PackedRgb { pixels, pixel: *pixel, matrix: *matrix }
+            }
+            Self::PlanarRgb { r, g, b, matrix } => Planes::PlanarRgb { r, g, b, matrix: *matrix },
+        }
+    }
+
+    pub(super) fn as_mut(&mut self) -> Planes<&mut P> {
+        match self {
+            Self::Planar { y, u, v, subsampling } => {
+                Planes::Planar { y, u, v, subsampling: *subsampling }
+            }
+            Self::SemiPlanar { y, uv, v_first } => Planes::SemiPlanar { y, uv, v_first: *v_first },
+            Self::Grey { y } => Planes::Grey { y },
+            Self::PackedRgb { pixels, pixel, matrix } => {
+                Planes::PackedRgb { pixels, pixel: *pixel, matrix: *matrix }
+            }
+            Self::PlanarRgb { r, g, b, matrix } => Planes::PlanarRgb { r, g, b, matrix: *matrix },
+        }
+    }
+
+    /// The layout alone.
+    pub(super) fn layout(&self) -> Planes<()> {
+        self.as_ref().map(|_| ())
+    }
+
+    fn is_yuv420(&self) -> bool {
+        matches!(
+            self,
+            Self::Planar { subsampling: Subsampling::Yuv420, .. } | Self::SemiPlanar { .. }
+        )
+    }
+
+    pub(super) fn is_rgb(&self) -> bool {
+        matches!(self, Self::PackedRgb { .. } | Self::PlanarRgb { .. })
+    }
+
+    /// Whether every value of the net's input is a doubled code, see [`super::Value`].
+    pub(super) fn is_in_codes(&self) -> bool {
+        self.is_yuv420() || matches!(self, Self::Grey { .. })
+    }
+
+    /// Whether a frame of these planes can be filtered into one of those.
+    pub(super) fn fits<Q>(&self, output: &Planes<Q>) -> bool {
+        self.is_yuv420() && output.is_yuv420() || self.layout() == output.layout()
+    }
+}
+
+impl Planes<()> {
+    /// Names the layout in an error.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Planar { subsampling, .. } => match subsampling {
+                Subsampling::Yuv420 => "4:2:0".into(),
+                Subsampling::Yuv422 => "4:2:2".into(),
+                Subsampling::Yuv444 => "4:4:4".into(),
+            },
+            Self::SemiPlanar { .. } => "4:2:0".into(),
+            Self::Grey { .. } => "grey".into(),
+            Self::PackedRgb { pixel: RgbPixel { bytes, r, g, b }, matrix, .. } => {
+                format!("RGB in pixels of {bytes} bytes with R, G, B at {r}, {g}, {b} ({matrix:?})")
+            }
+            Self::PlanarRgb { matrix, .. } => format!("RGB in planes ({matrix:?})"),
+        }
+    }
+}
+
+/// Checks planes by their length and stride.
+///
+/// # Errors
+/// [`Error::Frame`] when the size is out of bounds, samples or pixels are not of a kind that the
+/// layout can have, or a plane is too short.
+pub(super) fn check(format: &FrameFormat, planes: Planes<(usize, usize)>) -> Result<()> {
+    format.validate()?;
+    let FrameFormat { width, height, samples, .. } = *format;
+    let (half_width, half_height) = format.half_size();
+    let bytes = samples.bytes();
+    if planes.is_rgb() && samples != SampleFormat::U8 {
+        return Err(Error::Frame(format!("RGB of {} bits, expected 8", samples.bits())));
+    }
+    match planes {
+        Planes::Planar { y, u, v, subsampling } => {
+            let (chroma_width, chroma_height) = match subsampling {
+                Subsampling::Yuv420 => (half_width, half_height),
+                Subsampling::Yuv422 => (half_width, height),
+                Subsampling::Yuv444 => (width, height),
+            };
+            check_plane("Y", y, width * bytes, height)?;
+            check_plane("U", u, chroma_width * bytes, chroma_height)?;
+            check_plane("V", v, chroma_width * bytes, chroma_height)
+        }
+        Planes::SemiPlanar { y, uv, .. } => {
+            check_plane("Y", y, width * bytes, height)?;
+            check_plane("UV", uv, 2 * half_width * bytes, half_height)
+        }
+        Planes::Grey { y } => check_plane("Y", y, width * bytes, height),
+        Planes::PackedRgb { pixels, pixel, .. } => {
+            check_pixel(pixel)?;
+            check_plane("RGB", pixels, width * pixel.bytes, height)
+        }
+        Planes::PlanarRgb { r, g, b, .. } => {
+            check_plane("R", r, width, height)?;
+            check_plane("G", g, width, height)?;
+            check_plane("B", b, width, height)
+        }
+    }
+}
+
+fn check_pixel(RgbPixel { bytes, r, g, b }: RgbPixel) -> Result<()> {
+    if !(3..=4).contains(&bytes) {
+        return Err(Error::Frame(format!("RGB pixels of {bytes} bytes, expected 3 or 4")));
+    }
+    if [r, g, b].iter().any(|&offset| offset >= bytes) || r == g || g == b || b == r {
+        return Err(Error::Frame(format!(
+            "R, G, B at bytes {r}, {g}, {b} of a pixel, expected different ones below {bytes}"
+        )));
+    }
+    Ok(())
+}
+
+fn check_plane(name: &str, (len, stride): (usize, usize), width: usize, rows: usize) -> Result<()> {
+    let needed = stride.checked_mul(rows - 1).and_then(|n| n.checked_add(width));
+    if stride >= width && needed.is_some_and(|needed| needed <= len) {
+        return Ok(());
+    }
+    Err(Error::Frame(format!(
+        "plane {name} has {len} bytes at stride {stride}, expected {rows} rows of {width} bytes"
+    )))
+}
