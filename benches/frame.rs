@@ -1,4 +1,4 @@
-//! Whole 4:2:0 frames through the engines, and the price of a new tuning.
+//! Whole frames through the engines, 4:2:0 and other layouts, and the price of a new tuning.
 //!
 //! `cargo bench --bench frame -- 1280x720` takes one size, `-- int8` one precision;
 //! `TUNABLECONV_CPU=avx2` lowers the CPU level.
@@ -8,7 +8,10 @@ use std::fmt;
 use divan::Bencher;
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::engine::{CandleEngine, CpuEngine, DeviceChoice, Engine, Options, Precision};
-use tunableconv::frame::{FrameFormat, Range, SampleFormat};
+use tunableconv::frame::{
+    Frame, FrameFormat, FrameMut, Matrix, Plane, PlaneMut, Planes, Range, RgbPixel, SampleFormat,
+    Subsampling,
+};
 use tunableconv::net::Net;
 use tunableconv::picture::Picture;
 use tunableconv::tuning::Tuning;
@@ -125,7 +128,72 @@ fn process(bencher: Bencher, case: Case) {
     bencher.bench_local(run);
 }
 
-/// The same with a new tuning for every frame, as on a keyframed ramp; all cores, 1280×720.
+/// Name and planes of layouts, by their index.
+fn layouts() -> [(&'static str, Planes<usize>); 8] {
+    let yuv = |subsampling| Planes::Planar { y: 0, u: 1, v: 2, subsampling };
+    let packed = |bytes, [r, g, b]: [usize; 3]| {
+        let pixel = RgbPixel { bytes, r, g, b };
+        Planes::PackedRgb { pixels: 0, pixel, matrix: Matrix::Bt709 }
+    };
+    [
+        ("I420", yuv(Subsampling::Yuv420)),
+        ("NV12", Planes::SemiPlanar { y: 0, uv: 1, v_first: false }),
+        ("Y42B", yuv(Subsampling::Yuv422)),
+        ("Y444", yuv(Subsampling::Yuv444)),
+        ("GRAY8", Planes::Grey { y: 0 }),
+        ("RGB", packed(3, [0, 1, 2])),
+        ("BGRx", packed(4, [2, 1, 0])),
+        ("GBR", Planes::PlanarRgb { r: 2, g: 0, b: 1, matrix: Matrix::Bt709 }),
+    ]
+}
+
+#[derive(Clone, Copy)]
+struct LayoutCase {
+    contestant: Contestant,
+    name: &'static str,
+    layout: Planes<usize>,
+}
+
+impl fmt::Display for LayoutCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.contestant, self.name)
+    }
+}
+
+fn layout_cases() -> Vec<LayoutCase> {
+    let on_cpu = |contestant: &Contestant| matches!(contestant, Contestant::Cpu(_));
+    let of = |contestant| layouts().map(|(name, layout)| LayoutCase { contestant, name, layout });
+    Contestant::all().into_iter().filter(on_cpu).flat_map(of).collect()
+}
+
+/// One frame in, one out, in every layout; one thread, 1280×720.
+#[divan::bench(args = layout_cases(), sample_count = 25)]
+fn process_layout(bencher: Bencher, case: LayoutCase) {
+    const SIZE: (usize, usize) = (1280, 720);
+    /// Enough for a row of every layout, 4 bytes a pixel.
+    const STRIDE: usize = 4 * SIZE.0;
+    let (range, samples) = (Range::Limited, SampleFormat::U8);
+    let format = FrameFormat { width: SIZE.0, height: SIZE.1, range, samples };
+    let mut engine = case.contestant.open(1);
+    let pattern = (0..STRIDE * SIZE.1).map(|i| (i * i / 7 % 251) as u8).collect::<Vec<u8>>();
+    let planes = [pattern.clone(), pattern.clone(), pattern];
+    let mut outputs = planes.clone();
+    let mut run = || {
+        let plane = |index: usize| Plane { data: &planes[index], stride_bytes: STRIDE };
+        let input = Frame::new(format, case.layout.map(plane)).expect("planes that fit");
+        let mut data = outputs.each_mut().map(Vec::as_mut_slice);
+        let plane = |index: usize| PlaneMut {
+            data: std::mem::take(&mut data[index]),
+            stride_bytes: STRIDE,
+        };
+        let mut output = FrameMut::new(format, case.layout.map(plane)).expect("planes that fit");
+        engine.process(&input, &mut output).expect("frames that fit");
+    };
+    run();
+    bencher.bench_local(run);
+}
+
+/// One 4:2:0 frame with a new tuning for each, as on a keyframed ramp; all cores, 1280×720.
 #[divan::bench(args = Contestant::all(), sample_count = 40)]
 fn retune_and_process(bencher: Bencher, contestant: Contestant) {
     let mut engine = contestant.open(0);

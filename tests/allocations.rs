@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::Picture;
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::engine::{self, Engine, Options, Precision};
+use tunableconv::frame::{Frame, FrameMut, Matrix, Plane, PlaneMut, Planes, RgbPixel};
 
 /// The system's allocator, counting calls and bytes of all threads.
 struct Counting;
@@ -43,7 +44,12 @@ fn frames_allocate_nothing_and_the_engine_little() {
     let checkpoint = Checkpoint::built_in().unwrap();
     let (input, mut output) =
         (Picture::random(1920, 1080, 0, 3), Picture::random(1920, 1080, 0, 4));
-    for precision in [Precision::F32, Precision::Int8] {
+    let format = input.format;
+    let (width, height) = (format.width, format.height);
+    let (pixels, mut out) = (vec![90; 4 * width * height], vec![0; 4 * width * height]);
+    let (pixel, matrix) = (RgbPixel { bytes: 4, r: 2, g: 1, b: 0 }, Matrix::Bt709);
+    let precisions = [Precision::F32, Precision::Int8];
+    for (precision, rgb) in precisions.map(|p| [(p, false), (p, true)]).concat() {
         let before = BYTES.load(Ordering::SeqCst);
         let options = Options { precision, threads: 2, ..Default::default() };
         let mut engine: Box<dyn Engine> = engine::open(&checkpoint, &options).unwrap();
@@ -51,15 +57,25 @@ fn frames_allocate_nothing_and_the_engine_little() {
             .map(|values| engine.metadata().tuning.tuning(&values).unwrap());
         let mut frame = |index: usize| {
             engine.set_tuning(&tunings[index % 4]).unwrap();
-            engine.process(&input.frame(), &mut output.frame_mut()).unwrap();
+            if rgb {
+                let pixels = Plane { data: &pixels, stride_bytes: 4 * width };
+                let out = PlaneMut { data: &mut out, stride_bytes: 4 * width };
+                let input = Planes::PackedRgb { pixels, pixel, matrix };
+                let output = Planes::PackedRgb { pixels: out, pixel, matrix };
+                let input = Frame::new(format, input).unwrap();
+                engine.process(&input, &mut FrameMut::new(format, output).unwrap()).unwrap();
+            } else {
+                engine.process(&input.frame(), &mut output.frame_mut()).unwrap();
+            }
         };
         (0..2).for_each(&mut frame);
         let bytes = BYTES.load(Ordering::SeqCst) - before;
         let calls = CALLS.load(Ordering::SeqCst);
         (2..6).for_each(&mut frame);
         let calls = CALLS.load(Ordering::SeqCst) - calls;
-        println!("{precision}: {:.1} MB at 1920×1080", bytes as f64 / 1e6);
-        assert_eq!(calls, 0, "{precision}: allocations in four frames with new tunings");
-        assert!(bytes <= 24_000_000, "{precision}: {bytes} bytes");
+        let layout = if rgb { "RGB" } else { "4:2:0" };
+        println!("{precision}, {layout}: {:.1} MB at 1920×1080", bytes as f64 / 1e6);
+        assert_eq!(calls, 0, "{precision}, {layout}: allocations in four frames with new tunings");
+        assert!(bytes <= 24_000_000, "{precision}, {layout}: {bytes} bytes");
     }
 }
