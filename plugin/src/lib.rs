@@ -1,11 +1,12 @@
-//! GStreamer plugin with the element `tunableconvfilter`: a neural video filter whose trade-off is
+//! GStreamer plugin with the elements `tunableconvfilter` and `tunableconv-NAME`: neural video filters
+//! whose trade-off is
 //! a set of controllable properties, to be set live or keyframed.
 //!
 //! | module | job |
 //! |---|---|
-//! | [`tunableconvfilter`] | the element: type, properties, pads |
+//! | [`tunableconvfilter`] | the elements: types, properties, pads |
 //!
-//! Applications that link this crate register the element with [`plugin_register_static`]; all
+//! Applications that link this crate register the elements with [`plugin_register_static`]; all
 //! others find the shared library through `GST_PLUGIN_PATH` or in GStreamer's plugin folder.
 
 #![allow(missing_docs, reason = "`plugin_define!` makes public functions without documentation")]

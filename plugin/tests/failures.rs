@@ -199,19 +199,27 @@ fn interlaced_video_is_refused_with_a_reason() {
 }
 
 #[test]
-fn caps_that_the_net_cannot_take_are_not_negotiated() {
+fn caps_that_the_element_cannot_take_are_refused_with_a_reason() {
     let model = Model::new();
     for caps in [
-        "video/x-raw,format=RGB,width=16,height=16,framerate=25/1",
-        "video/x-raw,format=I420_10LE,width=16,height=16,framerate=25/1",
+        "video/x-raw,format=v308,width=16,height=16,framerate=25/1",
+        "video/x-raw,format=I420_12LE,width=16,height=16,framerate=25/1",
         "video/x-raw,format=I420,width=8193,height=16,framerate=25/1",
+        "video/x-raw(memory:GLMemory),format=RGBA,width=16,height=16,framerate=25/1",
+        "video/x-h264,width=16,height=16,framerate=25/1",
     ] {
-        let (mut harness, _bus) = with_bus(&model.element());
+        let (mut harness, bus) = with_bus(&model.element());
         harness.set_src_caps_str(caps);
         let flow = harness.push(gst::Buffer::with_size(16 * 16 * 4).unwrap());
         assert_eq!(flow, Err(gst::FlowError::NotNegotiated), "{caps}");
+        let errors = messages(&bus, &[gst::MessageType::Error]);
+        assert_eq!(errors.len(), 1, "{caps}");
+        let gst::MessageView::Error(error) = errors[0].view() else { unreachable!() };
+        let text = error.error().to_string();
+        assert!(text.starts_with("Cannot filter video/x-"), "{text}");
+        assert!(text.contains("expected raw video of 1×1 to 8192×8192 in one of I420"), "{text}");
     }
     let linked =
-        gst::parse::launch("videotestsrc ! video/x-raw,format=RGB ! tunableconvfilter ! fakesink");
+        gst::parse::launch("videotestsrc ! video/x-raw,format=v308 ! tunableconvfilter ! fakesink");
     assert!(linked.unwrap_err().to_string().contains("could not link"));
 }

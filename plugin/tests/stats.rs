@@ -14,24 +14,36 @@ use gst_check::Harness;
 use gst_video::VideoFormat;
 
 /// The fields, in the order of the documentation.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 struct Stats {
     engine: String,
+    precision: String,
+    model: String,
     frames: u64,
     passthrough: u64,
+    overloaded: u64,
+    refolds: u64,
     frame_time_ns: u64,
+    frame_time_mean_ns: u64,
+    frame_time_p95_ns: u64,
     latency_ns: u64,
 }
 
 fn stats(element: &gst::Element) -> Stats {
     let stats = element.property::<gst::Structure>("stats");
     assert_eq!(stats.name(), "application/x-tunableconvfilter-stats");
-    assert_eq!(stats.n_fields(), 5);
+    assert_eq!(stats.n_fields(), 11);
     Stats {
         engine: stats.get("engine").unwrap(),
+        precision: stats.get("precision").unwrap(),
+        model: stats.get("model").unwrap(),
         frames: stats.get("frames").unwrap(),
         passthrough: stats.get("passthrough").unwrap(),
+        overloaded: stats.get("overloaded").unwrap(),
+        refolds: stats.get("refolds").unwrap(),
         frame_time_ns: stats.get("frame-time-ns").unwrap(),
+        frame_time_mean_ns: stats.get("frame-time-mean-ns").unwrap(),
+        frame_time_p95_ns: stats.get("frame-time-p95-ns").unwrap(),
         latency_ns: stats.get("latency-ns").unwrap(),
     }
 }
@@ -40,9 +52,7 @@ fn stats(element: &gst::Element) -> Stats {
 fn they_are_empty_before_count_during_and_keep_the_counts_after() {
     let model = Model::new();
     let element = model.element();
-    let nothing =
-        Stats { engine: String::new(), frames: 0, passthrough: 0, frame_time_ns: 0, latency_ns: 0 };
-    assert_eq!(stats(&element), nothing);
+    assert_eq!(stats(&element), Stats::default());
 
     let picture = Picture::random(64, 48);
     let info = picture.info(VideoFormat::I420);
@@ -57,15 +67,20 @@ fn they_are_empty_before_count_during_and_keep_the_counts_after() {
     let during = push(1.0, 3);
     assert_eq!((during.frames, during.passthrough), (3, 0));
     assert!(during.frame_time_ns > 0 && during.latency_ns > 0, "{during:?}");
+    assert!(during.frame_time_mean_ns > 0 && during.frame_time_p95_ns >= during.frame_time_ns);
     assert!(during.engine.contains("CPU"), "{during:?}");
+    assert_eq!((during.precision.as_str(), during.model.as_str()), ("f32", model.path()));
+    // The default, which the engine starts at, is what was set.
+    assert_eq!(during.refolds, 0);
     let during = push(0.0, 4);
-    assert_eq!((during.frames, during.passthrough), (3, 4));
+    assert_eq!((during.frames, during.passthrough, during.refolds), (3, 4, 1));
     let during = push(0.5, 40);
     assert_eq!((during.frames, during.passthrough), (43, 4));
 
     drop(harness);
     element.set_state(gst::State::Null).unwrap();
-    let after = Stats { engine: String::new(), latency_ns: 0, ..during };
+    let none = String::new;
+    let after = Stats { engine: none(), precision: none(), model: none(), latency_ns: 0, ..during };
     assert_eq!(stats(&element), after);
     let mut harness = model.harness(&element, &info);
     harness.push_and_pull(stamped(picture.buffer(&info), 0)).unwrap();

@@ -1,12 +1,13 @@
-//! Virtual methods and properties.
+//! Virtual methods of the abstract base, which does all the work.
 //!
-//! Two locks, never held together: `settings` is held for copies only, so that setting or reading
-//! a property never waits for a frame; `state` is held while a frame is filtered. What `stats` tells
-//! of the running model is a copy in `settings`, or atomic.
+//! Locks, never two held together: `settings` is held for copies only, so that setting or reading a
+//! property never waits for a frame; `state` is held while a frame is filtered; `bindings` while
+//! the bindings of `keyframes` are looked at. What `stats` tells of the running model is a copy in
+//! `settings`, or atomic.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer_base as gst_base;
@@ -18,33 +19,48 @@ use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use gst_video::subclass::prelude::*;
 use gst_video::{VideoFormat, VideoFrameRef, VideoInfo, VideoInterlaceMode};
+use tunableconv::engine::Engine;
 use tunableconv::frame::MAX_SIDE;
 
-use super::settings::{SLOT_NAMES, SLOTS, Settings, default_slots, slot_parameter, used_slots};
-use super::state::{State, built_in};
-use super::stats::Stats;
+use super::definition::Definition;
+use super::element_type::definition_of;
+use super::keyframes::{self, Bindings};
+use super::knobs::defaults;
+use super::live::{LiveTime, Moment};
+use super::overload::Decision;
+use super::settings::{Live, Overload, Settings};
+use super::state::{FrameTask, State, clock_time};
+use super::stats::{Stats, count};
+use super::{frame, properties};
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "tunableconvfilter",
         gst::DebugColorFlags::empty(),
-        Some("Tunable neural video filter"),
+        Some("Tunable neural video filters"),
     )
 });
 
-/// A latency this much larger or smaller than the one announced is announced anew.
-const LATENCY_CHANGE: f64 = 0.2;
+/// Latency over the time that a frame takes: the machine will not always be as idle.
+const HEADROOM: f64 = 1.5;
+
+/// Statistics are posted as often, in running time.
+const MESSAGE_INTERVAL: gst::ClockTime = gst::ClockTime::SECOND;
 
 /// See the [module documentation](super).
-pub struct TunableConvFilter {
+pub struct TunableConvBase {
+    definition: &'static Definition,
     settings: Mutex<Settings>,
     /// `None` while stopped.
     state: Mutex<Option<State>>,
-    /// What the LATENCY query adds, in nanoseconds.
-    latency_ns: AtomicU64,
+    bindings: Mutex<Bindings>,
+    /// What is known of the pipeline's time.
+    time: LiveTime,
     stats: Stats,
     /// Whether downstream reads `GstVideoMeta`, and with it padded frames.
     downstream_takes_padding: AtomicBool,
+    /// For the next start, from [`set_engine`].
+    engine: Mutex<Option<Box<dyn Engine>>>,
 }
 
 /// A panic that poisoned the lock has put the element into an error state already.
@@ -52,219 +68,78 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the slots of the built-in model stand at.
-fn built_in_defaults() -> [f64; SLOTS] {
-    built_in().map_or([0.0; SLOTS], |checkpoint| default_slots(&checkpoint.metadata.tuning))
-}
-
-impl TunableConvFilter {
-    /// Applies the control bindings for a frame with this timestamp.
-    fn sync_controls(&self, pts: Option<gst::ClockTime>) {
-        let obj = self.obj();
-        let segment = obj.segment();
-        let stream_time = segment
-            .downcast_ref::<gst::ClockTime>()
-            .zip(pts)
-            .and_then(|(segment, pts)| segment.to_stream_time(pts));
-        if let Some(stream_time) = stream_time
-            && let Err(error) = obj.sync_values(stream_time)
-        {
-            gst::warning!(CAT, imp = self, "Control bindings at {stream_time}: {error}");
-        }
-    }
-
-    /// Whether downstream can read the frame as it lies in memory.
-    fn may_forward(&self, buffer: &gst::BufferRef, info: &VideoInfo) -> bool {
-        self.downstream_takes_padding.load(Ordering::Relaxed)
-            || buffer
-                .meta::<gst_video::VideoMeta>()
-                .is_none_or(|meta| meta.offset() == info.offset() && meta.stride() == info.stride())
-    }
-
-    fn post_warnings(&self, warnings: Vec<String>) {
-        for warning in warnings {
-            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{warning}"));
-        }
-    }
-
-    /// Answers LATENCY queries with `latency` from now on, unless it is near what they got before.
-    fn announce_latency(&self, latency: Duration) {
-        let old = self.latency_ns.load(Ordering::Relaxed) as f64;
-        let new = latency.as_nanos() as f64;
-        if (new - old).abs() <= LATENCY_CHANGE * old {
-            return;
-        }
-        gst::info!(CAT, imp = self, "Latency is {latency:?}");
-        self.latency_ns.store(new as u64, Ordering::Relaxed);
-        // Without a bus nobody redistributes latencies.
-        let message = gst::message::Latency::builder().src(&*self.obj()).build();
-        let _ = self.obj().post_message(message);
-    }
+/// See [`super::set_engine`].
+pub fn set_engine(element: &super::TunableConvBase, engine: Box<dyn Engine>) {
+    *lock(&element.imp().engine) = Some(engine);
 }
 
 #[glib::object_subclass]
-impl ObjectSubclass for TunableConvFilter {
-    const NAME: &'static str = "TunableConvFilter";
-    type Type = super::TunableConvFilter;
+impl ObjectSubclass for TunableConvBase {
+    const NAME: &'static str = "TunableConvBase";
+    const ABSTRACT: bool = true;
+    type Type = super::TunableConvBase;
     type ParentType = gst_video::VideoFilter;
+    type Interfaces = (gst::Preset,);
 
-    fn new() -> Self {
+    /// The class is the concrete one.
+    fn with_class(class: &Self::Class) -> Self {
+        let definition = definition_of(class);
         Self {
-            settings: Mutex::new(Settings::new(built_in_defaults())),
+            definition,
+            settings: Mutex::new(Settings::new(definition)),
             state: Mutex::new(None),
-            latency_ns: AtomicU64::new(0),
+            bindings: Mutex::default(),
+            time: LiveTime::default(),
             stats: Stats::default(),
             downstream_takes_padding: AtomicBool::new(false),
+            engine: Mutex::new(None),
         }
     }
 }
 
-impl ObjectImpl for TunableConvFilter {
+impl ObjectImpl for TunableConvBase {
     fn properties() -> &'static [glib::ParamSpec] {
-        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
-            let mut properties = vec![
-                glib::ParamSpecString::builder("model")
-                    .nick("Model")
-                    .blurb("Path of the checkpoint to run; empty for the built-in one")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecString::builder("device")
-                    .nick("Device")
-                    .blurb("Where to run: auto, cpu, cuda or cuda:N; auto takes CUDA if it can")
-                    .default_value("auto")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecString::builder("precision")
-                    .nick("Precision")
-                    .blurb(
-                        "Number format to compute in: auto, f32, f16 or int8; auto takes int8 if \
-                         the model is calibrated for it and the CPU is fast at it, else f16 if the \
-                         CPU has it, else f32",
-                    )
-                    .default_value("auto")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecUInt::builder("threads")
-                    .nick("Threads")
-                    .blurb("Threads on the CPU; 0 for all cores")
-                    .maximum(1024)
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
-                    .nick("Statistics")
-                    .blurb(
-                        "What runs, and how fast: `engine` (text, empty while stopped); since the \
-                         start, `frames` filtered and `passthrough` frames left untouched; \
-                         `frame-time-ns`, the median time the engine took for the last 31 filtered \
-                         frames; `latency-ns`, as announced",
-                    )
-                    .read_only()
-                    .build(),
-            ];
-            properties.extend((0..SLOTS).map(slot_property));
-            properties
-        });
-        &PROPERTIES
+        properties::common()
     }
 
     fn constructed(&self) {
         self.parent_constructed();
-        // The base class would drop late frames before they reach `transform_frame`, and count
+        // The base class would drop late frames before they reach `before_transform`, and count
         // them late by a latency that is not yet known when the stream starts.
         self.obj().set_property("qos", false);
+        self.explain_refused_caps();
     }
 
-    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        const TYPE: &str = "GObject checks the type";
-        let or_auto = || {
-            let text: Option<String> = value.get().expect(TYPE);
-            text.unwrap_or_else(|| "auto".into())
-        };
-        let mut settings = lock(&self.settings);
-        match pspec.name() {
-            "model" => settings.model = value.get().expect(TYPE),
-            "device" => settings.device = or_auto(),
-            "precision" => settings.precision = or_auto(),
-            "threads" => settings.threads = value.get().expect(TYPE),
-            name => {
-                if let Some(index) = SLOT_NAMES.iter().position(|slot| *slot == name) {
-                    settings.slots.0[index] = Some(value.get().expect(TYPE));
-                }
-            }
-        }
+    fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let place = (id, pspec.owner_type() == self.obj().type_());
+        let settings = &mut lock(&self.settings);
+        properties::set(settings, self.definition, place, pspec.name(), value);
     }
 
-    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        let settings = lock(&self.settings);
-        match pspec.name() {
-            "model" => settings.model.to_value(),
-            "device" => settings.device.to_value(),
-            "precision" => settings.precision.to_value(),
-            "threads" => settings.threads.to_value(),
-            "stats" => {
-                let latency_ns = self.latency_ns.load(Ordering::Relaxed);
-                self.stats.structure(&settings.engine, latency_ns).to_value()
-            }
-            name => SLOT_NAMES
-                .iter()
-                .position(|slot| *slot == name)
-                .map_or_else(|| pspec.default_value().clone(), |i| settings.slot(i).to_value()),
+    fn property(&self, id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        if pspec.name() == "stats" {
+            return self.statistics().to_value();
         }
+        let place = (id, pspec.owner_type() == self.obj().type_());
+        properties::get(&lock(&self.settings), self.definition, place, pspec.name())
     }
 }
 
-/// The property of a slot; default and blurb tell what it is in the built-in model.
-fn slot_property(index: usize) -> glib::ParamSpec {
-    let ordinal = ["First", "Second", "Third", "Fourth"][index];
-    let mut blurb =
-        format!("{ordinal} tuning parameter of the model, 0 for its minimum, 1 for its maximum");
-    if let Ok(checkpoint) = built_in() {
-        let space = &checkpoint.metadata.tuning;
-        if index < used_slots(space) {
-            let parameter = slot_parameter(space, index);
-            blurb += &format!("; in the built-in model `{}`: {}", parameter.name, parameter.blurb);
-        } else {
-            blurb += "; not used by the built-in model";
-        }
-    }
-    glib::ParamSpecDouble::builder(SLOT_NAMES[index])
-        .nick(&format!("{ordinal} parameter"))
-        .blurb(&blurb)
-        .minimum(0.0)
-        .maximum(1.0)
-        .default_value(built_in_defaults()[index])
-        .controllable()
-        .mutable_playing()
-        .build()
-}
+impl GstObjectImpl for TunableConvBase {}
 
-impl GstObjectImpl for TunableConvFilter {}
-
-impl ElementImpl for TunableConvFilter {
-    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
-        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
-            gst::subclass::ElementMetadata::new(
-                "Tunable neural video filter",
-                "Filter/Effect/Video",
-                "Filters video with a neural net whose trade-off can be tuned while it plays",
-                env!("CARGO_PKG_AUTHORS"),
-            )
-        });
-        Some(&METADATA)
-    }
-
+impl ElementImpl for TunableConvBase {
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let caps = gst_video::VideoCapsBuilder::new()
-                .format_list([
-                    VideoFormat::I420,
-                    VideoFormat::Yv12,
-                    VideoFormat::Nv12,
-                    VideoFormat::Nv21,
-                ])
-                .width_range(1..=MAX_SIDE as i32)
-                .height_range(1..=MAX_SIDE as i32)
-                .build();
+            let of_formats = |formats: &[VideoFormat]| {
+                gst_video::VideoCapsBuilder::new()
+                    .format_list(formats.iter().copied())
+                    .width_range(1..=MAX_SIDE as i32)
+                    .height_range(1..=MAX_SIDE as i32)
+                    .build()
+            };
+            // A source that could give any of them takes one of the first structure.
+            let mut caps = of_formats(&frame::NATIVE_FORMATS);
+            caps.make_mut().append(of_formats(&frame::OTHER_FORMATS));
             let template = |name, direction| {
                 gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps)
                     .expect("the names and caps of the templates are valid")
@@ -275,7 +150,9 @@ impl ElementImpl for TunableConvFilter {
     }
 }
 
-impl BaseTransformImpl for TunableConvFilter {
+impl PresetImpl for TunableConvBase {}
+
+impl BaseTransformImpl for TunableConvBase {
     const MODE: gst_base::subclass::BaseTransformMode =
         gst_base::subclass::BaseTransformMode::NeverInPlace;
     const PASSTHROUGH_ON_SAME_CAPS: bool = false;
@@ -283,24 +160,32 @@ impl BaseTransformImpl for TunableConvFilter {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        let mut state = State::open(&settings)?;
-        gst::info!(CAT, imp = self, "Running {}", state.description());
+        let tracks = self.keyframes(&settings)?;
+        let engine = lock(&self.engine).take();
+        let mut state = match engine {
+            Some(engine) => State::with_engine(engine, &settings)?,
+            None => State::open(self.definition, &settings)?,
+        };
+        let running = state.running(self.definition, &settings);
+        gst::info!(CAT, imp = self, "Running {}", running.engine);
         {
             let mut settings = lock(&self.settings);
-            settings.defaults = default_slots(state.space());
-            settings.engine = state.description().into();
+            settings.defaults = defaults(state.space(), self.definition.scale);
+            settings.engine = running;
         }
         self.stats.reset();
-        let warnings = state.new_warnings(settings.slots);
+        self.time.reset();
+        self.warn_of_knobs(&mut state, settings.live);
         *lock(&self.state) = Some(state);
-        self.post_warnings(warnings);
+        let others = lock(&self.bindings).replace(self.obj().upcast_ref(), &tracks);
+        self.warn_of_bindings(&others);
         self.parent_start()
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         *lock(&self.state) = None;
-        lock(&self.settings).engine.clear();
-        self.latency_ns.store(0, Ordering::Relaxed);
+        lock(&self.settings).engine = Default::default();
+        self.time.reset();
         self.parent_stop()
     }
 
@@ -311,11 +196,26 @@ impl BaseTransformImpl for TunableConvFilter {
         if direction == gst::PadDirection::Src
             && let gst::QueryViewMut::Latency(query) = query.view_mut()
         {
-            let own = gst::ClockTime::from_nseconds(self.latency_ns.load(Ordering::Relaxed));
-            let (live, min, max) = query.result();
-            query.set(live, min + own, max.map(|max| max + own));
+            self.time.answer(query);
         }
         true
+    }
+
+    fn src_event(&self, event: gst::Event) -> bool {
+        if let gst::EventView::Qos(qos) = event.view() {
+            self.time.take_qos(qos);
+        }
+        self.parent_src_event(event)
+    }
+
+    fn sink_event(&self, event: gst::Event) -> bool {
+        if let gst::EventView::FlushStop(_) = event.view() {
+            self.time.flush();
+            if let Some(state) = lock(&self.state).as_mut() {
+                state.flush();
+            }
+        }
+        self.parent_sink_event(event)
     }
 
     fn decide_allocation(
@@ -330,20 +230,49 @@ impl BaseTransformImpl for TunableConvFilter {
     /// Fixes the tuning of this frame, and whether it passes untouched: the base class calls this
     /// first, in passthrough too.
     fn before_transform(&self, buffer: &gst::BufferRef) {
-        self.sync_controls(buffer.pts());
-        let slots = lock(&self.settings).slots;
+        let obj = self.obj();
+        let segment = obj.segment().downcast::<gst::ClockTime>().ok();
+        let time = |to: fn(&gst::FormattedSegment<gst::ClockTime>, gst::ClockTime) -> _| {
+            segment.as_ref().zip(buffer.pts()).and_then(|(segment, pts)| to(segment, pts))
+        };
+        let stream_time = time(|segment, pts| segment.to_stream_time(pts));
+        let running_time = time(|segment, pts| segment.to_running_time(pts));
+        self.sync_controls(stream_time);
+        let live = lock(&self.settings).live;
+
         let mut guard = lock(&self.state);
         let Some(state) = guard.as_mut() else { return };
-        state.set_slots(slots);
-        let warnings = state.new_warnings(slots);
-        let passthrough = state.identity_info().is_some_and(|info| self.may_forward(buffer, info));
+        if state.set_knobs(live.knobs) {
+            count(&self.stats.refolds);
+        }
+        self.warn_of_knobs(state, live);
+        let is_identity = state.is_identity();
+        let timing =
+            self.time.of_frame(&obj, running_time, state.frame_duration(running_time, buffer));
+        let decision = match timing.filter(|_| live.overload == Overload::Passthrough) {
+            Some(timing) if !is_identity => {
+                let decision = state.policy.decide(timing);
+                if decision == Decision::Bypass {
+                    count(&self.stats.overloaded);
+                    self.post_qos(buffer, timing, stream_time, state);
+                }
+                decision
+            }
+            _ => Decision::Filter(1.0),
+        };
+        state.frame = FrameTask { decision, compare: live.compare };
+        let is_untouched = is_identity || decision == Decision::Bypass;
+        let may_forward = state.info().is_some_and(|info| self.may_forward(buffer, info));
+        let is_message_due = live.message && state.is_due(running_time, MESSAGE_INTERVAL);
         drop(guard);
 
-        if passthrough {
-            self.stats.count_passthrough();
+        if is_identity {
+            count(&self.stats.passthrough);
         }
-        self.post_warnings(warnings);
-        let obj = self.obj();
+        if is_message_due {
+            self.post(gst::message::Element::builder(self.statistics()).src(&*obj).build());
+        }
+        let passthrough = is_untouched && may_forward;
         if obj.is_passthrough() != passthrough {
             gst::debug!(CAT, imp = self, "Passthrough is {passthrough}");
             obj.set_passthrough(passthrough);
@@ -351,7 +280,7 @@ impl BaseTransformImpl for TunableConvFilter {
     }
 }
 
-impl VideoFilterImpl for TunableConvFilter {
+impl VideoFilterImpl for TunableConvBase {
     fn set_info(
         &self,
         incaps: &gst::Caps,
@@ -370,12 +299,13 @@ impl VideoFilterImpl for TunableConvFilter {
         }
         // In passthrough the base class would not negotiate buffers for filtered frames.
         self.obj().set_passthrough(false);
+        let clock = || Moment::now(&self.obj());
         let prepared = match lock(&self.state).as_mut() {
-            Some(state) => state.set_info(in_info),
+            Some(state) => state.set_info(in_info, &clock),
             None => return Err(gst::loggable_error!(CAT, "Caps {incaps} before the start")),
         };
         match prepared {
-            Ok(Some(latency)) => self.announce_latency(latency),
+            Ok(Some(time)) => self.announce_latency(time.mul_f64(HEADROOM)),
             Ok(None) => {}
             Err(error) => {
                 gst::element_imp_error!(
@@ -397,9 +327,14 @@ impl VideoFilterImpl for TunableConvFilter {
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let transformed = match lock(&self.state).as_mut() {
             Some(state) => {
-                let start = Instant::now();
+                let start = Moment::now(&self.obj());
                 let transformed = state.transform(input, output);
-                transformed.map(|()| self.stats.count_frame(start.elapsed()))
+                let time = Moment::now(&self.obj()).since(&start);
+                if transformed.is_ok() && state.frame.decision != Decision::Bypass {
+                    state.policy.measured(clock_time(time));
+                    self.stats.count_frame(time);
+                }
+                transformed
             }
             None => return Err(gst::FlowError::Flushing),
         };
@@ -411,5 +346,139 @@ impl VideoFilterImpl for TunableConvFilter {
             );
             gst::FlowError::Error
         })
+    }
+}
+
+impl TunableConvBase {
+    /// Applies the control bindings for a frame with this stream time.
+    fn sync_controls(&self, stream_time: Option<gst::ClockTime>) {
+        let obj = self.obj();
+        if let Some(stream_time) = stream_time
+            && let Err(error) = obj.sync_values(stream_time)
+        {
+            gst::warning!(CAT, imp = self, "Control bindings at {stream_time}: {error}");
+        }
+        let replaced = lock(&self.bindings).replaced(obj.upcast_ref());
+        self.warn_of_bindings(&replaced);
+    }
+
+    /// The tracks of the property `keyframes`.
+    fn keyframes(&self, settings: &Settings) -> Result<Vec<keyframes::Track>, gst::ErrorMessage> {
+        let tracks = keyframes::parse(settings.keyframes.as_deref().unwrap_or_default());
+        tracks
+            .and_then(|tracks| keyframes::check(&tracks, &self.definition.knobs).map(|()| tracks))
+            .map_err(|reason| {
+                gst::error_msg!(
+                    gst::ResourceError::Settings,
+                    ("Cannot use the settings: keyframes: {reason}")
+                )
+            })
+    }
+
+    /// Whether downstream can read the frame as it lies in memory.
+    fn may_forward(&self, buffer: &gst::BufferRef, info: &VideoInfo) -> bool {
+        self.downstream_takes_padding.load(Ordering::Relaxed)
+            || buffer
+                .meta::<gst_video::VideoMeta>()
+                .is_none_or(|meta| meta.offset() == info.offset() && meta.stride() == info.stride())
+    }
+
+    fn statistics(&self) -> gst::Structure {
+        let running = lock(&self.settings).engine.clone();
+        self.stats.structure(&running, self.time.latency().nseconds())
+    }
+
+    /// Without a bus nobody hears it.
+    fn post(&self, message: gst::Message) {
+        let _ = self.obj().post_message(message);
+    }
+
+    /// Answers LATENCY queries with `latency` from now on, unless it is near what they got before.
+    fn announce_latency(&self, latency: Duration) {
+        if self.time.set_latency(clock_time(latency)) {
+            gst::info!(CAT, imp = self, "Latency is {latency:?}");
+            self.post(gst::message::Latency::builder().src(&*self.obj()).build());
+        }
+    }
+
+    /// Tells that a frame went out untouched, as it would have been late.
+    fn post_qos(
+        &self,
+        buffer: &gst::BufferRef,
+        timing: super::overload::Timing,
+        stream_time: Option<gst::ClockTime>,
+        state: &State,
+    ) {
+        let expected = state.policy.expected().nseconds() as i64;
+        let jitter = expected - timing.left.unwrap_or_default().nseconds() as i64;
+        let duration = timing.duration.unwrap_or_default().nseconds();
+        let proportion = if duration == 0 { 1.0 } else { expected as f64 / duration as f64 };
+        let (processed, dropped) = self.stats.processed_and_overloaded();
+        let count = gst::format::Default::from_u64;
+        self.post(
+            gst::message::Qos::builder(timing.left.is_some())
+                .src(&*self.obj())
+                .running_time(timing.running_time)
+                .stream_time(stream_time)
+                .timestamp(buffer.pts())
+                .duration(buffer.duration())
+                .values(jitter, proportion, 1_000_000)
+                .stats(count(processed), count(dropped))
+                .build(),
+        );
+    }
+
+    fn warn_of_knobs(&self, state: &mut State, live: Live) {
+        for index in state.newly_without_parameter(live.knobs) {
+            let name = &self.definition.knobs[index].name;
+            let names = state.space().names();
+            gst::element_imp_warning!(
+                self,
+                gst::LibraryError::Settings,
+                ("`{name}` has no effect: the model's tuning parameters are {names}")
+            );
+        }
+    }
+
+    fn warn_of_bindings(&self, properties: &[String]) {
+        for name in properties {
+            gst::element_imp_warning!(
+                self,
+                gst::LibraryError::Settings,
+                ("`keyframes` has no effect on `{name}`: the application controls it")
+            );
+        }
+    }
+
+    /// Posts why caps are refused: GStreamer itself refuses those outside the template, and says no
+    /// more than "not negotiated".
+    fn explain_refused_caps(&self) {
+        let obj = self.obj();
+        let Some(pad) = obj.static_pad("sink") else { return };
+        let element = obj.downgrade();
+        // Caps that were refused come again with each buffer.
+        let told = Mutex::new(None);
+        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
+            let event = info.event().map(|event| event.view());
+            if let Some(gst::EventView::Caps(event)) = event
+                && !event.caps().can_intersect(&pad.pad_template_caps())
+                && let Some(element) = element.upgrade()
+                && lock(&told).replace(event.caps_owned()) != Some(event.caps_owned())
+            {
+                let formats = frame::NATIVE_FORMATS.iter().chain(&frame::OTHER_FORMATS);
+                let formats: Vec<&str> = formats.map(|format| format.to_str().as_str()).collect();
+                gst::element_error!(
+                    element,
+                    gst::StreamError::Format,
+                    (
+                        "Cannot filter {}; expected raw video of 1×1 to {MAX_SIDE}×{MAX_SIDE} in one \
+                         of {}; `videoconvert` before this element may help",
+                        event.caps(),
+                        formats.join(", ")
+                    )
+                );
+            }
+            gst::PadProbeReturn::Ok
+        });
     }
 }

@@ -1,40 +1,60 @@
-//! The element `tunableconvfilter`.
+//! The elements `tunableconvfilter` and `tunableconv-NAME`.
 //!
-//! It filters 8-bit 4:2:0 video with a tunable net. `alpha`, `beta`, `gamma` and `delta` are the
-//! first to fourth tuning parameter of the model, each from 0 (its minimum) to 1 (its maximum);
-//! with the built-in model `alpha` removes noise and `beta` undoes blur. At `alpha=0 beta=0` that
-//! model leaves every bit as it is. All four can be set while playing and take control bindings,
-//! which are evaluated at the stream time of each frame.
+//! They filter video with a tunable net. `tunableconvfilter` runs any model: `alpha`, `beta`,
+//! `gamma` and `delta` are its first to fourth tuning parameter, each from 0 (its minimum) to 1
+//! (its maximum). For every model that is installed or in a folder of `TUNABLECONV_MODEL_PATH`
+//! there is also an element that runs only this one, and whose properties have the names and ranges
+//! of its parameters: `tunableconv-broadcast` has `denoise` and `deblur`.
 //!
-//! `precision` is the number format to compute in; `auto` takes int8 if the model is calibrated for
-//! it and the CPU is fast at it, else f16 if the CPU has it, else f32. `stats` tells what runs and
-//! how fast, as a structure `application/x-tunableconvfilter-stats` that can be read at any time
-//! without waiting for a frame:
+//! All of these can be set while playing and take control bindings, which are evaluated at the
+//! stream time of each frame; where there is no way to make such bindings, `keyframes` makes them
+//! from text. One frame sees one tuning. Where the tuning makes the net do nothing, as at zero,
+//! frames pass untouched.
 //!
-//! | field | |
-//! |---|---|
-//! | `engine` | engine, device, threads and precision, and what was not used and why; empty while stopped |
-//! | `frames` | frames filtered since the start |
-//! | `passthrough` | frames left untouched since the start, because the tuning was zero |
-//! | `frame-time-ns` | median of the times the engine took for the last 31 filtered frames |
-//! | `latency-ns` | latency announced to the pipeline |
+//! Frames are 8 or 10 bit, YUV, grey or RGB; alpha is kept. The net itself works on 4:2:0. Of other
+//! frames only what it changes passes through 4:2:0, so that `denoise=0` loses no colour.
+//!
+//! In a live pipeline the latency is measured when caps come, and announced. `overload=passthrough`
+//! sends a frame that would come too late as it is, and blends the filter in again when it keeps
+//! up; each such frame is counted in `stats` and posted as a QoS message.
 //!
 //! ```text
-//! gst-launch-1.0 videotestsrc num-buffers=100 ! video/x-raw,format=I420,width=640,height=360 \
+//! gst-launch-1.0 videotestsrc num-buffers=100 ! video/x-raw,width=640,height=360 \
 //!     ! tunableconvfilter alpha=0.5 ! videoconvert ! autovideosink
+//! gst-launch-1.0 videotestsrc num-buffers=100 ! tunableconv-broadcast \
+//!     keyframes="denoise=0s:0,2s:1" compare=split ! videoconvert ! autovideosink
+//! gst-launch-1.0 -m videotestsrc is-live=true num-buffers=100 ! tunableconv-broadcast \
+//!     denoise=0.7 overload=passthrough message=true ! videoconvert ! autovideosink
 //! ```
 //!
 //! | file | job |
 //! |---|---|
-//! | `imp.rs` | virtual methods and properties |
-//! | `settings.rs` | property values, and the tuning they mean to a model |
+//! | `definition.rs` | what a concrete element is: names, knobs, model |
+//! | `element_type.rs` | its GType |
+//! | `models.rs` | where models are found, and those in memory |
+//! | `imp.rs` | virtual methods, in the order in which a frame meets them |
+//! | `properties.rs`, `settings.rs` | properties and their values |
+//! | `knobs.rs` | the tuning that values mean to a model |
+//! | `keyframes.rs` | keyframes as text |
 //! | `state.rs` | the loaded model while the element is started |
+//! | `live.rs` | latency, and when frames are due |
+//! | `overload.rs` | what to do with frames that would be late |
+//! | `mix.rs` | filtered and unfiltered picture in one |
 //! | `stats.rs` | counters of the `stats` property |
-//! | `warm_up.rs` | first frames before the stream's first, and the latency they measure |
+//! | `warm_up.rs` | first frames before the stream's first, and the time they take |
 //! | `frame.rs` | GStreamer's frames as the library's |
 
+mod definition;
+mod element_type;
 mod frame;
 mod imp;
+mod keyframes;
+mod knobs;
+mod live;
+mod mix;
+mod models;
+mod overload;
+mod properties;
 mod settings;
 mod state;
 mod stats;
@@ -42,22 +62,57 @@ mod warm_up;
 
 use glib::prelude::*;
 use gstreamer as gst;
+use tunableconv::engine::Engine;
+
+use definition::Definition;
+
+/// As `gst-inspect-1.0` and editors sort the elements.
+const CLASSIFICATION: &str = "Filter/Effect/Video";
 
 glib::wrapper! {
-    /// See the [module documentation](self).
-    pub struct TunableConvFilter(ObjectSubclass<imp::TunableConvFilter>)
-        @extends gstreamer_video::VideoFilter, gstreamer_base::BaseTransform, gst::Element, gst::Object;
+    /// What all elements of the plugin have in common; see the [module documentation](self).
+    pub struct TunableConvBase(ObjectSubclass<imp::TunableConvBase>)
+        @extends gstreamer_video::VideoFilter, gstreamer_base::BaseTransform, gst::Element, gst::Object,
+        @implements gst::Preset;
 }
 
-/// Registers the element for `plugin`.
+/// Registers the elements for `plugin`. What is wrong with a model is told, and the model left out.
 ///
 /// # Errors
-/// When GStreamer refuses the name.
+/// When GStreamer or GLib refuses a name, or the built-in model is broken.
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    models::watch(plugin);
+    let any = Definition::of_any_model().map_err(|error| glib::bool_error!("{error}"))?;
+    register_one(plugin, any)?;
+
+    let class = glib::object::Class::<TunableConvBase>::from_type(TunableConvBase::static_type());
+    let class = class.ok_or_else(|| glib::bool_error!("no class of the base"))?;
+    let (definitions, errors) = models::definitions(|name| class.find_property(name).is_some());
+    for definition in definitions {
+        register_one(plugin, definition)?;
+    }
+    for error in errors {
+        models::warn(&error);
+    }
+    Ok(())
+}
+
+fn register_one(plugin: &gst::Plugin, definition: Definition) -> Result<(), glib::BoolError> {
+    let name = definition.element.clone();
     gst::Element::register(
         Some(plugin),
-        "tunableconvfilter",
+        &name,
         gst::Rank::NONE,
-        TunableConvFilter::static_type(),
+        element_type::register(definition)?,
     )
+}
+
+/// Gives an element another engine than its model's at the next start, for tests.
+///
+/// # Panics
+/// If the element is not of this plugin.
+#[doc(hidden)]
+pub fn set_engine(element: &gst::Element, engine: Box<dyn Engine>) {
+    let element = element.downcast_ref::<TunableConvBase>().expect("an element of this plugin");
+    imp::set_engine(element, engine);
 }

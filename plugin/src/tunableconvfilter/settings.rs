@@ -1,178 +1,115 @@
-//! Property values, and the tuning they mean to a model.
+//! Values of the properties.
 
-use tunableconv::Result;
-use tunableconv::tuning::{Domain, MAX_PARAMETERS, Parameter, Tuning, TuningSpace};
+use tunableconv::tuning::MAX_PARAMETERS;
 
-/// Properties that stand for the first, second, … tuning parameter of the model.
-pub const SLOT_NAMES: [&str; SLOTS] = ["alpha", "beta", "gamma", "delta"];
+use super::definition::Definition;
+use super::knobs::{Knobs, Scale, defaults};
+use super::models::built_in;
 
-/// Number of those properties.
-pub const SLOTS: usize = 4;
+/// How to show what the filter does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "TunableConvCompare")]
+pub enum Compare {
+    /// The filtered picture.
+    #[default]
+    #[enum_value(name = "The filtered picture", nick = "none")]
+    None,
+    /// The left half as it came in.
+    #[enum_value(name = "The left half as it came in", nick = "split")]
+    Split,
+}
+
+/// What to do with a frame that would come too late.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "TunableConvOverload")]
+pub enum Overload {
+    /// Filter it all the same.
+    #[default]
+    #[enum_value(name = "Filter every frame, also when it will be late", nick = "wait")]
+    Wait,
+    /// Send it as it is.
+    #[enum_value(name = "Send a frame that would be late as it came in", nick = "passthrough")]
+    Passthrough,
+}
 
 /// Everything that can be set from outside, and what properties tell of the running model.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Path of the checkpoint; `None` or empty for the built-in one.
+    /// Path of the checkpoint, of elements with that property; empty for the built-in one.
     pub model: Option<String>,
     /// As [`tunableconv::engine::DeviceChoice`] reads it.
     pub device: String,
     /// As [`tunableconv::engine::Precision`] reads it.
     pub precision: String,
-    /// Threads on the CPU; 0 for all cores.
+    /// Threads on the CPU; 0 for all cores, shared with other elements.
     pub threads: u32,
+    /// As [`super::keyframes::parse`] reads it.
+    pub keyframes: Option<String>,
+    /// What may change with every frame.
+    pub live: Live,
+    /// What knobs that were never set stand at, in the model last loaded.
+    pub defaults: [f64; MAX_PARAMETERS],
+    /// What runs; the text is empty while stopped.
+    pub engine: Running,
+}
+
+/// What may change with every frame; a frame sees one copy of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Live {
     /// What was set of the tuning.
-    pub slots: Slots,
-    /// What slots that were never set stand at, in the model last loaded.
-    pub defaults: [f64; SLOTS],
-    /// Description of the engine that runs; empty while stopped.
+    pub knobs: Knobs,
+    /// How to show what the filter does.
+    pub compare: Compare,
+    /// What to do with frames that would be late.
+    pub overload: Overload,
+    /// Whether to post statistics.
+    pub message: bool,
+}
+
+/// What `stats` tells of a started element.
+#[derive(Clone, Debug, Default)]
+pub struct Running {
+    /// Engine, device, threads, precision and remarks.
     pub engine: String,
+    /// Precision alone.
+    pub precision: String,
+    /// File of the model, or that it is built in.
+    pub model: String,
 }
 
 impl Settings {
-    /// Nothing set; `defaults` are those of the built-in model.
-    pub fn new(defaults: [f64; SLOTS]) -> Self {
+    /// Nothing set.
+    pub fn new(definition: &Definition) -> Self {
+        let of_built_in =
+            |scale| built_in().map(|model| defaults(&model.metadata().tuning, scale)).ok();
+        let defaults = match definition.scale {
+            Scale::Unit => of_built_in(Scale::Unit).unwrap_or_default(),
+            Scale::Parameter => {
+                let mut defaults = [0.0; MAX_PARAMETERS];
+                let knobs = defaults.iter_mut().zip(&definition.knobs);
+                knobs.for_each(|(default, knob)| *default = knob.default);
+                defaults
+            }
+        };
         Self {
             model: None,
             device: "auto".into(),
             precision: "auto".into(),
             threads: 0,
-            slots: Slots::default(),
+            keyframes: None,
+            live: Live {
+                knobs: Knobs::unset(definition.scale),
+                compare: Compare::default(),
+                overload: Overload::default(),
+                message: false,
+            },
             defaults,
-            engine: String::new(),
+            engine: Running::default(),
         }
     }
 
-    /// What a slot's property reads as.
-    pub fn slot(&self, index: usize) -> f64 {
-        self.slots.0[index].unwrap_or(self.defaults[index])
-    }
-}
-
-/// Values of the slots, 0 to 1; `None` for one that was never set.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Slots(pub [Option<f64>; SLOTS]);
-
-impl Slots {
-    /// The tuning these values mean: each spans its parameter's range, unset ones stand at the
-    /// parameter's default. On a simplex they are weights, divided by their sum; with two
-    /// parameters there is one slot t, and ω = (1 − t, t).
-    ///
-    /// # Errors
-    /// As [`TuningSpace::tuning_from_weights`].
-    pub fn tuning(&self, space: &TuningSpace) -> Result<Tuning> {
-        if is_line(space) {
-            let t = self.0[0].unwrap_or(space.parameters[1].default);
-            return space.tuning(&[1.0 - t, t]);
-        }
-        let value = |(index, parameter): (usize, &Parameter)| {
-            let Parameter { minimum, maximum, default, .. } = *parameter;
-            self.0.get(index).copied().flatten().map_or(default, |slot| {
-                // Rounding could step over an end.
-                (minimum + slot * (maximum - minimum)).clamp(minimum, maximum)
-            })
-        };
-        let mut values = [0.0; MAX_PARAMETERS];
-        let entries = space.parameters.iter().enumerate().map(value);
-        values.iter_mut().zip(entries).for_each(|(to, entry)| *to = entry);
-        space.tuning_from_weights(&values[..space.len().min(MAX_PARAMETERS)])
-    }
-
-    /// Indices of the slots that were set although the model has no parameter for them.
-    pub fn without_parameter(&self, space: &TuningSpace) -> impl Iterator<Item = usize> + use<> {
-        let (slots, used) = (*self, used_slots(space));
-        (used..SLOTS).filter(move |&index| slots.0[index].is_some())
-    }
-}
-
-/// The parameters' defaults as slot values.
-pub fn default_slots(space: &TuningSpace) -> [f64; SLOTS] {
-    let mut defaults = [0.0; SLOTS];
-    for (index, slot) in defaults.iter_mut().enumerate().take(used_slots(space)) {
-        let parameter = slot_parameter(space, index);
-        let Parameter { minimum, maximum, default, .. } = *parameter;
-        *slot = ((default - minimum) / (maximum - minimum)).clamp(0.0, 1.0);
-    }
-    defaults
-}
-
-/// The parameter that turning up a slot turns up.
-///
-/// # Panics
-/// If the model does not use this slot.
-pub fn slot_parameter(space: &TuningSpace, index: usize) -> &Parameter {
-    &space.parameters[if is_line(space) { 1 } else { index }]
-}
-
-/// How many slots, from the first, the model uses.
-pub fn used_slots(space: &TuningSpace) -> usize {
-    if is_line(space) { 1 } else { space.len().min(SLOTS) }
-}
-
-fn is_line(space: &TuningSpace) -> bool {
-    space.domain == Domain::Simplex && space.len() == 2
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn space(domain: Domain, ranges: &[(f64, f64, f64)]) -> TuningSpace {
-        let parameter = |(index, &(minimum, maximum, default)): (usize, &(f64, f64, f64))| {
-            let name = format!("p{index}");
-            let (nick, blurb, objective) = (name.clone(), name.clone(), name.clone());
-            Parameter { name, nick, blurb, minimum, maximum, default, objective }
-        };
-        let space =
-            TuningSpace { domain, parameters: ranges.iter().enumerate().map(parameter).collect() };
-        space.validate().unwrap();
-        space
-    }
-
-    fn values(slots: [Option<f64>; SLOTS], space: &TuningSpace) -> Vec<f32> {
-        Slots(slots).tuning(space).unwrap().values().to_vec()
-    }
-
-    #[test]
-    fn slots_span_their_ranges() {
-        let space = space(Domain::Box, &[(0.0, 50.0, 10.0), (-1.0, 1.0, 0.5)]);
-        assert_eq!(values([Some(0.0), Some(0.0), None, None], &space), [0.0, -1.0]);
-        assert_eq!(values([Some(1.0), Some(1.0), None, None], &space), [50.0, 1.0]);
-        assert_eq!(values([Some(0.5), None, None, None], &space), [25.0, 0.5]);
-        assert_eq!(default_slots(&space), [0.2, 0.75, 0.0, 0.0]);
-    }
-
-    #[test]
-    fn ends_are_not_overstepped_by_rounding() {
-        let space = space(Domain::Box, &[(-0.1, 0.7, 0.0), (0.1, 0.3, 0.2)]);
-        for step in 0..=1000 {
-            let slot = Some(f64::from(step) / 1000.0);
-            Slots([slot, slot, None, None]).tuning(&space).unwrap();
-        }
-    }
-
-    #[test]
-    fn one_slot_spans_a_simplex_of_two() {
-        let space = space(Domain::Simplex, &[(0.0, 1.0, 0.75), (0.0, 1.0, 0.25)]);
-        assert_eq!(values([None; 4], &space), [0.75, 0.25]);
-        assert_eq!(values([Some(1.0), None, None, None], &space), [0.0, 1.0]);
-        assert_eq!(default_slots(&space), [0.25, 0.0, 0.0, 0.0]);
-        let unknown = Slots([Some(0.5), Some(0.5), None, None]).without_parameter(&space);
-        assert_eq!(unknown.collect::<Vec<_>>(), [1]);
-    }
-
-    #[test]
-    fn slots_are_weights_on_a_simplex() {
-        let third = 1.0 / 3.0;
-        let space = space(Domain::Simplex, &[(0.0, 1.0, third); 3]);
-        assert_eq!(values([Some(1.0), Some(0.5), Some(0.5), None], &space), [0.5, 0.25, 0.25]);
-        let defaults = values([Some(0.0), Some(0.0), Some(0.0), None], &space);
-        assert_eq!(defaults, [third as f32; 3]);
-    }
-
-    #[test]
-    fn parameters_beyond_the_slots_stand_at_their_defaults() {
-        let space = space(Domain::Box, &[(0.0, 1.0, 0.5); 5]);
-        assert_eq!(values([Some(1.0); 4], &space), [1.0, 1.0, 1.0, 1.0, 0.5]);
-        assert_eq!(Slots([Some(1.0); 4]).without_parameter(&space).count(), 0);
+    /// What a knob's property reads as.
+    pub fn knob(&self, index: usize) -> f64 {
+        self.live.knobs.values[index].unwrap_or(self.defaults[index])
     }
 }

@@ -1,30 +1,26 @@
 //! The loaded model while the element is started.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
+use gst::prelude::*;
 use gst_video::{VideoFrameRef, VideoInfo};
-use once_cell::sync::OnceCell;
-use tunableconv::checkpoint::{Checkpoint, Colour};
-use tunableconv::engine::{self, Engine, Options};
-use tunableconv::frame::FrameFormat;
-use tunableconv::tuning::{Tuning, TuningSpace};
+use tunableconv::checkpoint::Colour;
+use tunableconv::engine::{Engine, Model, Options};
+use tunableconv::tuning::{MAX_PARAMETERS, Tuning, TuningSpace};
 use tunableconv::{Error, Result};
 
-use super::settings::{SLOT_NAMES, SLOTS, Settings, Slots};
-use super::{frame, warm_up};
-
-/// The built-in checkpoint, parsed once for all elements.
-///
-/// # Errors
-/// As [`Checkpoint::built_in`].
-pub fn built_in() -> Result<&'static Checkpoint> {
-    static BUILT_IN: OnceCell<Checkpoint> = OnceCell::new();
-    BUILT_IN.get_or_try_init(Checkpoint::built_in)
-}
+use super::definition::{Definition, ModelSource};
+use super::knobs::{Knobs, parameter_knobs};
+use super::models::{built_in, load};
+use super::overload::{Decision, Policy};
+use super::settings::{Compare, Running, Settings};
+use super::warm_up::Clock;
+use super::{frame, mix, warm_up};
 
 /// Belongs to the streaming thread, and to `start` and `stop` when there is none.
 pub struct State {
@@ -35,47 +31,88 @@ pub struct State {
     failure: Option<Error>,
     /// Of the caps; `None` before negotiation.
     info: Option<VideoInfo>,
-    /// What the engine was warmed up for.
-    warm_for: Option<FrameFormat>,
-    /// Slots without a parameter of which the bus has been told.
-    warned: [bool; SLOTS],
+    /// Knobs without a parameter of which the bus has been told.
+    warned: [bool; MAX_PARAMETERS],
+    /// What to do with frames that would be late.
+    pub policy: Policy,
+    /// What was decided for the frame that is being filtered.
+    pub frame: FrameTask,
+    /// Running time of the last frame.
+    last_running_time: Option<gst::ClockTime>,
+    /// Running time at which statistics were last posted.
+    last_message: Option<gst::ClockTime>,
+}
+
+/// What to do with one frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FrameTask {
+    /// Whether to filter it.
+    pub decision: Decision,
+    /// How to show it.
+    pub compare: Compare,
 }
 
 impl State {
-    /// Loads the model and makes an engine for it.
+    /// Loads the model of an element and makes an engine for it.
     ///
     /// # Errors
     /// A message for the bus, with the library's own.
-    pub fn open(settings: &Settings) -> Result<Self, gst::ErrorMessage> {
+    pub fn open(definition: &Definition, settings: &Settings) -> Result<Self, gst::ErrorMessage> {
         let options = Options {
             device: settings.device.parse().map_err(settings_error)?,
             precision: settings.precision.parse().map_err(settings_error)?,
             threads: settings.threads as usize,
         };
-        let engine = match settings.model.as_deref().filter(|path| !path.is_empty()) {
-            None => {
-                let checkpoint = built_in().map_err(model_error)?;
-                open_engine(checkpoint, &options)?
-            }
-            Some(path) => {
-                let checkpoint = Checkpoint::read(Path::new(path)).map_err(model_error)?;
-                open_engine(&checkpoint, &options)?
-            }
+        let model = match file_of(definition, settings) {
+            None => Arc::clone(built_in().map_err(model_error)?),
+            Some(path) => load(path).map_err(model_error)?,
         };
-        let tuning = settings.slots.tuning(&engine.metadata().tuning).map_err(model_error)?;
+        if definition.source != ModelSource::Property {
+            let known = names(definition.knobs.iter().map(|knob| &knob.name));
+            let knobs = parameter_knobs(&model.metadata().tuning);
+            let now = names(knobs.iter().map(|knob| &knob.name));
+            if known != now {
+                let file = name_of(definition, settings);
+                return Err(gst::error_msg!(
+                    gst::ResourceError::OpenRead,
+                    ("Cannot load the model: {file}: its parameters are {now}, but were {known} \
+                      when GStreamer looked for models; start the application again")
+                ));
+            }
+        }
+        Self::with_engine(open_engine(&model, &options)?, settings)
+    }
+
+    /// A state with an engine that is there already.
+    ///
+    /// # Errors
+    /// A message for the bus, with the library's own.
+    pub fn with_engine(
+        engine: Box<dyn Engine>,
+        settings: &Settings,
+    ) -> Result<Self, gst::ErrorMessage> {
+        let knobs = settings.live.knobs;
+        let tuning = knobs.tuning(&engine.metadata().tuning).map_err(model_error)?;
         Ok(Self {
             engine,
             tuning,
             failure: None,
             info: None,
-            warm_for: None,
-            warned: [false; SLOTS],
+            warned: [false; MAX_PARAMETERS],
+            policy: Policy::new(gst::ClockTime::ZERO),
+            frame: FrameTask { decision: Decision::Filter(1.0), compare: Compare::None },
+            last_running_time: None,
+            last_message: None,
         })
     }
 
-    /// Which engine runs, on what.
-    pub fn description(&self) -> &str {
-        self.engine.description()
+    /// What runs.
+    pub fn running(&self, definition: &Definition, settings: &Settings) -> Running {
+        Running {
+            engine: self.engine.description().into(),
+            precision: self.engine.precision().to_string(),
+            model: name_of(definition, settings),
+        }
     }
 
     /// The model's tuning parameters.
@@ -83,52 +120,98 @@ impl State {
         &self.engine.metadata().tuning
     }
 
-    /// Sets the tuning of the next frame. A failure is reported by that frame's
-    /// [`State::transform`].
-    pub fn set_slots(&mut self, slots: Slots) {
-        let set = slots.tuning(self.space()).and_then(|tuning| {
-            self.engine.set_tuning(&tuning)?;
+    /// Sets the tuning of the next frame; returns whether it is another one than that of the last.
+    /// A failure is reported by that frame's [`State::transform`].
+    pub fn set_knobs(&mut self, knobs: Knobs) -> bool {
+        let set = knobs.tuning(self.space()).and_then(|tuning| {
+            let folded = self.engine.set_tuning(&tuning)?;
             self.tuning = tuning;
-            Ok(())
+            Ok(folded)
         });
-        self.failure = set.err();
-    }
-
-    /// Messages about slots that were set without a parameter, each slot once.
-    pub fn new_warnings(&mut self, slots: Slots) -> Vec<String> {
-        let mut warnings = Vec::new();
-        for index in slots.without_parameter(&self.engine.metadata().tuning) {
-            if !std::mem::replace(&mut self.warned[index], true) {
-                warnings.push(format!(
-                    "`{}` has no effect: the model's tuning parameters are {}",
-                    SLOT_NAMES[index],
-                    self.space().names()
-                ));
+        match set {
+            Ok(folded) => {
+                self.failure = None;
+                folded
+            }
+            Err(failure) => {
+                self.failure = Some(failure);
+                false
             }
         }
-        warnings
     }
 
-    /// Prepares for frames of these caps; returns the latency to announce when it was measured
-    /// anew.
+    /// Indices of knobs that were set without a parameter, each once.
+    pub fn newly_without_parameter(&mut self, knobs: Knobs) -> Vec<usize> {
+        let unknown = knobs.without_parameter(&self.engine.metadata().tuning);
+        unknown.filter(|&index| !std::mem::replace(&mut self.warned[index], true)).collect()
+    }
+
+    /// Prepares for frames of these caps; returns how long one takes if that was measured anew.
     ///
     /// # Errors
     /// As [`warm_up::warm_up`].
-    pub fn set_info(&mut self, info: &VideoInfo) -> Result<Option<Duration>> {
+    pub fn set_info(&mut self, info: &VideoInfo, clock: Clock<'_>) -> Result<Option<Duration>> {
+        let is_known = self.info.as_ref().is_some_and(|old| {
+            old.format() == info.format() && frame::format_of(old) == frame::format_of(info)
+        });
         self.info = Some(info.clone());
-        let format = frame::format_of(info);
-        if self.warm_for == Some(format) {
+        if is_known {
             return Ok(None);
         }
-        let latency = warm_up::warm_up(&mut *self.engine, format, &self.tuning)?;
-        self.warm_for = Some(format);
-        Ok(Some(latency))
+        let time = warm_up::warm_up(&mut *self.engine, info, &self.tuning, clock)?;
+        self.policy = Policy::new(clock_time(time));
+        self.last_running_time = None;
+        Ok(Some(time))
     }
 
-    /// The caps that were negotiated, if frames come out as they go in.
-    pub fn identity_info(&self) -> Option<&VideoInfo> {
-        let is_identity = self.failure.is_none() && self.engine.is_identity();
-        self.info.as_ref().filter(|_| is_identity)
+    /// The caps that were negotiated.
+    pub fn info(&self) -> Option<&VideoInfo> {
+        self.info.as_ref()
+    }
+
+    /// Whether frames come out as they go in.
+    pub fn is_identity(&self) -> bool {
+        self.failure.is_none() && self.engine.is_identity()
+    }
+
+    /// Time from this frame to the next: what the buffer or the caps say, or as from the last.
+    pub fn frame_duration(
+        &mut self,
+        running_time: Option<gst::ClockTime>,
+        buffer: &gst::BufferRef,
+    ) -> Option<gst::ClockTime> {
+        let last = std::mem::replace(&mut self.last_running_time, running_time);
+        let of_caps = || {
+            let fps = self.info.as_ref()?.fps();
+            let (numer, denom) =
+                (u64::try_from(fps.numer()).ok()?, u64::try_from(fps.denom()).ok()?);
+            gst::ClockTime::SECOND.mul_div_floor(denom, numer)
+        };
+        let elapsed = || running_time?.checked_sub(last?).filter(|elapsed| !elapsed.is_zero());
+        buffer.duration().or_else(of_caps).or_else(elapsed)
+    }
+
+    /// Whether something that is due every `interval` of running time is due now.
+    pub fn is_due(
+        &mut self,
+        running_time: Option<gst::ClockTime>,
+        interval: gst::ClockTime,
+    ) -> bool {
+        let Some(now) = running_time else { return false };
+        let last = *self.last_message.get_or_insert(now);
+        // After a flush running time starts anew.
+        let is_due = now < last || now - last >= interval;
+        if is_due {
+            self.last_message = Some(now);
+        }
+        is_due
+    }
+
+    /// Forgets what depends on running time, which starts anew.
+    pub fn flush(&mut self) {
+        self.policy.flush();
+        self.last_running_time = None;
+        self.last_message = None;
     }
 
     /// Filters one frame.
@@ -143,27 +226,60 @@ impl State {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
+        let Decision::Filter(weight) = self.frame.decision else {
+            return input.copy(output).map_err(|error| Error::Frame(error.to_string()));
+        };
         let info = self.info.as_ref().ok_or_else(|| Error::Frame("no caps yet".into()))?;
         let format = frame::format_of(info);
-        let input = frame::readable(format, input)?;
-        self.engine.process(&input, &mut frame::writable(format, output)?)
+        let readable = frame::readable(format, input)?;
+        self.engine.process(&readable, &mut frame::writable(format, output)?)?;
+        if weight < 1.0 {
+            mix::blend(input, output, weight);
+        }
+        if self.frame.compare == Compare::Split {
+            mix::split(input, output);
+        }
+        Ok(())
     }
 }
 
-fn open_engine(
-    checkpoint: &Checkpoint,
-    options: &Options,
-) -> Result<Box<dyn Engine>, gst::ErrorMessage> {
-    let io = checkpoint.metadata.architecture.io();
+/// As GStreamer counts time.
+pub fn clock_time(time: Duration) -> gst::ClockTime {
+    gst::ClockTime::from_nseconds(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX - 1))
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The file of the model; `None` for the built-in one.
+fn file_of<'a>(definition: &'a Definition, settings: &'a Settings) -> Option<&'a Path> {
+    match &definition.source {
+        ModelSource::BuiltIn => None,
+        ModelSource::File(path) => Some(path),
+        ModelSource::Property => {
+            settings.model.as_deref().filter(|path| !path.is_empty()).map(Path::new)
+        }
+    }
+}
+
+/// As messages name the model.
+fn name_of(definition: &Definition, settings: &Settings) -> String {
+    file_of(definition, settings)
+        .map_or_else(|| "built-in model".into(), |path| path.display().to_string())
+}
+
+fn open_engine(model: &Model, options: &Options) -> Result<Box<dyn Engine>, gst::ErrorMessage> {
+    let io = model.metadata().architecture.io();
     if io.colour != Colour::Yuv420 || io.scale != 1 {
         let (colour, scale) = (io.colour, io.scale);
         return Err(gst::error_msg!(
             gst::ResourceError::Settings,
-            ("This model turns {colour:?} into {scale} times its size; tunableconvfilter runs \
-              models that turn Yuv420 into the same size")
+            ("This model turns {colour:?} into {scale} times its size; this element runs models \
+              that turn Yuv420 into the same size")
         ));
     }
-    engine::open(checkpoint, options).map_err(|error| match error {
+    model.open(options).map_err(|error| match error {
         Error::Device { .. } | Error::Precision { .. } => settings_error(error),
         _ => model_error(error),
     })

@@ -5,23 +5,48 @@ use std::time::Duration;
 
 use gstreamer as gst;
 
-/// Frames that the frame time is the median of.
-const TIMED_FRAMES: usize = 31;
+use super::settings::Running;
+
+/// Frames that the frame times are taken of.
+const TIMED_FRAMES: usize = 64;
 
 /// Since the last start. Written by the streaming thread.
-#[derive(Default)]
 pub struct Stats {
+    /// Frames that were filtered.
     frames: AtomicU64,
-    passthrough: AtomicU64,
+    /// Frames left untouched because the tuning was zero.
+    pub passthrough: AtomicU64,
+    /// Frames left untouched because they would have been late.
+    pub overloaded: AtomicU64,
+    /// Times that the net was folded at a new tuning.
+    pub refolds: AtomicU64,
     /// Ring of the times of the last filtered frames, in nanoseconds.
     times_ns: [AtomicU64; TIMED_FRAMES],
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            frames: AtomicU64::new(0),
+            passthrough: AtomicU64::new(0),
+            overloaded: AtomicU64::new(0),
+            refolds: AtomicU64::new(0),
+            times_ns: [const { AtomicU64::new(0) }; TIMED_FRAMES],
+        }
+    }
+}
+
+/// Adds one.
+pub fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 impl Stats {
     /// Starts again at nothing.
     pub fn reset(&self) {
-        self.frames.store(0, Ordering::Relaxed);
-        self.passthrough.store(0, Ordering::Relaxed);
+        for counter in [&self.frames, &self.passthrough, &self.overloaded, &self.refolds] {
+            counter.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Counts a filtered frame.
@@ -33,30 +58,56 @@ impl Stats {
         self.frames.store(index + 1, Ordering::Release);
     }
 
-    /// Counts a frame that went through untouched.
-    pub fn count_passthrough(&self) {
-        self.passthrough.fetch_add(1, Ordering::Relaxed);
+    /// Frames that were filtered or left untouched for their tuning, and frames left untouched
+    /// because they would have been late.
+    pub fn processed_and_overloaded(&self) -> (u64, u64) {
+        let [frames, passthrough, overloaded] =
+            [&self.frames, &self.passthrough, &self.overloaded].map(|c| c.load(Ordering::Relaxed));
+        (frames + passthrough, overloaded)
     }
 
     /// The value of the property.
-    pub fn structure(&self, engine: &str, latency_ns: u64) -> gst::Structure {
+    pub fn structure(&self, running: &Running, latency_ns: u64) -> gst::Structure {
         let frames = self.frames.load(Ordering::Acquire);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let times = self.times(frames);
         gst::Structure::builder("application/x-tunableconvfilter-stats")
-            .field("engine", engine)
+            .field("engine", running.engine.as_str())
+            .field("precision", running.precision.as_str())
+            .field("model", running.model.as_str())
             .field("frames", frames)
-            .field("passthrough", self.passthrough.load(Ordering::Relaxed))
-            .field("frame-time-ns", self.median_ns(frames))
+            .field("passthrough", count(&self.passthrough))
+            .field("overloaded", count(&self.overloaded))
+            .field("refolds", count(&self.refolds))
+            .field("frame-time-ns", times.median)
+            .field("frame-time-mean-ns", times.mean)
+            .field("frame-time-p95-ns", times.p95)
             .field("latency-ns", latency_ns)
             .build()
     }
 
-    /// The upper median of the last times, 0 for none.
-    fn median_ns(&self, frames: u64) -> u64 {
+    fn times(&self, frames: u64) -> Times {
         let mut times = self.times_ns.each_ref().map(|time| time.load(Ordering::Relaxed));
         let times = &mut times[..frames.min(TIMED_FRAMES as u64) as usize];
+        if times.is_empty() {
+            return Times { median: 0, mean: 0, p95: 0 };
+        }
         times.sort_unstable();
-        times.get(times.len() / 2).copied().unwrap_or(0)
+        Times {
+            median: times[times.len() / 2],
+            mean: times.iter().sum::<u64>() / times.len() as u64,
+            p95: times[(times.len() * 95).div_ceil(100) - 1],
+        }
     }
+}
+
+/// Of the last frames, in nanoseconds; 0 for none.
+#[derive(Debug, PartialEq)]
+struct Times {
+    /// The upper of two in the middle.
+    median: u64,
+    mean: u64,
+    p95: u64,
 }
 
 #[cfg(test)]
@@ -64,19 +115,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_frame_time_is_the_median_of_the_last_frames() {
+    fn frame_times_are_those_of_the_last_frames() {
         let stats = Stats::default();
-        assert_eq!(stats.median_ns(0), 0);
         let count = |times: &[u64]| {
             times.iter().for_each(|&time| stats.count_frame(Duration::from_nanos(time)));
-            stats.median_ns(stats.frames.load(Ordering::Relaxed))
+            stats.times(stats.frames.load(Ordering::Relaxed))
         };
-        assert_eq!(count(&[7]), 7);
-        assert_eq!(count(&[1_000_000, 5]), 7);
-        assert_eq!(count(&[20; TIMED_FRAMES]), 20);
-        assert_eq!(count(&[30; TIMED_FRAMES / 2]), 20);
-        assert_eq!(count(&[30]), 30);
+        assert_eq!(count(&[]), Times { median: 0, mean: 0, p95: 0 });
+        assert_eq!(count(&[7]), Times { median: 7, mean: 7, p95: 7 });
+        assert_eq!(count(&[1_000, 5]), Times { median: 7, mean: 337, p95: 1_000 });
+        assert_eq!(count(&[20; TIMED_FRAMES]), Times { median: 20, mean: 20, p95: 20 });
+        let half = TIMED_FRAMES / 2;
+        assert_eq!(count(&[30; TIMED_FRAMES / 2 - 1]).median, 20);
+        assert_eq!(count(&[30]), Times { median: 30, mean: 25, p95: 30 });
+        // 61 of 64 frames are at most the 95th percentile.
         stats.reset();
-        assert_eq!(count(&[9]), 9);
+        let rising: Vec<u64> = (1..=TIMED_FRAMES as u64).collect();
+        assert_eq!(count(&rising), Times { median: half as u64 + 1, mean: 32, p95: 61 });
+        stats.reset();
+        assert_eq!(count(&[9]), Times { median: 9, mean: 9, p95: 9 });
     }
 }

@@ -1,13 +1,18 @@
 //! First frames before the stream's first: they pay for threads, caches and memory, and show how
 //! long a frame takes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tunableconv::Result;
+use gstreamer as gst;
+use gstreamer_video as gst_video;
+
+use gst_video::{VideoFrame, VideoInfo};
 use tunableconv::engine::Engine;
-use tunableconv::frame::FrameFormat;
-use tunableconv::picture::Picture;
 use tunableconv::tuning::Tuning;
+use tunableconv::{Error, Result};
+
+use super::frame;
+use super::live::Moment;
 
 /// Frames after the first, which is far slower than those of a running stream.
 const MEASURED_FRAMES: usize = 3;
@@ -16,21 +21,26 @@ const MEASURED_FRAMES: usize = 3;
 const BUDGET: Duration = Duration::from_secs(1);
 
 /// Larger frames are measured on as many of their rows, so that negotiation stays short.
-const MAX_PIXELS: usize = 1920 * 1088;
+const MAX_PIXELS: u32 = 1920 * 1088;
 
-/// Latency over the slowest frame measured: the machine will not always be as idle.
-const HEADROOM: f64 = 1.5;
+/// What tells the time.
+pub type Clock<'a> = &'a dyn Fn() -> Moment;
 
-/// Runs grey frames of this format through the engine and returns the latency to announce.
-/// Afterwards the engine stands at `tuning`.
+/// Runs black frames of these caps through the engine and returns how long one takes. Afterwards
+/// the engine stands at `tuning`.
 ///
 /// # Errors
 /// As [`Engine::process`].
-pub fn warm_up(engine: &mut dyn Engine, format: FrameFormat, tuning: &Tuning) -> Result<Duration> {
+pub fn warm_up(
+    engine: &mut dyn Engine,
+    info: &VideoInfo,
+    tuning: &Tuning,
+    clock: Clock<'_>,
+) -> Result<Duration> {
     engine.set_tuning(&busy_tuning(engine)?)?;
-    let measured = measure(engine, format);
+    let measured = measure(engine, info, clock);
     engine.set_tuning(tuning)?;
-    Ok(measured?.mul_f64(HEADROOM))
+    measured
 }
 
 /// Every parameter at its maximum: surely not one that the engine could shortcut.
@@ -41,22 +51,37 @@ fn busy_tuning(engine: &dyn Engine) -> Result<Tuning> {
 }
 
 /// The longest time of a frame.
-fn measure(engine: &mut dyn Engine, format: FrameFormat) -> Result<Duration> {
-    let rows = format.height.min((MAX_PIXELS / format.width).max(1));
-    let scale = format.height as f64 / rows as f64;
-    let format = FrameFormat { height: rows, ..format };
-    let input = Picture::grey(format)?;
-    let mut output = input.clone();
-    let mut run = || {
-        let start = Instant::now();
-        engine.process(&input.frame(), &mut output.frame_mut()).map(|()| start.elapsed())
+fn measure(engine: &mut dyn Engine, info: &VideoInfo, clock: Clock<'_>) -> Result<Duration> {
+    let rows = info.height().min((MAX_PIXELS / info.width()).max(1));
+    let scale = f64::from(info.height()) / f64::from(rows);
+    let no_frame = |reason: glib::BoolError| Error::Frame(reason.to_string());
+    let info = VideoInfo::builder(info.format(), info.width(), rows)
+        .colorimetry(&info.colorimetry())
+        .build()
+        .map_err(no_frame)?;
+    let buffer = || {
+        let mut buffer = gst::Buffer::with_size(info.size())?;
+        buffer.make_mut().memset(.., 0)?;
+        Ok(buffer)
+    };
+    let input = VideoFrame::from_buffer_readable(buffer().map_err(no_frame)?, &info);
+    let input = input.map_err(|_| Error::Frame("a buffer cannot be read".into()))?;
+    let output = VideoFrame::from_buffer_writable(buffer().map_err(no_frame)?, &info);
+    let mut output = output.map_err(|_| Error::Frame("a buffer cannot be written".into()))?;
+    let mut run = || -> Result<Duration> {
+        let start = clock();
+        let (input, mut output) = (input.as_video_frame_ref(), output.as_mut_video_frame_ref());
+        let format = frame::format_of(&info);
+        let input = frame::readable(format, &input)?;
+        engine.process(&input, &mut frame::writable(format, &mut output)?)?;
+        Ok(clock().since(&start))
     };
 
-    let begun = Instant::now();
+    let begun = clock();
     let first = run()?;
     let mut slowest = Duration::ZERO;
     for _ in 0..MEASURED_FRAMES {
-        if begun.elapsed() >= BUDGET {
+        if clock().since(&begun) >= BUDGET {
             break;
         }
         slowest = slowest.max(run()?);
@@ -68,8 +93,12 @@ fn measure(engine: &mut dyn Engine, format: FrameFormat) -> Result<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use gst_video::VideoFormat;
     use tunableconv::checkpoint::{Architecture, Metadata, Provenance};
-    use tunableconv::frame::{Frame, FrameMut, Range, SampleFormat};
+    use tunableconv::engine::Precision;
+    use tunableconv::frame::{Frame, FrameFormat, FrameMut};
     use tunableconv::nn::VideoNetConfig;
     use tunableconv::tuning::{Domain, Parameter, TuningSpace};
 
@@ -91,8 +120,8 @@ mod tests {
             "recorder"
         }
 
-        fn precision(&self) -> tunableconv::engine::Precision {
-            tunableconv::engine::Precision::F32
+        fn precision(&self) -> Precision {
+            Precision::F32
         }
 
         fn set_tuning(&mut self, tuning: &Tuning) -> Result<bool> {
@@ -114,6 +143,7 @@ mod tests {
 
     #[test]
     fn it_works_at_the_maximum_and_leaves_the_tuning_as_told() {
+        gst::init().unwrap();
         let parameter = Parameter {
             name: "denoise".into(),
             nick: String::new(),
@@ -131,17 +161,28 @@ mod tests {
             provenance: Provenance::default(),
             calibration: None,
         };
-        for (width, height) in [(1, 1), (1920, 1080), (8192, 8192), (1, 8192)] {
+        for (format, width, height) in [
+            (VideoFormat::I420, 1, 1),
+            (VideoFormat::Nv12, 1920, 1080),
+            (VideoFormat::P01010le, 8192, 8192),
+            (VideoFormat::Bgra, 1, 8192),
+        ] {
             let mut engine =
                 Recorder { metadata: metadata.clone(), tuning: None, processed: Vec::new() };
-            let format =
-                FrameFormat { width, height, range: Range::Limited, samples: SampleFormat::U8 };
-            warm_up(&mut engine, format, &zero).unwrap();
+            let info = VideoInfo::builder(format, width, height).build().unwrap();
+            let ticks = Cell::new(0);
+            let clock =
+                || Moment::on(Some(gst::ClockTime::from_seconds(ticks.replace(ticks.get() + 1))));
+            let time = warm_up(&mut engine, &info, &zero, &clock).unwrap();
+            // A second from look to look is more than the budget, so that one frame must do.
+            let rows = f64::from(height.min((MAX_PIXELS / width).max(1)));
+            assert_eq!(time, Duration::from_secs(1).mul_f64(f64::from(height) / rows));
             assert_eq!(engine.tuning.as_ref(), Some(&zero));
-            assert!(!engine.processed.is_empty());
+            assert_eq!(engine.processed.len(), 1);
             for (pixels, tuning) in engine.processed {
                 assert_eq!(tuning.as_ref(), Some(&maximum));
-                assert!(pixels <= MAX_PIXELS && (pixels == width * height || height == 8192));
+                assert!(pixels <= MAX_PIXELS as usize);
+                assert!(pixels == (width * height) as usize || height == 8192);
             }
         }
     }

@@ -1,0 +1,120 @@
+//! What a live stream's element has to know of time: how long things take, the latency it adds, and
+//! when frames are due.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use gstreamer as gst;
+
+use super::TunableConvBase;
+use super::overload::Timing;
+
+/// A latency this much larger or smaller than the one announced is announced anew.
+const LATENCY_CHANGE: f64 = 0.2;
+
+/// A point in time.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// On the pipeline's clock, by which frames are due; `None` before there is one.
+    clock: Option<gst::ClockTime>,
+    machine: Instant,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now(element: &TunableConvBase) -> Self {
+        Self::on(element.clock().map(|clock| clock.time()))
+    }
+
+    /// Now, where the pipeline's clock shows this.
+    pub fn on(clock: Option<gst::ClockTime>) -> Self {
+        Self { clock, machine: Instant::now() }
+    }
+
+    /// Time from there to here, of the clock that has gone further: that of the pipeline may stand.
+    pub fn since(&self, earlier: &Self) -> Duration {
+        let of_clock = self.clock.zip(earlier.clock).map(|(now, then)| now.saturating_sub(then));
+        let of_clock = Duration::from_nanos(of_clock.unwrap_or_default().nseconds());
+        self.machine.duration_since(earlier.machine).max(of_clock)
+    }
+}
+
+/// Atomic, as queries and events come from any thread.
+#[derive(Default)]
+pub struct LiveTime {
+    /// What the LATENCY query adds, in nanoseconds.
+    latency_ns: AtomicU64,
+    /// What it had from upstream.
+    upstream_ns: AtomicU64,
+    /// Whether upstream is live.
+    is_live: AtomicBool,
+    /// Frames up to this running time come too late, says downstream; 0 for none.
+    late_until_ns: AtomicU64,
+}
+
+impl LiveTime {
+    /// Forgets everything.
+    pub fn reset(&self) {
+        self.latency_ns.store(0, Ordering::Relaxed);
+        self.upstream_ns.store(0, Ordering::Relaxed);
+        self.is_live.store(false, Ordering::Relaxed);
+        self.flush();
+    }
+
+    /// Forgets what downstream has said.
+    pub fn flush(&self) {
+        self.late_until_ns.store(0, Ordering::Relaxed);
+    }
+
+    /// The latency that is announced.
+    pub fn latency(&self) -> gst::ClockTime {
+        gst::ClockTime::from_nseconds(self.latency_ns.load(Ordering::Relaxed))
+    }
+
+    /// Sets the latency to announce, unless it is near the last one; returns whether it did.
+    pub fn set_latency(&self, latency: gst::ClockTime) -> bool {
+        let (old, new) = (self.latency().nseconds() as f64, latency.nseconds() as f64);
+        let is_new = (new - old).abs() > LATENCY_CHANGE * old;
+        if is_new {
+            self.latency_ns.store(latency.nseconds(), Ordering::Relaxed);
+        }
+        is_new
+    }
+
+    /// Adds the latency to a query that upstream has answered.
+    pub fn answer(&self, query: &mut gst::query::Latency) {
+        let own = self.latency();
+        let (live, min, max) = query.result();
+        self.is_live.store(live, Ordering::Relaxed);
+        self.upstream_ns.store(min.nseconds(), Ordering::Relaxed);
+        query.set(live, min + own, max.map(|max| max + own));
+    }
+
+    /// Takes what downstream says of a frame that came too late or in time.
+    pub fn take_qos(&self, qos: &gst::event::Qos) {
+        let (_, _, diff, timestamp) = qos.get();
+        if let Some(timestamp) = timestamp {
+            let until = timestamp.nseconds().saturating_add_signed(diff);
+            let until = if diff > 0 { until } else { 0 };
+            self.late_until_ns.store(until, Ordering::Relaxed);
+        }
+    }
+
+    /// What is known of a frame that comes now; `None` without running time.
+    pub fn of_frame(
+        &self,
+        element: &TunableConvBase,
+        running_time: Option<gst::ClockTime>,
+        duration: Option<gst::ClockTime>,
+    ) -> Option<Timing> {
+        let running_time = running_time?;
+        let now = element.current_running_time().filter(|_| self.is_live.load(Ordering::Relaxed));
+        let left = now.map(|now| {
+            let upstream = gst::ClockTime::from_nseconds(self.upstream_ns.load(Ordering::Relaxed));
+            (running_time + upstream + self.latency()).saturating_sub(now)
+        });
+        let is_late = running_time.nseconds() < self.late_until_ns.load(Ordering::Relaxed);
+        Some(Timing { running_time, duration, left, is_late })
+    }
+}
