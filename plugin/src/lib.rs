@@ -1,6 +1,5 @@
-//! GStreamer plugin with the elements `tunableconvfilter` and `tunableconv-NAME`: neural video filters
-//! whose trade-off is
-//! a set of controllable properties, to be set live or keyframed.
+//! GStreamer plugin with the elements `tunableconvfilter` and `tunableconv-NAME`: neural video
+//! filters whose trade-off is a set of controllable properties, to be set live or keyframed.
 //!
 //! | module | job |
 //! |---|---|

@@ -1,0 +1,254 @@
+//! Every pixel format against its definition: all samples to float luma and chroma, the net on
+//! 4:2:0, and what it adds to each sample.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use candle_core::{Device, Tensor};
+use common::{Model, Random, stamped};
+use gstreamer as gst;
+use gstreamer_video as gst_video;
+
+use gst::prelude::*;
+use gst_video::prelude::*;
+use gst_video::{VideoColorRange, VideoFormat, VideoFrame, VideoFrameFlags, VideoInfo, VideoMeta};
+use tunableconv::net::Net;
+
+const FORMATS: [VideoFormat; 20] = [
+    VideoFormat::I420,
+    VideoFormat::Yv12,
+    VideoFormat::Nv12,
+    VideoFormat::Nv21,
+    VideoFormat::I42010le,
+    VideoFormat::P01010le,
+    VideoFormat::Y42b,
+    VideoFormat::Y444,
+    VideoFormat::Gray8,
+    VideoFormat::Rgb,
+    VideoFormat::Bgr,
+    VideoFormat::Rgbx,
+    VideoFormat::Bgrx,
+    VideoFormat::Xrgb,
+    VideoFormat::Xbgr,
+    VideoFormat::Rgba,
+    VideoFormat::Bgra,
+    VideoFormat::Argb,
+    VideoFormat::Abgr,
+    VideoFormat::Gbr,
+];
+
+const SIZES: [(usize, usize); 5] = [(1, 1), (3, 2), (16, 16), (33, 17), (130, 7)];
+
+/// Codes of every component, alpha and padding included, without padding between rows.
+#[derive(Clone)]
+struct Samples {
+    info: VideoInfo,
+    /// Width and codes of each component.
+    components: Vec<(usize, Vec<u16>)>,
+}
+
+impl Samples {
+    fn read(info: &VideoInfo, buffer: gst::Buffer) -> Self {
+        let frame = VideoFrame::from_buffer_readable(buffer, info).unwrap();
+        let components = (0..frame.n_components()).map(|component| {
+            let (width, height) = (frame.comp_width(component), frame.comp_height(component));
+            let (stride, step) = (frame.comp_stride(component), frame.comp_pstride(component));
+            let format = frame.format_info();
+            let plane = frame.plane_data(format.plane()[component as usize]).unwrap();
+            // GStreamer 1.22 says that V of P010 starts in the middle of U.
+            let offset = match (info.format(), component) {
+                (VideoFormat::P01010le, 2) => 2,
+                _ => frame.comp_poffset(component) as usize,
+            };
+            let data = &plane[offset..];
+            let shift = frame.format_info().shift()[component as usize];
+            let code = |y: i32, x: i32| {
+                let at = (y * stride + x * step) as usize;
+                match frame.format_info().depth()[component as usize] {
+                    8 => u16::from(data[at]),
+                    _ => u16::from_le_bytes([data[at], data[at + 1]]) >> shift,
+                }
+            };
+            let codes = (0..height as i32).flat_map(|y| (0..width as i32).map(move |x| (y, x)));
+            (width as usize, codes.map(|(y, x)| code(y, x)).collect())
+        });
+        Self { info: info.clone(), components: components.collect() }
+    }
+
+    fn code(&self, component: usize, (x, y): (usize, usize)) -> f64 {
+        let format = self.info.format_info();
+        let Some((width, codes)) = self.components.get(component) else { return 128.0 };
+        let (x, y) = (x >> format.w_sub()[component], y >> format.h_sub()[component]);
+        f64::from(codes[y * width + x])
+    }
+
+    /// Code of normalised 0, and codes from there to 1, of a component.
+    fn span(&self, component: usize) -> (f64, f64) {
+        let unit = f64::from(1 << (self.info.comp_depth(0) - 8));
+        let is_luma = self.info.is_rgb() || component == 0;
+        match (self.info.colorimetry().range(), is_luma) {
+            (VideoColorRange::Range0_255, true) => (0.0, 256.0 * unit - 1.0),
+            (VideoColorRange::Range0_255, false) => (0.5, 256.0 * unit - 1.0),
+            (_, true) => (16.0 * unit, 219.0 * unit),
+            (_, false) => (16.0 * unit, 224.0 * unit),
+        }
+    }
+
+    fn normalised(&self, component: usize, at: (usize, usize)) -> f64 {
+        let (zero, span) = self.span(component);
+        (self.code(component, at) - zero) / span
+    }
+
+    /// Y, U and V of a pixel.
+    fn yuv(&self, at: (usize, usize), (kr, kb): (f64, f64)) -> [f64; 3] {
+        let [a, b, c] = [0, 1, 2].map(|component| self.normalised(component, at));
+        if self.info.is_gray() {
+            return [a, 0.5, 0.5];
+        }
+        if !self.info.is_rgb() {
+            return [a, b, c];
+        }
+        let y = kr * a + (1.0 - kr - kb) * b + kb * c;
+        [y, 0.5 * (c - y) / (1.0 - kb) + 0.5, 0.5 * (a - y) / (1.0 - kr) + 0.5]
+    }
+
+    /// What the net must make of every sample of the components it changes, before rounding.
+    fn filtered(&self, net: &Net, tuning: &[f64], (kr, kb): (f64, f64)) -> Vec<Vec<f64>> {
+        let (width, height) = (self.info.width() as usize, self.info.height() as usize);
+        let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
+        let area = half_width * half_height;
+        let mut x = vec![0f32; 6 * area];
+        for i in 0..area {
+            for (j, (row, column)) in [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().enumerate() {
+                let at = (2 * (i % half_width) + column, 2 * (i / half_width) + row);
+                let yuv = self.yuv((at.0.min(width - 1), at.1.min(height - 1)), (kr, kb));
+                x[j * area + i] = yuv[0] as f32;
+                x[4 * area + i] += yuv[1] as f32 / 4.0;
+                x[5 * area + i] += yuv[2] as f32 / 4.0;
+            }
+        }
+        let x = Tensor::from_vec(x, (1, 6, half_height, half_width), &Device::Cpu).unwrap();
+        let tuning = net.metadata().tuning.tuning(tuning).unwrap();
+        let residual = candle_core::Module::forward(&net.fold(&tuning).unwrap(), &x).unwrap();
+        let residual = residual.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+
+        let changed = if self.info.is_gray() { 1 } else { 3 };
+        let component = |which: usize| {
+            let format = self.info.format_info();
+            let sub = (format.w_sub()[which], format.h_sub()[which]);
+            let (columns, codes) = &self.components[which];
+            let sample = |(index, &code): (usize, &u16)| {
+                let at = ((index % columns) << sub.0, (index / columns) << sub.1);
+                let i = at.1 / 2 * half_width + at.0 / 2;
+                let luma = f64::from(residual[(at.1 % 2 * 2 + at.0 % 2) * area + i]);
+                let [blue, red] = [4, 5].map(|c| f64::from(residual[c * area + i]));
+                let add = if self.info.is_rgb() {
+                    let (r, b) = (2.0 * (1.0 - kr) * red, 2.0 * (1.0 - kb) * blue);
+                    [luma + r, luma - (kr * r + kb * b) / (1.0 - kr - kb), luma + b][which]
+                } else {
+                    [luma, blue, red][which]
+                };
+                let most = f64::from((1 << self.info.comp_depth(0)) - 1);
+                (f64::from(code) + add * self.span(which).1).clamp(0.0, most)
+            };
+            codes.iter().enumerate().map(sample).collect()
+        };
+        (0..changed).map(component).collect()
+    }
+}
+
+/// A buffer of noise. `Some(padding)` pads every row and moves every plane, as its meta says.
+fn noise(info: &VideoInfo, padding: Option<i32>) -> gst::Buffer {
+    let mut random = Random(u64::from(info.width()) * 1000 + u64::from(info.height()));
+    let (mut offsets, mut size) = (vec![], 0);
+    let strides: Vec<i32> =
+        info.stride().iter().map(|stride| stride + padding.unwrap_or_default()).collect();
+    for (plane, &stride) in strides.iter().enumerate() {
+        size += padding.map_or(0, |_| 20 + 2 * plane);
+        offsets.push(size);
+        size += stride as usize * (info.height() as usize + 1);
+    }
+    let mut bytes = random.bytes(if padding.is_some() { size } else { info.size() });
+    if info.comp_depth(0) == 10 {
+        let shift = info.format_info().shift()[0];
+        for word in bytes.chunks_exact_mut(2) {
+            let code = u16::from_le_bytes([word[0], word[1]]) & 1023;
+            word.copy_from_slice(&(code << shift).to_le_bytes());
+        }
+    }
+    let mut buffer = gst::Buffer::from_mut_slice(bytes);
+    if padding.is_some() {
+        let (flags, format) = (VideoFrameFlags::empty(), info.format());
+        let (width, height) = (info.width(), info.height());
+        let buffer = buffer.get_mut().unwrap();
+        VideoMeta::add_full(buffer, flags, format, width, height, &offsets, &strides).unwrap();
+    }
+    buffer
+}
+
+fn check(model: &Model, net: &Net, info: &VideoInfo, weights: (f64, f64)) {
+    let element = model.element();
+    element.set_property("alpha", 0.75);
+    element.set_property("beta", 0.25);
+    element.set_property("precision", "f32");
+    let mut harness = model.harness(&element, info);
+    for padding in [None, Some(2), Some(62)] {
+        let buffer = noise(info, padding);
+        let input = Samples::read(info, buffer.clone());
+        let want = input.filtered(net, &[0.75, 0.25], weights);
+        let output = Samples::read(info, harness.push_and_pull(stamped(buffer, 0)).unwrap());
+        let (format, width) = (info.format(), info.width());
+        for (component, (_, codes)) in output.components.iter().enumerate() {
+            let what = format!("{format} {width}, padding {padding:?}, component {component}");
+            let Some(want) = want.get(component) else {
+                assert_eq!(codes, &input.components[component].1, "{what}");
+                continue;
+            };
+            let differences = codes.iter().zip(want).map(|(&c, w)| (f64::from(c) - w).abs());
+            let worst = differences.fold(0.0, f64::max);
+            assert!(worst <= 1.0, "{what}: {worst}");
+            let is_done = codes != &input.components[component].1;
+            assert!(is_done || width < 16, "{what}: nothing was done");
+        }
+    }
+}
+
+#[test]
+fn every_format_is_filtered_as_it_is_defined() {
+    let model = Model::new();
+    let net = Net::new(&model.checkpoint, &Device::Cpu).unwrap();
+    for format in FORMATS {
+        for (width, height) in SIZES {
+            common::init();
+            let info = VideoInfo::builder(format, width as u32, height as u32).fps((25, 1));
+            // sRGB has the primaries of BT.709.
+            check(&model, &net, &info.build().unwrap(), (0.2126, 0.0722));
+        }
+    }
+}
+
+#[test]
+fn the_colorimetry_tells_range_and_matrix() {
+    let model = Model::new();
+    let net = Net::new(&model.checkpoint, &Device::Cpu).unwrap();
+    common::init();
+    let (bt601, bt709, bt2020) = ((0.299, 0.114), (0.2126, 0.0722), (0.2627, 0.0593));
+    // Range, matrix, transfer, primaries.
+    for (format, colorimetry, weights) in [
+        (VideoFormat::Y444, "1:4:7:1", bt601),
+        (VideoFormat::P01010le, "1:3:5:1", bt709),
+        (VideoFormat::Gray8, "1:4:7:1", bt601),
+        (VideoFormat::Gray8, "2:4:7:1", bt601),
+        (VideoFormat::Rgbx, "2:1:7:1", bt709),
+        (VideoFormat::Rgbx, "1:1:7:4", bt601),
+        (VideoFormat::Gbr, "1:1:7:7", bt2020),
+    ] {
+        let info = VideoInfo::builder(format, 33, 17)
+            .fps((25, 1))
+            .colorimetry(&colorimetry.parse().unwrap())
+            .build()
+            .unwrap();
+        check(&model, &net, &info, weights);
+    }
+}
