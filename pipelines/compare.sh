@@ -1,0 +1,21 @@
+#!/bin/sh
+# Plays a video file with its left half as it is and its right half filtered:
+#   compare.sh IN [denoise] [deblur]
+# SINK is what shows it (default: autovideosink). GST_PLUGIN_PATH says where the plugin is (default:
+# ../target/release). Debian: gstreamer1.0-tools, gstreamer1.0-libav, gstreamer1.0-plugins-base,
+# gstreamer1.0-plugins-good.
+set -eu
+
+if [ $# -lt 1 ] || [ $# -gt 3 ]; then
+    echo "usage: $0 IN [denoise] [deblur]" >&2
+    exit 2
+fi
+: "${GST_PLUGIN_PATH:=$(dirname "$0")/../target/release}"
+export GST_PLUGIN_PATH
+: "${SINK:=videoconvert ! autovideosink}"
+
+# Word splitting makes arguments of the piece of pipeline.
+# shellcheck disable=SC2086
+exec gst-launch-1.0 -e filesrc location="$1" ! decodebin ! videoconvert \
+    ! tunableconv-broadcast denoise="${2:-1}" deblur="${3:-0}" compare=split \
+    ! queue ! $SINK
