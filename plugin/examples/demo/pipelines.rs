@@ -19,7 +19,7 @@ const ELEMENTS: [(&str, &str); 7] = [
     ("avdec_h264", "gstreamer1.0-libav"),
     ("y4mdec", "gstreamer1.0-plugins-bad"),
     ("compositor", "gstreamer1.0-plugins-base"),
-    ("textoverlay", "gstreamer1.0-plugins-base"),
+    ("textoverlay", "gstreamer1.0-x"),
     ("x264enc", "gstreamer1.0-plugins-ugly"),
     ("matroskamux", "gstreamer1.0-plugins-good"),
 ];

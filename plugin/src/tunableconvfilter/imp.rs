@@ -16,6 +16,7 @@ use gstreamer_video as gst_video;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
+use gst_base::subclass::base_transform::{InputBuffer, PrepareOutputBufferSuccess};
 use gst_base::subclass::prelude::*;
 use gst_video::subclass::prelude::*;
 use gst_video::{VideoFormat, VideoFrameRef, VideoInfo, VideoInterlaceMode};
@@ -227,11 +228,53 @@ impl BaseTransformImpl for TunableConvBase {
         self.parent_decide_allocation(query)
     }
 
+    /// Without caps there is nothing to make a buffer for, which the base class would not notice.
+    fn prepare_output_buffer(
+        &self,
+        input: InputBuffer<'_>,
+    ) -> Result<PrepareOutputBufferSuccess, gst::FlowError> {
+        if !lock(&self.state).as_ref().is_some_and(|state| state.info().is_some()) {
+            return Err(gst::FlowError::NotNegotiated);
+        }
+        self.parent_prepare_output_buffer(input)
+    }
+
+    /// A frame's size is that of its caps; a buffer may be padded, or empty.
+    fn transform_size(
+        &self,
+        _direction: gst::PadDirection,
+        _caps: &gst::Caps,
+        _size: usize,
+        othercaps: &gst::Caps,
+    ) -> Option<usize> {
+        VideoInfo::from_caps(othercaps).ok().map(|info| info.size())
+    }
+
+    /// Refuses buffers that do not hold their frame, which the base class would not notice.
+    fn transform(
+        &self,
+        input: &gst::Buffer,
+        output: &mut gst::BufferRef,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let packed = match lock(&self.state).as_mut() {
+            Some(state) => state.packed(input),
+            None => return Err(gst::FlowError::Flushing),
+        };
+        let packed = packed.map_err(|error| self.fail(&error))?;
+        let transformed = self.parent_transform(packed.as_ref().unwrap_or(input), output);
+        if let Some(state) = lock(&self.state).as_mut() {
+            state.give_back(packed);
+        }
+        transformed
+    }
+
     /// Fixes the tuning of this frame, and whether it passes untouched: the base class calls this
     /// first, in passthrough too.
     fn before_transform(&self, buffer: &gst::BufferRef) {
         let obj = self.obj();
         let segment = obj.segment().downcast::<gst::ClockTime>().ok();
+        // Backwards from nowhere there is no time.
+        let segment = segment.filter(|segment| segment.rate() > 0.0 || segment.stop().is_some());
         let time = |to: fn(&gst::FormattedSegment<gst::ClockTime>, gst::ClockTime) -> _| {
             segment.as_ref().zip(buffer.pts()).and_then(|(segment, pts)| to(segment, pts))
         };
@@ -338,18 +381,17 @@ impl VideoFilterImpl for TunableConvBase {
             }
             None => return Err(gst::FlowError::Flushing),
         };
-        transformed.map(|()| gst::FlowSuccess::Ok).map_err(|error| {
-            gst::element_imp_error!(
-                self,
-                gst::StreamError::Failed,
-                ("Cannot filter a frame: {error}")
-            );
-            gst::FlowError::Error
-        })
+        transformed.map(|()| gst::FlowSuccess::Ok).map_err(|error| self.fail(&error))
     }
 }
 
 impl TunableConvBase {
+    /// Tells why a frame cannot be filtered.
+    fn fail(&self, error: &tunableconv::Error) -> gst::FlowError {
+        gst::element_imp_error!(self, gst::StreamError::Failed, ("Cannot filter a frame: {error}"));
+        gst::FlowError::Error
+    }
+
     /// Applies the control bindings for a frame with this stream time.
     fn sync_controls(&self, stream_time: Option<gst::ClockTime>) {
         let obj = self.obj();
@@ -409,8 +451,9 @@ impl TunableConvBase {
         stream_time: Option<gst::ClockTime>,
         state: &State,
     ) {
-        let expected = state.policy.expected().nseconds() as i64;
-        let jitter = expected - timing.left.unwrap_or_default().nseconds() as i64;
+        let signed = |time: gst::ClockTime| i64::try_from(time.nseconds()).unwrap_or(i64::MAX);
+        let expected = signed(state.policy.expected());
+        let jitter = expected - signed(timing.left.unwrap_or_default());
         let duration = timing.duration.unwrap_or_default().nseconds();
         let proportion = if duration == 0 { 1.0 } else { expected as f64 / duration as f64 };
         let (processed, dropped) = self.stats.processed_and_overloaded();

@@ -50,13 +50,14 @@ impl Knobs {
 
     /// The tuning these values mean: unset ones stand at the parameter's default. On a simplex they
     /// are weights, divided by their sum; with two parameters there is one knob t, and
-    /// ω = (1 − t, t).
+    /// ω = (1 − t, t). Values beyond the range by rounding, as GObject and the curves of control
+    /// sources give them, are those of its ends.
     ///
     /// # Errors
     /// As [`TuningSpace::tuning_from_weights`].
     pub fn tuning(&self, space: &TuningSpace) -> Result<Tuning> {
         if is_line(space) {
-            let t = self.values[0].unwrap_or(space.parameters[1].default);
+            let t = self.values[0].unwrap_or(space.parameters[1].default).clamp(0.0, 1.0);
             return space.tuning(&[1.0 - t, t]);
         }
         let mut weights = [0.0; MAX_PARAMETERS];
@@ -64,14 +65,12 @@ impl Knobs {
             weights.iter_mut().zip(&space.parameters).zip(self.values)
         {
             let Parameter { minimum, maximum, default, .. } = *parameter;
-            *weight = match (value, self.scale) {
+            let value = match (value, self.scale) {
                 (None, _) => default,
                 (Some(value), Scale::Parameter) => value,
-                // Rounding could step over an end.
-                (Some(value), Scale::Unit) => {
-                    (minimum + value * (maximum - minimum)).clamp(minimum, maximum)
-                }
+                (Some(value), Scale::Unit) => minimum + value * (maximum - minimum),
             };
+            *weight = value.clamp(minimum, maximum);
         }
         space.tuning_from_weights(&weights[..space.len().min(MAX_PARAMETERS)])
     }
@@ -213,6 +212,9 @@ mod tests {
             let value = Some(f64::from(step) / 1000.0);
             knobs(Scale::Unit, &[value, value]).tuning(&space).unwrap();
         }
+        for value in [0.7f64.next_up(), (-0.1f64).next_down(), 0.1f64.next_down()] {
+            knobs(Scale::Parameter, &[Some(value), Some(value)]).tuning(&space).unwrap();
+        }
     }
 
     #[test]
@@ -221,6 +223,8 @@ mod tests {
         for scale in [Scale::Unit, Scale::Parameter] {
             assert_eq!(values(scale, &[], &space), [0.75, 0.25]);
             assert_eq!(values(scale, &[Some(1.0)], &space), [0.0, 1.0]);
+            assert_eq!(values(scale, &[Some(1f64.next_up())], &space), [0.0, 1.0]);
+            assert_eq!(values(scale, &[Some(0f64.next_down())], &space), [1.0, 0.0]);
             assert_eq!(defaults(&space, scale)[..2], [0.25, 0.0]);
             let unknown = knobs(scale, &[Some(0.5), Some(0.5)]).without_parameter(&space);
             assert_eq!(unknown.collect::<Vec<_>>(), [1]);

@@ -88,7 +88,7 @@ impl LiveTime {
         let (live, min, max) = query.result();
         self.is_live.store(live, Ordering::Relaxed);
         self.upstream_ns.store(min.nseconds(), Ordering::Relaxed);
-        query.set(live, min + own, max.map(|max| max + own));
+        query.set(live, min.saturating_add(own), max.map(|max| max.saturating_add(own)));
     }
 
     /// Takes what downstream says of a frame that came too late or in time.
@@ -112,7 +112,8 @@ impl LiveTime {
         let now = element.current_running_time().filter(|_| self.is_live.load(Ordering::Relaxed));
         let left = now.map(|now| {
             let upstream = gst::ClockTime::from_nseconds(self.upstream_ns.load(Ordering::Relaxed));
-            (running_time + upstream + self.latency()).saturating_sub(now)
+            let latency = upstream.saturating_add(self.latency());
+            running_time.saturating_add(latency).saturating_sub(now)
         });
         let is_late = running_time.nseconds() < self.late_until_ns.load(Ordering::Relaxed);
         Some(Timing { running_time, duration, left, is_late })

@@ -1,4 +1,5 @@
-//! Filtered and unfiltered picture in one: side by side, or blended.
+//! Filtered and unfiltered picture in one: side by side, or blended. The input's frame may be larger
+//! than the output's, which has the size of the caps.
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;
@@ -14,7 +15,7 @@ type Output<'a> = VideoFrameRef<&'a mut gst::BufferRef>;
 
 /// Copies the left half of the input, up to an even column, over that of the output.
 pub fn split(input: &Input<'_>, output: &mut Output<'_>) {
-    let columns = (input.width() / 2) & !1;
+    let columns = (output.width() / 2) & !1;
     for plane in 0..input.n_planes() {
         let component = first_component(input, plane);
         let columns = columns >> input.format_info().w_sub()[component];
@@ -29,8 +30,8 @@ pub fn blend(input: &Input<'_>, output: &mut Output<'_>, weight: f64) {
     let mix = |from: i32, to: i32| from + ((to - from) * weight + STEPS / 2).div_euclid(STEPS);
     for plane in 0..input.n_planes() {
         let component = first_component(input, plane);
-        let bytes = input.comp_width(component as u32) as usize
-            * input.comp_pstride(component as u32) as usize;
+        let bytes = output.comp_width(component as u32) as usize
+            * output.comp_pstride(component as u32) as usize;
         if input.format_info().depth()[component] == 8 {
             rows(input, output, plane, bytes, |from, to| {
                 for (to, &from) in to.iter_mut().zip(from) {
@@ -60,7 +61,7 @@ fn rows(
     mut row: impl FnMut(&[u8], &mut [u8]),
 ) {
     let index = plane as usize;
-    let height = input.comp_height(first_component(input, plane) as u32) as usize;
+    let height = output.comp_height(first_component(input, plane) as u32) as usize;
     let (from_stride, to_stride) =
         (input.plane_stride()[index] as usize, output.plane_stride()[index] as usize);
     let (from, to) = (input.planes_data()[index], &mut *output.planes_data_mut()[index]);

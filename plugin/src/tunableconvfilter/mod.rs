@@ -42,6 +42,7 @@
 //! | `mix.rs` | filtered and unfiltered picture in one |
 //! | `stats.rs` | counters of the `stats` property |
 //! | `warm_up.rs` | first frames before the stream's first, and the time they take |
+//! | `memory.rs` | whether a buffer holds a frame |
 //! | `frame.rs` | GStreamer's frames as the library's |
 
 mod definition;
@@ -51,6 +52,7 @@ mod imp;
 mod keyframes;
 mod knobs;
 mod live;
+mod memory;
 mod mix;
 mod models;
 mod overload;

@@ -29,7 +29,7 @@ const LOAD: f64 = 0.9;
 pub struct Timing {
     /// Its running time.
     pub running_time: ClockTime,
-    /// Until the next frame, if known.
+    /// Until the next frame, above 0; `None` if not known.
     pub duration: Option<ClockTime>,
     /// From now until it is due; `None` where nothing is due. Frames that are late already have
     /// none left.
@@ -92,13 +92,18 @@ impl Policy {
     /// Decides for the next frame.
     pub fn decide(&mut self, frame: Timing) -> Decision {
         let now = frame.running_time;
+        if self.since().is_some_and(|since| now < since) {
+            // Time has gone back without a flush, which says nothing of the machine.
+            self.flush();
+        }
         let has_time = !frame.is_late && frame.left.is_none_or(|left| self.expected <= left);
         match self.phase {
             Phase::Filtering { since: None } if has_time => Decision::Filter(1.0),
             Phase::Filtering { since: Some(since) }
                 if has_time && self.keeps_up(frame.duration) =>
             {
-                let elapsed = now.saturating_sub(since) + frame.duration.unwrap_or_default();
+                let elapsed =
+                    now.saturating_sub(since).saturating_add(frame.duration.unwrap_or_default());
                 let weight = elapsed.nseconds() as f64 / BLEND.nseconds() as f64;
                 if weight >= 1.0 {
                     *self = Self::new(self.expected);
@@ -110,7 +115,7 @@ impl Policy {
                 if since.is_some() {
                     self.hold = LONGEST_HOLD.min(self.hold * 2);
                 }
-                self.phase = Phase::Bypassing { until: now + self.hold, since: now };
+                self.phase = Phase::Bypassing { until: now.saturating_add(self.hold), since: now };
                 Decision::Bypass
             }
             Phase::Bypassing { until, since } => {
@@ -122,6 +127,14 @@ impl Policy {
                 let step = frame.duration.unwrap_or(ClockTime::from_mseconds(20)).min(BLEND);
                 Decision::Filter(step.nseconds() as f64 / BLEND.nseconds() as f64)
             }
+        }
+    }
+
+    /// Running time of the last change of phase.
+    fn since(&self) -> Option<ClockTime> {
+        match self.phase {
+            Phase::Filtering { since } => since,
+            Phase::Bypassing { since, .. } => Some(since),
         }
     }
 
@@ -229,5 +242,28 @@ mod tests {
             assert_eq!(decide(index, Some(ms(5)), false), Decision::Bypass);
         }
         assert!(matches!(decide(115, Some(ms(5)), false), Decision::Filter(w) if w < 0.1));
+    }
+
+    #[test]
+    fn any_times_in_any_order_are_taken() {
+        let mut policy = Policy::new(ms(10));
+        let late = |running_time, duration| Timing {
+            running_time,
+            duration,
+            left: Some(ClockTime::ZERO),
+            is_late: true,
+        };
+        let in_time =
+            |running_time| Timing { left: None, is_late: false, ..late(running_time, None) };
+        let end = ClockTime::MAX;
+        assert_eq!(policy.decide(late(end, Some(end))), Decision::Bypass);
+        assert!(matches!(policy.decide(in_time(end)), Decision::Filter(w) if w < 0.1));
+        // The wait of another time does not count.
+        assert_eq!(policy.decide(in_time(ms(40))), Decision::Filter(1.0));
+        assert_eq!(policy.decide(late(ms(80), None)), Decision::Bypass);
+        let tried = Timing { duration: Some(end), ..in_time(ms(600)) };
+        assert!(matches!(policy.decide(tried), Decision::Filter(_)));
+        let blended = Timing { duration: Some(end), ..in_time(ms(640)) };
+        assert_eq!(policy.decide(blended), Decision::Filter(1.0));
     }
 }

@@ -20,7 +20,7 @@ use super::models::{built_in, load};
 use super::overload::{Decision, Policy};
 use super::settings::{Compare, Running, Settings};
 use super::warm_up::Clock;
-use super::{frame, mix, warm_up};
+use super::{frame, memory, mix, warm_up};
 
 /// Belongs to the streaming thread, and to `start` and `stop` when there is none.
 pub struct State {
@@ -31,6 +31,8 @@ pub struct State {
     failure: Option<Error>,
     /// Of the caps; `None` before negotiation.
     info: Option<VideoInfo>,
+    /// Memory for frames that lie oddly in theirs, from the first such frame on.
+    packed: Option<gst::Buffer>,
     /// Knobs without a parameter of which the bus has been told.
     warned: [bool; MAX_PARAMETERS],
     /// What to do with frames that would be late.
@@ -98,6 +100,7 @@ impl State {
             tuning,
             failure: None,
             info: None,
+            packed: None,
             warned: [false; MAX_PARAMETERS],
             policy: Policy::new(gst::ClockTime::ZERO),
             frame: FrameTask { decision: Decision::Filter(1.0), compare: Compare::None },
@@ -155,6 +158,7 @@ impl State {
             old.format() == info.format() && frame::format_of(old) == frame::format_of(info)
         });
         self.info = Some(info.clone());
+        self.packed = None;
         if is_known {
             return Ok(None);
         }
@@ -185,10 +189,13 @@ impl State {
             let fps = self.info.as_ref()?.fps();
             let (numer, denom) =
                 (u64::try_from(fps.numer()).ok()?, u64::try_from(fps.denom()).ok()?);
-            gst::ClockTime::SECOND.mul_div_floor(denom, numer)
+            // Stills and streams of variable rate have 0/1.
+            (numer > 0).then(|| gst::ClockTime::SECOND.mul_div_floor(denom, numer))?
         };
-        let elapsed = || running_time?.checked_sub(last?).filter(|elapsed| !elapsed.is_zero());
-        buffer.duration().or_else(of_caps).or_else(elapsed)
+        let elapsed = || running_time?.checked_sub(last?);
+        let is_some = |time: &gst::ClockTime| !time.is_zero();
+        let of_buffer = buffer.duration().filter(is_some);
+        of_buffer.or_else(|| of_caps().filter(is_some)).or_else(|| elapsed().filter(is_some))
     }
 
     /// Whether something that is due every `interval` of running time is due now.
@@ -212,6 +219,29 @@ impl State {
         self.policy.flush();
         self.last_running_time = None;
         self.last_message = None;
+    }
+
+    /// A copy of the frame in a buffer that lies so oddly in its memory that it cannot be mapped.
+    ///
+    /// # Errors
+    /// [`Error::Frame`] when the buffer does not hold a frame of the caps.
+    pub fn packed(&mut self, buffer: &gst::BufferRef) -> Result<Option<gst::Buffer>> {
+        let info = self.info.as_ref().ok_or_else(|| Error::Frame("no caps yet".into()))?;
+        if memory::is_mappable(buffer, info)? {
+            return Ok(None);
+        }
+        let mut packed = match self.packed.take() {
+            Some(packed) => packed,
+            None => gst::Buffer::with_size(info.size())
+                .map_err(|error| Error::Frame(error.to_string()))?,
+        };
+        memory::pack(buffer, info, packed.make_mut())?;
+        Ok(Some(packed))
+    }
+
+    /// Takes back what [`State::packed`] gave, for the next frame.
+    pub fn give_back(&mut self, packed: Option<gst::Buffer>) {
+        self.packed = packed.or(self.packed.take());
     }
 
     /// Filters one frame.

@@ -95,7 +95,8 @@ impl Stats {
         times.sort_unstable();
         Times {
             median: times[times.len() / 2],
-            mean: times.iter().sum::<u64>() / times.len() as u64,
+            mean: (times.iter().map(|&time| u128::from(time)).sum::<u128>() / times.len() as u128)
+                as u64,
             p95: times[(times.len() * 95).div_ceil(100) - 1],
         }
     }

@@ -212,7 +212,7 @@ impl Picture {
 
     /// A buffer with this picture, rows without extra padding.
     pub fn buffer(&self, info: &VideoInfo) -> gst::Buffer {
-        self.write(info, gst::Buffer::with_size(info.size()).unwrap())
+        self.fill(info, gst::Buffer::with_size(info.size()).unwrap())
     }
 
     /// A buffer with this picture, every row padded and every plane moved, as its `GstVideoMeta`
@@ -237,10 +237,10 @@ impl Picture {
             &strides,
         )
         .unwrap();
-        self.write(info, buffer)
+        self.fill(info, buffer)
     }
 
-    fn write(&self, info: &VideoInfo, mut buffer: gst::Buffer) -> gst::Buffer {
+    pub fn fill(&self, info: &VideoInfo, mut buffer: gst::Buffer) -> gst::Buffer {
         let writable = buffer.get_mut().unwrap();
         writable.memset(.., 0xEE).unwrap();
         let mut frame = VideoFrame::from_buffer_writable(buffer, info).unwrap();

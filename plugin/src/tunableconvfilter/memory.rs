@@ -1,0 +1,109 @@
+//! Whether a buffer's memory holds a frame.
+//!
+//! `GstVideoFrame` trusts a `GstVideoMeta`: it maps each plane where the meta says, whatever the
+//! memory holds there. So every buffer is looked at first. One that does not hold its frame is
+//! refused; one with a plane that spans memories, or is cut short after its last pixel, is copied.
+
+use gst_video::{VideoInfo, VideoMeta};
+use gstreamer as gst;
+use gstreamer_video as gst_video;
+use tunableconv::{Error, Result};
+
+/// Where the rows of a plane lie in a buffer.
+struct Place {
+    offset: usize,
+    stride: usize,
+    rows: usize,
+    /// Those of a row that hold pixels.
+    row_bytes: usize,
+}
+
+/// Whether `GstVideoFrame` can map the frame of these caps in a buffer; if not, [`pack`] can copy
+/// it.
+///
+/// # Errors
+/// [`Error::Frame`] when the buffer does not hold such a frame.
+pub fn is_mappable(buffer: &gst::BufferRef, info: &VideoInfo) -> Result<bool> {
+    let frame = |format, width, height| format!("{format} of {width}×{height}");
+    let expected = || frame(info.format(), info.width(), info.height());
+    let Some(meta) = buffer.meta::<VideoMeta>() else {
+        // Without a meta the memories are mapped as one.
+        if buffer.size() >= info.size() {
+            return Ok(true);
+        }
+        let (got, expected, size) = (buffer.size(), expected(), info.size());
+        return Err(Error::Frame(format!(
+            "a buffer of {got} bytes, expected at least {size} for {expected}"
+        )));
+    };
+    if meta.format() != info.format()
+        || meta.n_planes() != info.n_planes()
+        || meta.width() < info.width()
+        || meta.height() < info.height()
+    {
+        let got = frame(meta.format(), meta.width(), meta.height());
+        return Err(Error::Frame(format!(
+            "a buffer whose video meta says {got} in {} planes, expected {} in {}",
+            meta.n_planes(),
+            expected(),
+            info.n_planes()
+        )));
+    }
+    let mut is_mappable = true;
+    for plane in 0..info.n_planes() {
+        let place = place(&meta, info, plane, buffer.size())?;
+        let rows = info.format_info().scale_height(plane as u8, meta.height());
+        let end = place.stride * rows as usize + place.offset;
+        let memories = buffer.find_memory(place.offset..end);
+        is_mappable &= memories.is_some_and(|(memories, _)| memories.len() == 1);
+    }
+    Ok(is_mappable)
+}
+
+/// Copies the frame of these caps in a buffer with a video meta into one as the caps say, without
+/// one.
+///
+/// # Errors
+/// [`Error::Frame`] when the buffer does not hold such a frame, or cannot be read.
+pub fn pack(buffer: &gst::BufferRef, info: &VideoInfo, packed: &mut gst::BufferRef) -> Result<()> {
+    let failed = |error: glib::BoolError| Error::Frame(error.to_string());
+    let meta = buffer.meta::<VideoMeta>().ok_or_else(|| Error::Frame("no video meta".into()))?;
+    let from = buffer.map_readable().map_err(failed)?;
+    let mut to = packed.map_writable().map_err(failed)?;
+    for plane in 0..info.n_planes() {
+        let Place { offset, stride, rows, row_bytes } = place(&meta, info, plane, from.len())?;
+        let to_offset = info.offset()[plane as usize];
+        let to_stride = info.stride()[plane as usize] as usize;
+        for row in 0..rows {
+            let from = &from[offset + row * stride..][..row_bytes];
+            to[to_offset + row * to_stride..][..row_bytes].copy_from_slice(from);
+        }
+    }
+    Ok(())
+}
+
+/// Where a plane lies in `size` bytes.
+fn place(meta: &VideoMeta, info: &VideoInfo, plane: u32, size: usize) -> Result<Place> {
+    let component = first_component(info, plane);
+    let (width, rows) = (info.comp_width(component), info.comp_height(component) as usize);
+    let row_bytes = width as usize * info.comp_pstride(component) as usize;
+    let (offset, stride) = (meta.offset()[plane as usize], meta.stride()[plane as usize]);
+    let place = usize::try_from(stride).ok().filter(|&stride| stride >= row_bytes);
+    let place = place.map(|stride| Place { offset, stride, rows, row_bytes });
+    let ends = |place: &Place| {
+        let last = place.stride.checked_mul(rows - 1)?;
+        offset.checked_add(last)?.checked_add(row_bytes)
+    };
+    place.filter(|place| ends(place).is_some_and(|end| end <= size)).ok_or_else(|| {
+        Error::Frame(format!(
+            "a buffer of {size} bytes with plane {plane} from byte {offset} in rows of {stride}, \
+             expected {rows} rows of at least {row_bytes} in it"
+        ))
+    })
+}
+
+/// The first component, as GStreamer counts them, that is in a plane.
+fn first_component(info: &VideoInfo, plane: u32) -> u8 {
+    let format = info.format_info();
+    format.plane().iter().position(|&of| of == plane).unwrap_or(0) as u8
+}
