@@ -32,7 +32,7 @@ impl Contestant {
     /// Those this machine has for the built-in checkpoint.
     fn all() -> Vec<Self> {
         let mut all = vec![Self::Candle];
-        for precision in [Precision::F32, Precision::F16, Precision::Int8] {
+        for precision in [Precision::F32, Precision::Int8] {
             if CpuEngine::new(&checkpoint(), &options(precision, 1)).is_ok() {
                 all.push(Self::Cpu(precision));
             }

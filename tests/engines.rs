@@ -6,7 +6,7 @@ mod common;
 
 use candle_core::{Device, Tensor};
 use common::{Picture, random_checkpoint};
-use tunableconv::engine::{self, DeviceChoice, Engine, Options};
+use tunableconv::engine::{self, DeviceChoice, Engine, Options, Precision};
 use tunableconv::frame::{
     Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, Range, SampleFormat, Subsampling,
 };
@@ -15,8 +15,12 @@ use tunableconv::nn::Mode;
 
 const SIZES: [(usize, usize); 6] = [(1, 1), (2, 2), (3, 2), (16, 16), (33, 17), (64, 50)];
 
+fn options(threads: usize) -> Options {
+    Options { precision: Precision::F32, threads, ..Default::default() }
+}
+
 fn engine(mode: Mode, threads: usize) -> Box<dyn Engine> {
-    engine::open(&random_checkpoint(mode, 7), &Options { threads, ..Default::default() }).unwrap()
+    engine::open(&random_checkpoint(mode, 7), &options(threads)).unwrap()
 }
 
 fn tune(engine: &mut dyn Engine, values: [f64; 2]) -> bool {
@@ -228,7 +232,7 @@ fn engines_of_one_model_run_side_by_side_as_alone() {
                 tune(&mut *alone, values);
                 let expected = filtered(&mut *alone, input, 0);
                 for _ in 0..20 {
-                    let mut engine = model.open(&Options::default()).unwrap();
+                    let mut engine = model.open(&options(0)).unwrap();
                     tune(&mut *engine, values);
                     assert_eq!(filtered(&mut *engine, input, 0), expected, "{values:?}");
                 }
@@ -240,17 +244,15 @@ fn engines_of_one_model_run_side_by_side_as_alone() {
 #[test]
 fn a_cuda_device_that_cannot_be_used_is_one_clear_error() {
     if cfg!(feature = "cuda") && Device::new_cuda(0).is_ok() {
-        println!("skipped: this machine has a CUDA device");
+        println!("not run: this machine has a CUDA device");
         return;
     }
     let choice: DeviceChoice = "cuda:0".parse().unwrap();
-    let opened = engine::open(
-        &random_checkpoint(Mode::Mlp, 7),
-        &Options { device: choice, ..Default::default() },
-    );
+    let checkpoint = random_checkpoint(Mode::Mlp, 7);
+    let opened = engine::open(&checkpoint, &Options { device: choice, ..options(0) });
     let error = opened.err().unwrap().to_string();
     assert!(error.starts_with("device cuda:0: "), "{error}");
-    let auto = engine::open(&random_checkpoint(Mode::Mlp, 7), &Options::default()).unwrap();
+    let auto = engine::open(&checkpoint, &options(0)).unwrap();
     assert!(auto.description().contains("no CUDA: "), "{}", auto.description());
     assert!("gpu".parse::<DeviceChoice>().is_err());
 }

@@ -49,16 +49,12 @@ fn five_channels() -> Checkpoint {
 /// What `auto` takes at the level in use.
 fn fastest(is_calibrated: bool) -> Precision {
     let has_byte_dot_product = match level_name() {
-        "avxvnni" | "avx512vnni" | "avx512fp16" => true,
+        "avxvnni" | "avx512vnni" => true,
         #[cfg(target_arch = "x86_64")]
         "avx512" => is_x86_feature_detected!("avxvnni"),
         _ => false,
     };
-    match level_name() {
-        _ if is_calibrated && has_byte_dot_product => Precision::Int8,
-        "avx512fp16" => Precision::F16,
-        _ => Precision::F32,
-    }
+    if is_calibrated && has_byte_dot_product { Precision::Int8 } else { Precision::F32 }
 }
 
 /// A ramp with a little noise, filtered.
@@ -75,21 +71,22 @@ fn filtered(engine: &mut dyn Engine) -> Picture {
 
 #[test]
 fn precisions_are_spelt_as_they_are_printed() {
-    for (text, precision) in [
-        ("auto", Precision::Auto),
-        ("f32", Precision::F32),
-        ("f16", Precision::F16),
-        ("int8", Precision::Int8),
-    ] {
+    for (text, precision) in
+        [("auto", Precision::Auto), ("f32", Precision::F32), ("int8", Precision::Int8)]
+    {
         assert_eq!(text.parse::<Precision>().unwrap(), precision);
         assert_eq!(precision.to_string(), text);
     }
     for text in ["", "INT8", "i8", "int8 ", "bf16"] {
         assert_eq!(
             text.parse::<Precision>().unwrap_err().to_string(),
-            format!("precision `{text}`: expected auto, f32, f16 or int8")
+            format!("precision `{text}`: expected auto, f32 or int8")
         );
     }
+    assert_eq!(
+        "f16".parse::<Precision>().unwrap_err().to_string(),
+        "precision `f16`: it is no faster than f32; expected auto, f32 or int8"
+    );
     assert_eq!(Precision::default(), Precision::Auto);
 }
 
@@ -100,15 +97,6 @@ fn int8_needs_a_calibrated_checkpoint() {
     assert!(error.contains("`tunableconv-train calibrate`"), "{error}");
     let engine = open(&calibrated(uncalibrated()), Precision::Int8).unwrap();
     assert!(engine.description().contains("int8"), "{}", engine.description());
-}
-
-#[test]
-fn f16_is_had_or_refused_but_never_replaced() {
-    match open(&uncalibrated(), Precision::F16) {
-        Ok(engine) => assert!(engine.description().contains("f16"), "{}", engine.description()),
-        Err(Error::Precision { precision, .. }) => assert_eq!(precision, "f16"),
-        Err(error) => panic!("{error}"),
-    }
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! | `save FORM PRECISION FILE` | `ok`; the output |
 //!
 //! FORM is `planes` (8-bit Y, U and V, limited range) or `tensor` (f32 `[6, H, W]`, the output is
-//! input plus residual); PRECISION is f32, f16, int8 or candle. What goes wrong is answered with
+//! input plus residual); PRECISION is f32, int8 or candle. What goes wrong is answered with
 //! `error` and the reason.
 
 use std::collections::HashMap;

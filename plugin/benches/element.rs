@@ -27,7 +27,7 @@ fn main() -> anyhow::Result<()> {
     gsttunableconv::plugin_register_static()?;
     println!("medians of {ROUNDS} rounds of {FRAMES} frames, ms per frame");
     println!("precision  size        engine  pipeline  ratio  videotestsrc");
-    for precision in [Precision::F32, Precision::F16, Precision::Int8] {
+    for precision in [Precision::F32, Precision::Int8] {
         for size in SIZES {
             if !compare(precision, size)? {
                 println!("{precision:<9}  skipped: this CPU or model has no {precision}");

@@ -15,7 +15,6 @@ use gstreamer_video as gst_video;
 use gst::prelude::*;
 use gst_check::Harness;
 use gst_video::VideoFormat;
-use tunableconv::engine::cpu::kernels::level_name;
 
 /// Starts a pipeline with the element, expects it to fail, and returns the error's text.
 fn start_error(properties: &[(&str, &str)]) -> String {
@@ -111,7 +110,7 @@ fn an_unknown_precision_is_one_error_that_lists_those_there_are() {
     let gst::MessageView::Error(error) = errors[0].view() else { unreachable!() };
     assert!(error.error().matches(gst::ResourceError::Settings));
     let text = error.error().to_string();
-    assert_eq!(text, "Cannot use the settings: precision `f8`: expected auto, f32, f16 or int8");
+    assert_eq!(text, "Cannot use the settings: precision `f8`: expected auto, f32 or int8");
     element.set_state(gst::State::Null).unwrap();
     element.set_property("precision", None::<String>);
     assert_eq!(element.property::<String>("precision"), "auto");
@@ -123,14 +122,11 @@ fn an_unknown_precision_is_one_error_that_lists_those_there_are() {
 fn a_precision_that_cannot_be_had_is_named_with_the_reason() {
     let model = Model::new();
     let precision = |value| start_error(&[("model", model.path()), ("precision", value)]);
-    if level_name() == "avx512fp16" {
-        println!("skipped: this CPU has f16");
-    } else {
-        assert_eq!(
-            precision("f16"),
-            "Cannot use the settings: precision f16: it needs a CPU with AVX512-FP16"
-        );
-    }
+    assert_eq!(
+        precision("f16"),
+        "Cannot use the settings: precision `f16`: it is no faster than f32; expected auto, f32 or \
+         int8"
+    );
     let text = precision("int8");
     assert!(
         text.contains("precision int8") && text.contains("tunableconv-train calibrate"),

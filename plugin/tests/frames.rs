@@ -164,8 +164,11 @@ fn without_a_model_the_built_in_one_runs() {
     assert_eq!(names, ["denoise", "deblur"]);
     let defaults: Vec<f64> = parameters.iter().map(|p| p.default).collect();
 
-    let element =
-        gst::ElementFactory::make("tunableconvfilter").property("device", "cpu").build().unwrap();
+    let element = gst::ElementFactory::make("tunableconvfilter")
+        .property("device", "cpu")
+        .property("precision", "f32")
+        .build()
+        .unwrap();
     let alpha = element.find_property("alpha").unwrap();
     assert!(alpha.blurb().unwrap().contains("`denoise`"));
     assert_eq!(alpha.default_value().get::<f64>().unwrap(), defaults[0]);

@@ -20,7 +20,10 @@ use tunableconv::checkpoint::Checkpoint;
 fn the_built_in_model_has_an_element_with_its_own_parameters() {
     common::init();
     let checkpoint = Checkpoint::built_in().unwrap();
-    let element = gst::ElementFactory::make("tunableconv-broadcast").build().unwrap();
+    let element = gst::ElementFactory::make("tunableconv-broadcast")
+        .property("precision", "f32")
+        .build()
+        .unwrap();
     assert_eq!(element.type_().name(), "TunableConv-broadcast");
     for parameter in &checkpoint.metadata.tuning.parameters {
         let property = element.find_property(&parameter.name).unwrap();

@@ -76,7 +76,9 @@ fn play(overload: &str, cost: gst::ClockTime, count: u64) -> Outcome {
         .unwrap();
     let clock = TestClock::new();
     let checkpoint = random_checkpoint(Domain::Box);
-    let engine = engine::open(&checkpoint, &Options::default()).unwrap();
+    let engine =
+        engine::open(&checkpoint, &Options { precision: Precision::F32, ..Options::default() })
+            .unwrap();
     set_engine(&element, Box::new(Slow { engine, clock: clock.clone(), cost }));
 
     let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));

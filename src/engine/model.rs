@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use candle_core::{Device, DeviceLocation};
 use once_cell::sync::OnceCell;
 
-use super::cpu::{CpuEngine, SharedBanks, kernels};
+use super::cpu::{CpuEngine, SharedBanks};
 use super::{CandleEngine, Engine, Options, Precision};
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::net::Net;
@@ -52,7 +52,7 @@ impl Model {
         let opened = device.open()?;
         let mut note = opened.note;
         let refused = if opened.device.is_cpu() {
-            match CpuEngine::supports(&self.checkpoint, precision, kernels::Level::current()) {
+            match CpuEngine::supports(&self.checkpoint, precision) {
                 Ok(()) => {
                     let banks =
                         self.banks.get_or_try_init(|| SharedBanks::new(&self.checkpoint))?;

@@ -8,22 +8,25 @@ use crate::{Error, Result};
 /// The precision asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// int8 where the checkpoint is calibrated for it and the CPU has fast int8, else f16 where it
-    /// is native, else f32.
+    /// int8 where the checkpoint is calibrated for it and the CPU has fast int8, else f32.
     #[default]
     Auto,
     /// 32-bit float.
     F32,
-    /// 16-bit float between the first and the last layer, sums of more than a few dozen products in
-    /// f32; needs a CPU with AVX512-FP16.
-    F16,
     /// 8-bit integer activations and weights between the first and the last layer, 16-bit ones
     /// there.
     Int8,
 }
 
 impl Precision {
-    const ALL: [Self; 4] = [Self::Auto, Self::F32, Self::F16, Self::Int8];
+    const ALL: [Self; 3] = [Self::Auto, Self::F32, Self::Int8];
+
+    /// What [`Precision::Auto`] is on a device: `multiplies_bytes` says whether its CPU has an
+    /// instruction for dot products of 8-bit integers, `takes_int8` whether the engine there runs
+    /// the net in int8.
+    pub(crate) fn fastest(is_cpu: bool, multiplies_bytes: bool, takes_int8: bool) -> Self {
+        if is_cpu && multiplies_bytes && takes_int8 { Self::Int8 } else { Self::F32 }
+    }
 }
 
 impl FromStr for Precision {
@@ -32,7 +35,10 @@ impl FromStr for Precision {
     fn from_str(text: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|p| p.to_string() == text).ok_or_else(|| Error::Precision {
             precision: format!("`{text}`"),
-            reason: "expected auto, f32, f16 or int8".into(),
+            reason: match text {
+                "f16" => "it is no faster than f32; expected auto, f32 or int8".into(),
+                _ => "expected auto, f32 or int8".into(),
+            },
         })
     }
 }
@@ -42,8 +48,28 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Precision::Auto => "auto",
             Precision::F32 => "f32",
-            Precision::F16 => "f16",
             Precision::Int8 => "int8",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_is_int8_only_where_the_net_and_the_cpu_are_made_for_it() {
+        for is_cpu in [false, true] {
+            for multiplies_bytes in [false, true] {
+                for takes_int8 in [false, true] {
+                    let expected = match (is_cpu, multiplies_bytes, takes_int8) {
+                        (true, true, true) => Precision::Int8,
+                        _ => Precision::F32,
+                    };
+                    let fastest = Precision::fastest(is_cpu, multiplies_bytes, takes_int8);
+                    assert_eq!(fastest, expected);
+                }
+            }
+        }
     }
 }

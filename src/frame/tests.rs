@@ -93,7 +93,7 @@ impl Residual {
 fn levels() -> impl Iterator<Item = Level> {
     let has = |level: &Level| level.is_available();
     for level in Level::ALL.iter().filter(|level| !has(level)) {
-        println!("skipped: {}", level.name());
+        println!("not on this CPU: {}", level.name());
     }
     Level::ALL.into_iter().filter(has)
 }

@@ -222,7 +222,7 @@ struct EngineArgs {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value_t)]
     device: DeviceChoice,
-    /// auto, f32, f16 or int8.
+    /// auto, f32 or int8.
     #[arg(long, default_value_t = Precision::F32)]
     precision: Precision,
 }

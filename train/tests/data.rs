@@ -280,7 +280,7 @@ fn what_cannot_be_opened_is_skipped() {
     lock(0o755);
     let folder = folder.unwrap();
     if open {
-        eprintln!("skipped: permissions mean nothing to this user");
+        eprintln!("not run: permissions mean nothing to this user");
     }
     if !pipe {
         eprintln!("skipped: no mkfifo");

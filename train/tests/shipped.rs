@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use tunableconv::checkpoint::Checkpoint;
-use tunableconv::engine::{self, Options};
+use tunableconv::engine::{self, Options, Precision};
 use tunableconv_train::freeze::freeze_inner_layers;
 use tunableconv_train::score::{Conditions, score as score_folder};
 
@@ -14,9 +14,18 @@ fn shipped() -> Checkpoint {
     Checkpoint::built_in().unwrap()
 }
 
+/// What the built-in model is made for.
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Int8];
+
 /// PSNR-Y of output and input on the photographs, in dB.
-fn score(checkpoint: &Checkpoint, conditions: Conditions, tuning: [f64; 2]) -> (f64, f64) {
-    let mut engine = engine::open(checkpoint, &Options::default()).unwrap();
+fn score(
+    checkpoint: &Checkpoint,
+    precision: Precision,
+    conditions: Conditions,
+    tuning: [f64; 2],
+) -> (f64, f64) {
+    let options = Options { precision, ..Default::default() };
+    let mut engine = engine::open(checkpoint, &options).unwrap();
     let tuning = checkpoint.metadata.tuning.tuning(&tuning).unwrap();
     engine.set_tuning(&tuning).unwrap();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
@@ -27,26 +36,30 @@ fn score(checkpoint: &Checkpoint, conditions: Conditions, tuning: [f64; 2]) -> (
 #[test]
 fn quality_rises_along_denoise_on_noisy_photographs() {
     let conditions = Conditions { noise: 25.0, ..Default::default() };
-    let along: Vec<f64> =
-        [0.0, 0.25, 0.5, 0.75, 1.0].map(|t| score(&shipped(), conditions, [t, 0.0]).0).into();
-    assert!(along.is_sorted_by(|a, b| a < b), "{along:?}");
-    assert_eq!(along[0], score(&shipped(), conditions, [0.0, 0.0]).1);
-    assert!(along[4] > along[0] + 3.0, "{along:?}");
+    for precision in PRECISIONS {
+        let at = |t| score(&shipped(), precision, conditions, [t, 0.0]);
+        let along: Vec<f64> = [0.0, 0.25, 0.5, 0.75, 1.0].map(|t| at(t).0).into();
+        assert!(along.is_sorted_by(|a, b| a < b), "{precision}: {along:?}");
+        assert_eq!(along[0], at(0.0).1);
+        assert!(along[4] > along[0] + 3.0, "{precision}: {along:?}");
+    }
 }
 
 #[test]
 fn quality_rises_along_deblur_on_blurred_photographs() {
     let conditions = Conditions { blur: 1.5, ..Default::default() };
-    let along: Vec<f64> =
-        [0.0, 0.25, 0.5, 0.75, 1.0].map(|t| score(&shipped(), conditions, [0.0, t]).0).into();
-    assert!(along.is_sorted_by(|a, b| a < b), "{along:?}");
-    assert!(along[4] > along[0] + 1.0, "{along:?}");
+    for precision in PRECISIONS {
+        let at = |t| score(&shipped(), precision, conditions, [0.0, t]).0;
+        let along: Vec<f64> = [0.0, 0.25, 0.5, 0.75, 1.0].map(at).into();
+        assert!(along.is_sorted_by(|a, b| a < b), "{precision}: {along:?}");
+        assert!(along[4] > along[0] + 1.0, "{precision}: {along:?}");
+    }
 }
 
 #[test]
 fn both_knobs_beat_either_on_blurred_noisy_photographs() {
     let conditions = Conditions { noise: 15.0, blur: 1.5, ..Default::default() };
-    let at = |tuning| score(&shipped(), conditions, tuning).0;
+    let at = |tuning| score(&shipped(), Precision::F32, conditions, tuning).0;
     let both = at([1.0, 1.0]);
     assert!(both > at([1.0, 0.0]) && both > at([0.0, 1.0]));
 }
@@ -62,8 +75,8 @@ fn inner_layers_frozen_at_the_far_corner_lose_at_the_others() {
         ([1.0, 0.0], Conditions { keep_blur: true, ..degraded }),
         ([0.0, 1.0], Conditions { keep_noise: true, ..degraded }),
     ] {
-        let ((tuned, _), (fixed, _)) =
-            (score(&whole, conditions, tuning), score(&frozen, conditions, tuning));
+        let [(tuned, _), (fixed, _)] = [&whole, &frozen]
+            .map(|checkpoint| score(checkpoint, Precision::F32, conditions, tuning));
         assert!(tuned > fixed + 0.05, "{tuning:?}: {tuned} {fixed}");
     }
 }

@@ -21,9 +21,8 @@ pub fn common() -> &'static [glib::ParamSpec] {
             glib::ParamSpecString::builder("precision")
                 .nick("Precision")
                 .blurb(
-                    "Number format to compute in: auto, f32, f16 or int8; auto takes int8 if the \
-                     model is calibrated for it and the CPU is fast at it, else f16 if the CPU has \
-                     it, else f32",
+                    "Number format to compute in: auto, f32 or int8; auto takes int8 if the model is \
+                     calibrated for it and the CPU is fast at it, else f32",
                 )
                 .default_value("auto")
                 .mutable_ready()

@@ -19,7 +19,7 @@ use gstreamer_check as gst_check;
 use gstreamer_video as gst_video;
 use tempfile::TempDir;
 use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
-use tunableconv::engine::{self, Options};
+use tunableconv::engine::{self, Options, Precision};
 use tunableconv::frame::{FrameFormat, Range, SampleFormat};
 use tunableconv::nn::{Mode, PhiConfig, VideoNetConfig};
 use tunableconv::picture::Picture as CorePicture;
@@ -118,12 +118,13 @@ impl Model {
         self.path.to_str().unwrap()
     }
 
-    /// The element on this model, not started.
+    /// The element on this model in f32, not started.
     pub fn element(&self) -> gst::Element {
         init();
         gst::ElementFactory::make("tunableconvfilter")
             .property("model", self.path())
             .property("device", "cpu")
+            .property("precision", "f32")
             .build()
             .unwrap()
     }
@@ -160,9 +161,11 @@ impl Model {
     }
 }
 
-/// What the core engine makes of a picture.
+/// What the core engine makes of a picture in f32.
 pub fn filter(checkpoint: &Checkpoint, picture: &Picture, tuning: &[f64]) -> Picture {
-    let mut engine = engine::open(checkpoint, &Options::default()).unwrap();
+    let mut engine =
+        engine::open(checkpoint, &Options { precision: Precision::F32, ..Options::default() })
+            .unwrap();
     let tuning = checkpoint.metadata.tuning.tuning(tuning).unwrap();
     engine.set_tuning(&tuning).unwrap();
     let input = CorePicture::new(picture.format, picture.planes.clone()).unwrap();

@@ -4,7 +4,7 @@ use super::bank::{Bank, Folded, SharedBanks, input_order};
 use super::kernels::Level;
 use super::kernels::aligned::Number;
 use super::kernels::conv_row::{
-    ConvRow, RowKernel, RowShape, choose, f16_kernels, f32_kernels, i16_kernels, u8_kernels,
+    ConvRow, RowKernel, RowShape, choose, f32_kernels, i16_kernels, u8_kernels,
 };
 use super::line_buffer::Kind;
 use super::pipeline::{Edge, Layer, Pipeline, Tiling};
@@ -14,7 +14,7 @@ use super::quant::{
     weight_max,
 };
 use super::rows::{FrameSum, TensorSink, TensorSource};
-use super::winograd::{Component, TILE, WinogradConv};
+use super::winograd::{TILE, WinogradConv};
 use super::workers::Workers;
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::engine::{Engine, Options, Precision};
@@ -49,14 +49,13 @@ pub struct CpuEngine {
 }
 
 impl CpuEngine {
-    /// Whether this engine has the precision for a checkpoint, at this CPU level.
+    /// Whether this engine has the precision for a checkpoint.
     ///
     /// # Errors
     /// Why it does not run the net at all, or not in this precision.
     pub(crate) fn supports(
         checkpoint: &Checkpoint,
         precision: Precision,
-        level: Level,
     ) -> std::result::Result<(), String> {
         let spec = ChainSpec::of(&checkpoint.metadata.architecture)?;
         let calibrated = Calibration::new(checkpoint, &spec).is_some();
@@ -67,23 +66,9 @@ impl CpuEngine {
             Precision::Int8 if spec.layers.iter().any(|layer| layer.add.is_some()) => {
                 "the net adds edges, which int8 does not do"
             }
-            Precision::F16 if level < Level::Avx512Fp16 => "it needs a CPU with AVX512-FP16",
             _ => return Ok(()),
         };
         Err(reason.into())
-    }
-
-    /// The precision that is fastest for a checkpoint at this CPU level: int8 needs an instruction
-    /// for its dot product, f16 one for its arithmetic.
-    fn fastest(checkpoint: &Checkpoint, level: Level) -> Precision {
-        let has_dot_product = !u8_kernels(level).is_empty();
-        if has_dot_product && Self::supports(checkpoint, Precision::Int8, level).is_ok() {
-            Precision::Int8
-        } else if Self::supports(checkpoint, Precision::F16, level).is_ok() {
-            Precision::F16
-        } else {
-            Precision::F32
-        }
     }
 
     /// Says in the description what else was to be said about the choice of this engine.
@@ -124,10 +109,13 @@ impl CpuEngine {
         level: Level,
     ) -> Result<Self> {
         let precision = match options.precision {
-            Precision::Auto => Self::fastest(checkpoint, level),
+            Precision::Auto => {
+                let takes_int8 = Self::supports(checkpoint, Precision::Int8).is_ok();
+                Precision::fastest(true, level.multiplies_bytes(), takes_int8)
+            }
             asked => asked,
         };
-        Self::supports(checkpoint, precision, level)
+        Self::supports(checkpoint, precision)
             .map_err(|reason| Error::Precision { precision: precision.to_string(), reason })?;
         let spec = ChainSpec::of(&checkpoint.metadata.architecture).map_err(Error::Config)?;
         Self::of_chain(checkpoint, spec, banks, precision, options.threads, level)
@@ -148,21 +136,14 @@ impl CpuEngine {
         };
         let winograd: Vec<bool> =
             (0..spec.layers.len()).map(|l| int8.is_none() && fits_winograd(&spec, l)).collect();
-        let mut kinds = edge_kinds(&spec, int8.is_some(), level);
-        if precision == Precision::F16 {
-            let inputs = kinds.iter_mut().zip(&winograd);
-            inputs.filter(|(_, winograd)| **winograd).for_each(|(kind, _)| *kind = Kind::F16);
-        }
+        let kinds = edge_kinds(&spec, int8.is_some(), level);
         for (layer, &winograd) in spec.layers.iter_mut().zip(&winograd) {
             layer.column_unit = if winograd { TILE } else { 1 };
         }
         let layers = spec.layers.iter().enumerate().map(|(index, layer)| {
             let shape = row_shape(layer, spec.parts(index));
             match kinds[index] {
-                Kind::F32 if winograd[index] => {
-                    Layer::Winograd(winograd_conv(&f32_kernels(level), layer))
-                }
-                Kind::F16 => Layer::WinogradF16(winograd_conv(&f16_kernels(level), layer)),
+                Kind::F32 if winograd[index] => Layer::Winograd(winograd_conv(level, layer)),
                 Kind::F32 => Layer::F32(convs(&f32_kernels(level), shape, layer)),
                 Kind::I16 { .. } => Layer::I16(convs(&i16_kernels(level), shape, layer)),
                 Kind::U8 => Layer::U8(convs(&u8_kernels(level), shape, layer)),
@@ -289,9 +270,7 @@ impl CpuEngine {
                         quant.set_bytes();
                         set(convs, &quant.bytes, &quant.bias, &quant.scale);
                     }
-                    Layer::F32(_) | Layer::Winograd(_) | Layer::WinogradF16(_) => {
-                        unreachable!("int8 layers are integer")
-                    }
+                    Layer::F32(_) | Layer::Winograd(_) => unreachable!("int8 layers are integer"),
                 }
                 if let Some(output) = output {
                     edges[index + 1].zero[..output.zero.len()].copy_from_slice(&output.zero);
@@ -300,7 +279,6 @@ impl CpuEngine {
                 match layer {
                     Layer::F32(convs) => set(convs, weights, bias, &[]),
                     Layer::Winograd(conv) => conv.set(weights, bias),
-                    Layer::WinogradF16(conv) => conv.set(weights, bias),
                     Layer::I16(_) | Layer::U8(_) => unreachable!("f32 layers are not integer"),
                 }
             }
@@ -432,13 +410,11 @@ fn kernel<X: Number, W: Number>(kernels: &[RowKernel<X, W>], shape: &RowShape) -
     choose(kernels, shape).expect("some kernel has a group of the run's")
 }
 
-fn winograd_conv<X: Component>(
-    kernels: &[RowKernel<X, X>],
-    layer: &LayerSpec,
-) -> Box<WinogradConv<X>> {
+fn winograd_conv(level: Level, layer: &LayerSpec) -> Box<WinogradConv> {
     let LayerSpec { c_in, c_out, slope, .. } = *layer;
     let component = RowShape { segments: 3, run: c_in, pixel: c_in, c_out };
-    Box::new(WinogradConv::zeroed(kernel(kernels, &component), c_in, c_out, slope))
+    let kernel = kernel(&f32_kernels(level), &component);
+    Box::new(WinogradConv::zeroed(kernel, c_in, c_out, slope))
 }
 
 /// One convolution for each row that a shuffle makes of one.

@@ -1,7 +1,5 @@
 //! Line buffers: the rows of every edge that one worker keeps.
 
-use half::f16;
-
 use super::kernels::aligned::{Aligned, Number};
 
 /// Pixels beside a row's own that a kernel may write or read: it computes at least as many as it
@@ -12,7 +10,6 @@ const SLACK: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
     F32,
-    F16,
     /// Integers from `low` to `high`.
     I16 {
         low: i16,
@@ -26,7 +23,7 @@ impl Kind {
     pub(crate) fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
-            Self::F16 | Self::I16 { .. } => 2,
+            Self::I16 { .. } => 2,
             Self::U8 => 1,
         }
     }
@@ -74,7 +71,6 @@ impl LineShape {
 /// Values of one of the types.
 pub(crate) enum Values {
     F32(Aligned<f32>),
-    F16(Aligned<f16>),
     I16(Aligned<i16>),
     U8(Aligned<u8>),
 }
@@ -84,7 +80,6 @@ impl Values {
     pub(crate) fn new(kind: Kind, len: usize) -> Self {
         match kind {
             Kind::F32 => Self::F32(Aligned::zeroed(len)),
-            Kind::F16 => Self::F16(Aligned::zeroed(len)),
             Kind::I16 { .. } => Self::I16(Aligned::zeroed(len)),
             Kind::U8 => Self::U8(Aligned::zeroed(len)),
         }
@@ -94,7 +89,6 @@ impl Values {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::F32(values) => values.bytes(),
-            Self::F16(values) => values.bytes(),
             Self::I16(values) => values.bytes(),
             Self::U8(values) => values.bytes(),
         }
@@ -124,7 +118,6 @@ macro_rules! element {
 }
 
 element!(f32, F32);
-element!(f16, F16);
 element!(i16, I16);
 element!(u8, U8);
 

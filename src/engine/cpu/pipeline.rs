@@ -11,15 +11,13 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use half::f16;
-
 use super::kernels::Level;
 use super::kernels::aligned::{Aligned, Number};
 use super::kernels::conv_row::{ConvRow, RowOut};
 use super::line_buffer::{Element, Kind, LineBuffer, LineShape, Values};
 use super::plan::{LayerSpec, Plan, Step, Tile};
 use super::rows::{Input, RowSink, RowSource};
-use super::winograd::{self, COMPONENTS, Component, TILE, WinogradConv};
+use super::winograd::{self, COMPONENTS, TILE, WinogradConv};
 use super::workers::Workers;
 
 /// Bytes of line buffers that stay in a core's second-level cache beside the weights of a layer.
@@ -40,8 +38,7 @@ pub(crate) enum Layer {
     F32(Vec<ConvRow<f32, f32>>),
     I16(Vec<ConvRow<i16, i16>>),
     U8(Vec<ConvRow<u8, i8>>),
-    Winograd(Box<WinogradConv<f32>>),
-    WinogradF16(Box<WinogradConv<f16>>),
+    Winograd(Box<WinogradConv>),
 }
 
 /// How an edge is stored.
@@ -91,7 +88,7 @@ struct Scratch {
 
 impl Scratch {
     fn bytes(&self) -> usize {
-        self.row.bytes() + self.sums.bytes() + self.components.bytes()
+        self.row.bytes() + self.sums.bytes()
     }
 }
 
@@ -199,30 +196,21 @@ impl Pipeline {
     }
 
     fn scratch(&self, tiles: &[Tile]) -> Scratch {
-        let (mut row, mut sums, mut components) = (0, 0, 0);
+        let (mut row, mut sums) = (0, 0);
         for (edge, layer) in (1..).zip(&self.layers) {
             let (width, in_tiles) = self.width(edge, tiles);
             let channels = self.plan.spec().channels(edge);
             if self.edges[edge].components {
                 row = row.max((width + SCRATCH_SLACK) * channels);
-                if self.edges[edge].kind != Kind::F32 {
-                    let shape = self.line_shape(edge, tiles);
-                    components = components.max(shape.parts * shape.stride);
-                }
             }
             let least_tiles = match layer {
                 Layer::Winograd(conv) => conv.least_tiles(),
-                Layer::WinogradF16(conv) => conv.least_tiles(),
                 Layer::F32(_) | Layer::I16(_) | Layer::U8(_) => continue,
             };
             row = row.max((width + SCRATCH_SLACK) * channels);
             sums = sums.max(COMPONENTS * in_tiles.max(least_tiles) * channels);
         }
-        Scratch {
-            row: Aligned::zeroed(row),
-            sums: Aligned::zeroed(sums),
-            components: Aligned::zeroed(components),
-        }
+        Scratch { row: Aligned::zeroed(row), sums: Aligned::zeroed(sums) }
     }
 
     fn line_shape(&self, edge: usize, tiles: &[Tile]) -> LineShape {
@@ -296,7 +284,6 @@ impl Edge {
         let zeros = self.zero[..channels].iter().cycle();
         match padding {
             Values::F32(values) => values.fill(0.0),
-            Values::F16(values) => values.fill(f16::ZERO),
             Values::I16(values) => values.iter_mut().zip(zeros).for_each(|(v, z)| *v = *z as i16),
             Values::U8(values) => values.iter_mut().zip(zeros).for_each(|(v, z)| *v = *z as u8),
         }
@@ -343,7 +330,6 @@ impl TileRun<'_> {
             Layer::I16(convs) => self.compute_as(lines, scratch, layer, row, convs),
             Layer::U8(convs) => self.compute_as(lines, scratch, layer, row, convs),
             Layer::Winograd(conv) => self.compute_winograd(lines, scratch, layer, row, conv),
-            Layer::WinogradF16(conv) => self.compute_winograd(lines, scratch, layer, row, conv),
         }
         if layer + 1 == self.layers.len() {
             let line = &lines[layer + 1];
@@ -400,7 +386,7 @@ impl TileRun<'_> {
             let segments = &segments[..count];
             let row = row * spec.shuffle + sub_row;
             match edge.kind {
-                Kind::F32 | Kind::F16 if edge.components => {
+                Kind::F32 if edge.components => {
                     let channels = self.plan.spec().channels(layer + 1);
                     let to = &mut scratch.row[channels..];
                     conv.run(segments, pixels, RowOut::F32 { to, add: None });
@@ -422,7 +408,6 @@ impl TileRun<'_> {
                     conv.run(segments, pixels, RowOut::F32 { to, add });
                     self.pad::<f32>(output, layer + 1, row);
                 }
-                Kind::F16 => unreachable!("only components are f16"),
                 Kind::I16 { low, high } => {
                     let to = &mut output.row_mut::<i16>(row)[start..];
                     conv.run(segments, pixels, RowOut::I16 { to, zero: &edge.zero, low, high });
@@ -437,18 +422,18 @@ impl TileRun<'_> {
         }
     }
 
-    fn compute_winograd<X: Component>(
+    fn compute_winograd(
         &self,
         lines: &mut [LineBuffer],
         scratch: &mut Scratch,
         layer: usize,
         row: usize,
-        conv: &WinogradConv<X>,
+        conv: &WinogradConv,
     ) {
         let spec = &self.plan.spec().layers[layer];
         let (before, after) = lines.split_at_mut(layer + 1);
         let (input, output) = (&before[layer], &mut after[0]);
-        let padding = X::of(&self.prepared.padding[layer]).expect("the plan knows the type");
+        let padding = f32::of(&self.prepared.padding[layer]).expect("the plan knows the type");
         let height = self.prepared.sizes[layer].1;
         let columns = &self.tile.columns[layer + 1];
         let tiles = winograd_tiles(columns).len();
@@ -456,7 +441,7 @@ impl TileRun<'_> {
         let stride = scratch.sums.len() / COMPONENTS;
         for (component, sums) in scratch.sums.chunks_exact_mut(stride).enumerate() {
             let rows = [0, 1, 2].map(|tap_row| match (row + tap_row).checked_sub(1) {
-                Some(row) if row < height => input.part::<X>(row, component),
+                Some(row) if row < height => input.part::<f32>(row, component),
                 _ => padding,
             });
             conv.sums(component, &rows, tiles, sums);
@@ -492,15 +477,7 @@ impl TileRun<'_> {
             scratch.row[(columns.len() + 1) * channels..end * channels].fill(0.0);
         }
         let from = &scratch.row[first * channels..end * channels];
-        if self.edges[edge].kind == Kind::F32 {
-            winograd::transform(self.level, from, channels, stride, line.row_mut(row));
-            return;
-        }
-        let components = &mut scratch.components[..COMPONENTS * stride];
-        winograd::transform(self.level, from, channels, stride, components);
-        let used = tiles.len() * channels;
-        let parts = components.chunks_exact(stride).zip(line.row_mut(row).chunks_exact_mut(stride));
-        parts.for_each(|(from, to)| f16::from_f32s(&from[..used], &mut to[..used]));
+        winograd::transform(self.level, from, channels, stride, line.row_mut(row));
     }
 
     /// Pads a row of an edge.

@@ -6,12 +6,8 @@
 //! `[tile][channel]`; a component's sum over kernel rows and channels is a row convolution with one
 //! tap; the outputs are combinations of the six sums.
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
-
 use super::kernels::conv_row::{ConvRow, RowKernel, RowOut, RowShape};
 use super::kernels::{Job, Level};
-use super::line_buffer::Element;
 
 /// Outputs of a tile.
 pub(crate) const TILE: usize = 4;
@@ -32,45 +28,30 @@ const KERNEL: [[f32; TAPS]; COMPONENTS] = [
     [0.0, 0.0, 1.0],
 ];
 
-/// What components are kept in.
-pub(crate) trait Component: Element {
-    /// Rounds values to this type.
-    fn from_f32s(values: &[f32], to: &mut [Self]);
-}
-
-impl Component for f32 {
-    fn from_f32s(values: &[f32], to: &mut [f32]) {
-        to.copy_from_slice(values);
-    }
-}
-
-impl Component for f16 {
-    fn from_f32s(values: &[f32], to: &mut [f16]) {
-        to.convert_from_f32_slice(values);
-    }
-}
-
 /// A 3×3 layer in components.
-pub(crate) struct WinogradConv<X> {
-    components: [ConvRow<X, X>; COMPONENTS],
+pub(crate) struct WinogradConv {
+    components: [ConvRow<f32, f32>; COMPONENTS],
     bias: Vec<f32>,
     /// Of leaky ReLU below zero, 1 for none.
     slope: f32,
-    /// Scratch space: the weights of a component, and as they are kept.
+    /// Scratch space: the weights of a component.
     weights: Vec<f32>,
-    kept: Vec<X>,
 }
 
-impl<X: Component> WinogradConv<X> {
+impl WinogradConv {
     /// A layer of zero weights.
-    pub(crate) fn zeroed(kernel: RowKernel<X, X>, c_in: usize, c_out: usize, slope: f32) -> Self {
+    pub(crate) fn zeroed(
+        kernel: RowKernel<f32, f32>,
+        c_in: usize,
+        c_out: usize,
+        slope: f32,
+    ) -> Self {
         let shape = RowShape { segments: TAPS, run: c_in, pixel: c_in, c_out };
         Self {
             components: [(); COMPONENTS].map(|()| ConvRow::zeroed(kernel, shape, 1.0)),
             bias: vec![0.0; c_out],
             slope,
             weights: vec![0.0; c_out * TAPS * c_in],
-            kept: vec![X::default(); c_out * TAPS * c_in],
         }
     }
 
@@ -87,8 +68,7 @@ impl<X: Component> WinogradConv<X> {
                     *w = factors[0] * first[c] + factors[1] * second[c] + factors[2] * third[c];
                 }
             }
-            X::from_f32s(&self.weights, &mut self.kept);
-            component.set_weights(&self.kept);
+            component.set_weights(&self.weights);
         }
     }
 
@@ -103,7 +83,13 @@ impl<X: Component> WinogradConv<X> {
     }
 
     /// The sums of one component, `[tile][c_out]`; `rows` are that component of three input rows.
-    pub(crate) fn sums(&self, component: usize, rows: &[&[X]; TAPS], tiles: usize, to: &mut [f32]) {
+    pub(crate) fn sums(
+        &self,
+        component: usize,
+        rows: &[&[f32]; TAPS],
+        tiles: usize,
+        to: &mut [f32],
+    ) {
         let tiles = tiles.max(self.least_tiles());
         self.components[component].run(rows, tiles, RowOut::F32 { to, add: None });
     }

@@ -88,7 +88,7 @@ fn similarity_is_that_of_scikit_image_and_pytorch_msssim() {
 fn weights() -> Option<PathBuf> {
     let folder = env::var_os("TUNABLECONV_WEIGHTS").map(PathBuf::from);
     if folder.is_none() {
-        println!("skipped: TUNABLECONV_WEIGHTS names no folder of weights");
+        println!("not run: TUNABLECONV_WEIGHTS names no folder of weights");
     }
     folder
 }

@@ -12,7 +12,6 @@ mod sealed {
     impl Sealed for u8 {}
     impl Sealed for i8 {}
     impl Sealed for i16 {}
-    impl Sealed for half::f16 {}
     impl Sealed for f32 {}
 }
 

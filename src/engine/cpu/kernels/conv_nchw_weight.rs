@@ -32,7 +32,7 @@ fn block(level: Level, s: &ConvShape) -> (usize, usize) {
     let (channels, columns) = (s.c_out / s.groups, s.c_in / s.groups * s.k_h * s.k_w);
     let sizes: &[(usize, usize)] = match level {
         _ if channels == 1 => return (1, 9),
-        Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16 => &[(4, 6), (3, 8), (4, 4)],
+        Level::Avx512 | Level::Avx512Vnni => &[(4, 6), (3, 8), (4, 4)],
         Level::AvxVnni | Level::Avx2 | Level::Scalar => &[(2, 6), (3, 3)],
     };
     let work = |size: &(usize, usize)| {
@@ -156,7 +156,7 @@ impl Work<'_> {
         unsafe {
             match level {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16 => {
+                Level::Avx512 | Level::Avx512Vnni => {
                     self.run_avx512((rows, cols), tile);
                 }
                 #[cfg(target_arch = "x86_64")]

@@ -7,11 +7,9 @@
 
 use std::hint::black_box;
 
-use half::f16;
-
 use super::Level;
 use super::aligned::{Aligned, LINE_BYTES, Number};
-use super::dot::{Dot, PlainF16, PlainF32, PlainI16};
+use super::dot::{Dot, PlainF32, PlainI16};
 #[cfg(target_arch = "x86_64")]
 use super::dot_x86::*;
 use super::lanes::{LINE, Lanes};
@@ -312,18 +310,8 @@ unsafe fn block<D: Dot, const P: usize, const V: usize, const PIXEL: usize>(
         unsafe {
             let mut sums = [[D::zero(); V]; P];
             let mut w = weights;
-            let mut since_carry = 0;
             for segment in &call.segments[..call.segment_count] {
                 let mut x = segment.add(first * pixel);
-                if D::CARRY > 0 && since_carry >= D::CARRY {
-                    since_carry = 0;
-                    for p in 0..P {
-                        for v in 0..V {
-                            sums[p][v] = D::carry(sums[p][v]);
-                        }
-                    }
-                }
-                since_carry += call.steps;
                 for _ in 0..call.steps {
                     let mut operands = [D::weights(w); V];
                     for v in 1..V {
@@ -565,17 +553,6 @@ pub(crate) fn f32_kernels(level: Level) -> Vec<RowKernel<f32, f32>> {
             Avx512, Avx512F32Halves, pixels 14
         ));
     }
-    up_to(level, kernels)
-}
-
-/// The kernels of [`RowKernel`] for f16, best first; the plain one is slow.
-pub(crate) fn f16_kernels(level: Level) -> Vec<RowKernel<f16, f16>> {
-    let mut kernels = vec![kernel!(Scalar, PlainF16, pixels 4)];
-    #[cfg(target_arch = "x86_64")]
-    kernels.push(kernel!(
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512fp16,avx2,fma")]
-        Avx512Fp16, Avx512Fp16, pixels 4
-    ));
     up_to(level, kernels)
 }
 

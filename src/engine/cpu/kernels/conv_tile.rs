@@ -9,7 +9,7 @@ use std::borrow::Cow;
 pub(super) fn block(level: Level, channels: usize) -> usize {
     let sizes: &[usize] = match level {
         _ if channels == 1 => &[1],
-        Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16 => &[8, 6, 4, 3],
+        Level::Avx512 | Level::Avx512Vnni => &[8, 6, 4, 3],
         Level::AvxVnni | Level::Avx2 | Level::Scalar => &[4, 3],
     };
     sizes.iter().copied().min_by_key(|size| channels.next_multiple_of(*size)).unwrap_or(1)
@@ -61,7 +61,7 @@ impl Tile<'_> {
         unsafe {
             match level {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 | Level::Avx512Vnni | Level::Avx512Fp16 => self.run_avx512(block),
+                Level::Avx512 | Level::Avx512Vnni => self.run_avx512(block),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 | Level::AvxVnni => self.run_avx2(block),
                 _ => self.run_small::<Plain>(block),

@@ -1,8 +1,6 @@
 //! Dot products of a few neighbouring inputs with the weights of a vector of output channels: what
 //! the kernels of [`super::conv_row`] differ in. Here are those in plain Rust.
 
-use half::f16;
-
 use super::aligned::Number;
 use super::lanes::{Lanes, Plain};
 
@@ -37,15 +35,6 @@ pub(super) trait Dot {
     unsafe fn weights(w: *const Self::W) -> Self::Operand;
     unsafe fn dot(sum: Self::Sum, x: Self::Operand, w: Self::Operand) -> Self::Sum;
     unsafe fn to_float(sum: Self::Sum) -> Self::Float;
-
-    /// Steps after which [`Dot::carry`] is due; 0 for never.
-    const CARRY: usize = 0;
-
-    /// Moves sums from where they are short to where they are long.
-    #[inline(always)]
-    unsafe fn carry(sum: Self::Sum) -> Self::Sum {
-        sum
-    }
 }
 
 /// f32, four channels at once.
@@ -131,108 +120,5 @@ impl Dot for PlainI16 {
     #[inline(always)]
     unsafe fn to_float(sum: [i32; 4]) -> Plain {
         Plain(sum.map(|v| v as f32))
-    }
-}
-
-/// Most products that are summed in f16 before they are carried to f32; the kernels of
-/// [`super::conv_row`] look at it between segments.
-pub(super) const F16_CARRY: usize = 48;
-
-/// Pairs of f16, four channels at once; bit for bit what CPUs with such instructions do, and slow.
-pub(super) struct PlainF16;
-
-/// Two sums per channel.
-#[derive(Clone, Copy)]
-pub(super) struct PlainF16Sum {
-    short: [[f16; 2]; 4],
-    long: [[f32; 2]; 4],
-}
-
-impl Dot for PlainF16 {
-    type X = f16;
-    type W = f16;
-    type Operand = [[f16; 2]; 4];
-    type Sum = PlainF16Sum;
-    type Float = Plain;
-    const GROUP: usize = 2;
-    const SCALED: bool = false;
-    const FUSED: bool = false;
-    const CARRY: usize = F16_CARRY;
-
-    #[inline(always)]
-    unsafe fn zero() -> PlainF16Sum {
-        PlainF16Sum { short: [[f16::ZERO; 2]; 4], long: [[0.0; 2]; 4] }
-    }
-
-    #[inline(always)]
-    unsafe fn broadcast(x: *const f16) -> [[f16; 2]; 4] {
-        // SAFETY: the caller vouches for two inputs.
-        [unsafe { x.cast::<[f16; 2]>().read_unaligned() }; 4]
-    }
-
-    #[inline(always)]
-    unsafe fn weights(w: *const f16) -> [[f16; 2]; 4] {
-        // SAFETY: the caller vouches for eight weights.
-        unsafe { w.cast::<[[f16; 2]; 4]>().read_unaligned() }
-    }
-
-    #[inline(always)]
-    unsafe fn dot(sum: PlainF16Sum, x: [[f16; 2]; 4], w: [[f16; 2]; 4]) -> PlainF16Sum {
-        let short = std::array::from_fn(|lane| {
-            std::array::from_fn(|i| fused_f16(x[lane][i], w[lane][i], sum.short[lane][i]))
-        });
-        PlainF16Sum { short, ..sum }
-    }
-
-    #[inline(always)]
-    unsafe fn carry(sum: PlainF16Sum) -> PlainF16Sum {
-        let long = std::array::from_fn(|lane| {
-            std::array::from_fn(|i| sum.long[lane][i] + sum.short[lane][i].to_f32())
-        });
-        PlainF16Sum { short: [[f16::ZERO; 2]; 4], long }
-    }
-
-    #[inline(always)]
-    unsafe fn to_float(sum: PlainF16Sum) -> Plain {
-        // SAFETY: `Plain` needs no level.
-        let sum = unsafe { Self::carry(sum) };
-        Plain(sum.long.map(|[even, odd]| even + odd))
-    }
-}
-
-/// `x · w + sum`, rounded once.
-#[inline(always)]
-fn fused_f16(x: f16, w: f16, sum: f16) -> f16 {
-    let value = |v: f16| f64::from(v.to_f32());
-    // Exact, as all three have few bits.
-    let exact = value(x) * value(w) + value(sum);
-    let near = exact as f32;
-    let is_even = near.to_bits() & 1 == 0;
-    // An odd last bit remembers what was lost, so that the second rounding is the only one.
-    let odd = match f64::from(near).abs().partial_cmp(&exact.abs()) {
-        Some(std::cmp::Ordering::Less) if is_even => f32::from_bits(near.to_bits() + 1),
-        Some(std::cmp::Ordering::Greater) if is_even => f32::from_bits(near.to_bits() - 1),
-        _ => near,
-    };
-    f16::from_f32(odd)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn products_and_sums_in_f16_are_rounded_once() {
-        let fused = |x: f32, w: f32, sum: f32| {
-            fused_f16(f16::from_f32(x), f16::from_f32(w), f16::from_f32(sum)).to_f32()
-        };
-        assert_eq!(fused(1.0, 1.0, 2048.0), 2048.0);
-        assert_eq!(fused(1.0, 1.0, 2050.0), 2052.0);
-        // 2051 − 2⁻²⁰ and its negative: in f32 they would round to the half that goes up.
-        let (above, below) = (1025.0 / 1024.0, 1023.0 / 1024.0);
-        assert_eq!(fused(above, below, 2050.0), 2050.0);
-        assert_eq!(fused(above, -below, -2050.0), -2050.0);
-        assert_eq!(fused(300.0, 300.0, 0.0), f32::INFINITY);
-        assert!(fused(f32::NAN, 1.0, 1.0).is_nan());
     }
 }

@@ -2,8 +2,6 @@
 
 use std::arch::x86_64::*;
 
-use half::f16;
-
 use super::dot::{Dot, F16_CARRY};
 use super::lanes::Lanes;
 
@@ -187,46 +185,6 @@ dot! {
     weights |w| _mm512_loadu_si512(w.cast());
     dot |sum, x, w| _mm512_dpbusd_epi32(sum, x, w);
     to_float |sum| _mm512_cvtepi32_ps(sum);
-}
-
-dot! {
-    /// Pairs of f16, sixteen channels at once.
-    Avx512Fp16: f16, f16, __m512h, Fp16Sum => __m512, group 2, scaled false, fused true;
-    zero Fp16Sum {
-        short: _mm512_setzero_ph(),
-        low: _mm512_setzero_ps(),
-        high: _mm512_setzero_ps(),
-    };
-    broadcast |x| _mm512_castsi512_ph(_mm512_set1_epi32(x.cast::<i32>().read_unaligned()));
-    weights |w| _mm512_castsi512_ph(_mm512_loadu_si512(w.cast()));
-    dot |sum, x, w| Fp16Sum { short: _mm512_fmadd_ph(x, w, sum.short), ..sum };
-    to_float |sum| {
-        let Fp16Sum { low, high, .. } = Self::carry(sum);
-        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-        let odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
-        _mm512_add_ps(
-            _mm512_permutex2var_ps(low, even, high),
-            _mm512_permutex2var_ps(low, odd, high),
-        )
-    };
-    carry F16_CARRY |sum| {
-        let short = _mm512_castph_si512(sum.short);
-        let (low, high) =
-            (_mm512_castsi512_si256(short), _mm512_extracti64x4_epi64::<1>(short));
-        Fp16Sum {
-            short: _mm512_setzero_ph(),
-            low: _mm512_add_ps(sum.low, _mm512_cvtph_ps(low)),
-            high: _mm512_add_ps(sum.high, _mm512_cvtph_ps(high)),
-        }
-    };
-}
-
-/// Two sums per channel, side by side: those of the first eight channels and of the last.
-#[derive(Clone, Copy)]
-pub(super) struct Fp16Sum {
-    short: __m512h,
-    low: __m512,
-    high: __m512,
 }
 
 /// Adds neighbouring sums.

@@ -18,14 +18,12 @@ pub(crate) enum Level {
     Avx512,
     /// Beside AVX-512, its dot products of 8-bit and 16-bit integers.
     Avx512Vnni,
-    /// Beside AVX-512 VNNI, arithmetic of 16-bit floats.
-    Avx512Fp16,
 }
 
 impl Level {
     /// Every level, lowest first.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Scalar, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Avx512Vnni, Self::Avx512Fp16];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Scalar, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Avx512Vnni];
 
     /// Name, as the environment variable spells it.
     pub(crate) fn name(self) -> &'static str {
@@ -35,7 +33,6 @@ impl Level {
             Self::AvxVnni => "avxvnni",
             Self::Avx512 => "avx512",
             Self::Avx512Vnni => "avx512vnni",
-            Self::Avx512Fp16 => "avx512fp16",
         }
     }
 
@@ -56,9 +53,6 @@ impl Level {
             Self::Avx512Vnni => {
                 Self::Avx512.is_available() && is_x86_feature_detected!("avx512vnni")
             }
-            Self::Avx512Fp16 => {
-                Self::Avx512Vnni.is_available() && is_x86_feature_detected!("avx512fp16")
-            }
         }
     }
 
@@ -66,6 +60,17 @@ impl Level {
     #[cfg(not(target_arch = "x86_64"))]
     pub(crate) fn is_available(self) -> bool {
         self == Self::Scalar
+    }
+
+    /// Whether there is an instruction for dot products of 8-bit integers up to this level.
+    pub(crate) fn multiplies_bytes(self) -> bool {
+        self.multiplies_bytes_of(Self::is_available)
+    }
+
+    /// As [`Level::multiplies_bytes`], on a CPU with these levels.
+    fn multiplies_bytes_of(self, is_available: impl Fn(Self) -> bool) -> bool {
+        let with_dot_products = [Self::AvxVnni, Self::Avx512Vnni];
+        with_dot_products.into_iter().any(|level| level <= self && is_available(level))
     }
 
     /// Highest available level up to this one.
@@ -76,7 +81,7 @@ impl Level {
 
     /// Highest level this machine has.
     pub(crate) fn detected() -> Self {
-        Self::Avx512Fp16.or_lower()
+        Self::Avx512Vnni.or_lower()
     }
 
     /// Level in use: the detected one, or a lower one that the environment asks for.
@@ -117,7 +122,7 @@ impl Level {
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the CPU has the level.
-            Self::Avx512 | Self::Avx512Vnni | Self::Avx512Fp16 => unsafe { run_avx512(job) },
+            Self::Avx512 | Self::Avx512Vnni => unsafe { run_avx512(job) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the CPU has the level.
             Self::Avx2 | Self::AvxVnni => unsafe { run_avx2(job) },
@@ -153,7 +158,7 @@ mod tests {
         for level in available() {
             assert_eq!(level.lowered_to(None), level);
             assert_eq!(level.lowered_to(Some("neon")), level);
-            assert_eq!(level.lowered_to(Some("avx512fp16")), level);
+            assert_eq!(level.lowered_to(Some("avx512vnni")), level);
             assert_eq!(level.lowered_to(Some("scalar")), Level::Scalar);
             for asked in Level::ALL {
                 let lowered = level.lowered_to(Some(asked.name()));
@@ -163,6 +168,28 @@ mod tests {
             }
         }
         assert_eq!(available().next_back(), Some(Level::detected()));
+        // What is of no level is no level, however it is spelt.
+        assert_eq!(Level::detected().lowered_to(Some("avx512fp16")), Level::detected());
         assert!(Level::current() <= Level::detected());
+    }
+
+    #[test]
+    fn bytes_are_multiplied_where_the_cpu_can_and_the_level_lets_it() {
+        use Level::{Avx2, Avx512, Avx512Vnni, AvxVnni, Scalar};
+        // CPUs, and the levels of theirs up to which there is no such instruction.
+        let cpus: [(&str, &[Level], &[Level]); 6] = [
+            ("Nehalem, or no x86", &[Scalar], &Level::ALL),
+            ("Haswell", &[Scalar, Avx2], &Level::ALL),
+            ("Alder Lake", &[Scalar, Avx2, AvxVnni], &[Scalar, Avx2]),
+            ("Skylake-X", &[Scalar, Avx2, Avx512], &Level::ALL),
+            ("Ice Lake", &[Scalar, Avx2, Avx512, Avx512Vnni], &[Scalar, Avx2, AvxVnni, Avx512]),
+            ("Sapphire Rapids", &Level::ALL, &[Scalar, Avx2]),
+        ];
+        for (cpu, has, without) in cpus {
+            for level in Level::ALL {
+                let can = level.multiplies_bytes_of(|level| has.contains(&level));
+                assert_eq!(can, !without.contains(&level), "{cpu}, {level:?}");
+            }
+        }
     }
 }

@@ -27,10 +27,9 @@ impl RowProbe {
     pub fn all() -> Vec<Self> {
         let level = Level::detected();
         let f32s = conv_row::f32_kernels(level).into_iter().map(|kernel| probe("f32", kernel));
-        let f16s = conv_row::f16_kernels(level).into_iter().map(|kernel| probe("f16", kernel));
         let i16s = conv_row::i16_kernels(level).into_iter().map(|kernel| probe("i16", kernel));
         let u8s = conv_row::u8_kernels(level).into_iter().map(|kernel| probe("u8", kernel));
-        f32s.chain(f16s).chain(i16s).chain(u8s).collect()
+        f32s.chain(i16s).chain(u8s).collect()
     }
 
     /// Computes the row.
@@ -59,7 +58,7 @@ fn probe<X: Number + 'static, W: Number + 'static>(
     let run = move || {
         let segments = [&*rows[0], &rows[1], &rows[2]];
         let out = match precision {
-            "f32" | "f16" => RowOut::F32 { to: &mut floats, add: None },
+            "f32" => RowOut::F32 { to: &mut floats, add: None },
             "i16" => RowOut::I16 { to: &mut words, zero: &zero, low: 0, high: 255 },
             _ => RowOut::U8 { to: &mut bytes, zero: &zero },
         };

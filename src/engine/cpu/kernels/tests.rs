@@ -94,7 +94,7 @@ fn at_levels(mut run: impl FnMut(Level)) {
         if level.is_available() {
             run(level);
         } else {
-            println!("skipped level {}", level.name());
+            println!("not on this CPU: {}", level.name());
         }
     }
 }

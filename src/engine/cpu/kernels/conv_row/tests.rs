@@ -173,8 +173,7 @@ impl<X: Number + Into<f64> + 'static, W: Number + Into<f64>> Operands<X, W> {
         let mut channels = |value: &dyn Fn(usize, f32) -> f32| {
             (0..MAX_C_OUT).map(|channel| value(channel, noise.float())).collect::<Vec<f32>>()
         };
-        let floats = [TypeId::of::<f32>(), TypeId::of::<f16>()];
-        let scaled = !floats.contains(&TypeId::of::<X>());
+        let scaled = TypeId::of::<X>() != TypeId::of::<f32>();
         let largest = sums.iter().fold(1.0f64, |largest, sum| largest.max(sum.abs()));
         let unit = span / largest as f32;
         let scale = match scaled {
@@ -362,7 +361,7 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
 
 fn all<X, W>(kernels: fn(Level) -> Vec<RowKernel<X, W>>) -> Vec<RowKernel<X, W>> {
     for level in Level::ALL.into_iter().filter(|level| !level.is_available()) {
-        println!("skipped: {}", level.name());
+        println!("not on this CPU: {}", level.name());
     }
     kernels(Level::detected())
 }
@@ -388,20 +387,6 @@ fn f32_sums_are_near() {
     for shape in shapes() {
         // Integers would hide what rounds.
         let o = Operands::new(shape, 0.0, || 3.0 * x.float(), |_, _| 5.0 * w.float());
-        kernels.iter().for_each(|&kernel| memory.check(kernel, &o));
-    }
-}
-
-#[test]
-fn f16_sums_are_exact_where_they_fit() {
-    let (kernels, mut memory) = (all(f16_kernels), Memory::new());
-    let (mut x, mut w) = (Noise(1), Noise(2));
-    let small = |noise: &mut Noise, most| f16::from_f32(noise.within(0, most) as f32);
-    // Integers to 2048 are exact in f16; the longest sums are beyond unless they are carried.
-    for shape in [(1, 6, 2), (3, 32, 32), (15, 8, 8), (9, 160, 32)] {
-        let o = Operands::new(shape, 0.0, || small(&mut x, 7), |_, _| small(&mut w, 3));
-        let beyond = o.sums.iter().any(|sum| *sum > 2.0 * 2048.0);
-        assert_eq!(beyond, shape.0 * shape.1 > 1000);
         kernels.iter().for_each(|&kernel| memory.check(kernel, &o));
     }
 }
@@ -691,7 +676,6 @@ fn check_choice<X, W>(kernels: fn(Level) -> Vec<RowKernel<X, W>>) {
 #[test]
 fn the_highest_level_with_the_fewest_products_is_chosen() {
     check_choice(f32_kernels);
-    check_choice(f16_kernels);
     check_choice(i16_kernels);
     check_choice(u8_kernels);
     assert!(choose::<f32, f32>(&[], &shape(8, 8)).is_none());
@@ -702,7 +686,7 @@ fn the_highest_level_with_the_fewest_products_is_chosen() {
 fn few_channels_take_half_vectors() {
     for level in [Level::Avx512, Level::Avx512Vnni] {
         if !level.is_available() {
-            println!("skipped: the CPU lacks {}", level.name());
+            println!("not on this CPU: {}", level.name());
             continue;
         }
         let (floats, words) = (f32_kernels(level), i16_kernels(level));
@@ -732,7 +716,6 @@ fn check_peak<X, W>(kernels: &[RowKernel<X, W>]) {
 #[test]
 fn peak_counts_operations() {
     check_peak(&all(f32_kernels));
-    check_peak(&all(f16_kernels));
     check_peak(&all(i16_kernels));
     check_peak(&all(u8_kernels));
 }
