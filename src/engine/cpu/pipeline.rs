@@ -82,8 +82,6 @@ struct Scratch {
     row: Aligned<f32>,
     /// Sums of every component `[tile][channel]`.
     sums: Aligned<f32>,
-    /// Components that are then rounded to a shorter type.
-    components: Aligned<f32>,
 }
 
 impl Scratch {

@@ -87,7 +87,7 @@ impl Quantiser {
     /// [`Error::Config`] or [`Error::Tensor`] for tensors that are not those of the net.
     pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
         let refuse = |reason| Error::Precision { precision: Precision::Int8.to_string(), reason };
-        CpuEngine::supports(checkpoint, Precision::Int8, Level::Scalar).map_err(refuse)?;
+        CpuEngine::supports(checkpoint, Precision::Int8).map_err(refuse)?;
         let spec = ChainSpec::of(&checkpoint.metadata.architecture).map_err(Error::Config)?;
         if let Some(layer) = spec.layers.iter().find(|l| l.shuffle * l.unshuffle != 1) {
             let reason = format!("layer `{}` shuffles pixels, which is not trained", layer.name);

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::dot::{Dot, F16_CARRY};
+use super::dot::Dot;
 use super::lanes::Lanes;
 
 /// A dot product whose every function is one expression.
