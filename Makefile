@@ -1,4 +1,5 @@
-# The two commands of the README are `make demo` and `make test`.
+# The two commands of the README are `make demo` and `make test`. Both build in release and with the
+# features of the whole workspace, so that the second builds on the first.
 
 PACKAGES = build-essential pkg-config \
 	libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev \
@@ -22,12 +23,11 @@ setup:
 
 # Degrades the clip in pipelines/media, filters it with a moving knob, and writes out/demo.*
 demo: setup
-	cargo build --release -p gst-plugin-tunableconv
-	cargo run --release -p gst-plugin-tunableconv --example demo -- \
-		--input pipelines/media/flower_720p.264 --output-dir out
+	cargo build --release --workspace --lib --example demo
+	target/release/examples/demo --input pipelines/media/flower_720p.264 --output-dir out
 
 test: setup
-	cargo test --workspace
+	cargo test --release --workspace $(TEST_FLAGS)
 
 # Row kernels, whole frames, the element, the loader; then ONNX Runtime and OpenVINO on frames and
 # PyTorch in training (fetched into target/).

@@ -1,5 +1,7 @@
 //! Frames and tunings allocate nothing once the first ones are through, and the engine's memory at
 //! 1080p is small.
+//!
+//! A program of its own: the test harness allocates, on another thread, when a test takes a minute.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -38,9 +40,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// One test alone in this file: another one's allocations would be counted.
-#[test]
-fn frames_allocate_nothing_and_the_engine_little() {
+fn main() {
     let checkpoint = Checkpoint::built_in().unwrap();
     let (input, mut output) =
         (Picture::random(1920, 1080, 0, 3), Picture::random(1920, 1080, 0, 4));
@@ -71,11 +71,11 @@ fn frames_allocate_nothing_and_the_engine_little() {
         (0..2).for_each(&mut frame);
         let bytes = BYTES.load(Ordering::SeqCst) - before;
         let calls = CALLS.load(Ordering::SeqCst);
-        (2..6).for_each(&mut frame);
+        (2..4).for_each(&mut frame);
         let calls = CALLS.load(Ordering::SeqCst) - calls;
         let layout = if rgb { "RGB" } else { "4:2:0" };
         println!("{precision}, {layout}: {:.1} MB at 1920×1080", bytes as f64 / 1e6);
-        assert_eq!(calls, 0, "{precision}, {layout}: allocations in four frames with new tunings");
+        assert_eq!(calls, 0, "{precision}, {layout}: allocations in two frames with new tunings");
         assert!(bytes <= 24_000_000, "{precision}, {layout}: {bytes} bytes");
     }
 }
