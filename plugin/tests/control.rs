@@ -4,8 +4,10 @@
 
 mod common;
 
-use common::{FRAME_DURATION, Model, Picture, stamped};
+use common::{FRAME_DURATION, Model, Picture, filter, stamped};
+use gst_check::Harness;
 use gstreamer as gst;
+use gstreamer_check as gst_check;
 use gstreamer_controller as gst_controller;
 use gstreamer_video as gst_video;
 
@@ -13,6 +15,7 @@ use gst::prelude::*;
 use gst_controller::prelude::*;
 use gst_controller::{DirectControlBinding, InterpolationControlSource, InterpolationMode};
 use gst_video::VideoFormat;
+use tunableconv::checkpoint::Checkpoint;
 
 const FRAMES: u64 = 25;
 
@@ -94,4 +97,37 @@ fn frames_without_timestamp_keep_the_tuning() {
     let mut harness = model.harness(&element, &info);
     let output = harness.push_and_pull(picture.buffer(&info)).unwrap();
     assert_eq!(picture.read(&info, output), model.filter(&picture, &[0.5, 0.0]));
+}
+
+#[test]
+fn a_curve_may_end_one_step_of_rounding_beyond_the_range() {
+    common::init();
+    let picture = Picture::random(16, 16);
+    let info = picture.info(VideoFormat::I420);
+    // GStreamer's cubic curves overshoot such points by rounding, and GObject lets it pass.
+    let source = InterpolationControlSource::new();
+    source.set_mode(InterpolationMode::Cubic);
+    for (ms, value) in [(0, 1.0), (1200, 1.0), (2200, 1.0)] {
+        assert!(source.set(gst::ClockTime::from_mseconds(ms), value));
+    }
+    let element = gst::ElementFactory::make("tunableconv-broadcast")
+        .property("precision", "f32")
+        .build()
+        .unwrap();
+    let binding = DirectControlBinding::new_absolute(&element, "denoise", &source);
+    element.add_control_binding(&binding).unwrap();
+    let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
+    let caps = info.to_caps().unwrap();
+    harness.set_caps(caps.clone(), caps);
+    let checkpoint = Checkpoint::built_in().unwrap();
+    let mut beyond = 0;
+    for frame in 0..132 {
+        let time = gst::ClockTime::SECOND.mul_div_floor(frame, 60).unwrap();
+        beyond += u32::from(ControlSourceExt::value(&source, time).unwrap() > 1.0);
+        let mut buffer = picture.buffer(&info);
+        buffer.get_mut().unwrap().set_pts(time);
+        let output = harness.push_and_pull(buffer).unwrap();
+        assert_eq!(picture.read(&info, output), filter(&checkpoint, &picture, &[1.0, 0.0]));
+    }
+    assert!(beyond > 0, "no value of the curve is beyond the range");
 }
