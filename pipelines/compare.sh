@@ -2,8 +2,7 @@
 # Plays a video file with its left half as it is and its right half filtered:
 #   compare.sh IN [denoise] [deblur]
 # SINK is what shows it (default: autovideosink). GST_PLUGIN_PATH says where the plugin is (default:
-# ../target/release). Debian: gstreamer1.0-tools, gstreamer1.0-libav, gstreamer1.0-plugins-base,
-# gstreamer1.0-plugins-good.
+# ../target/release). `make setup` installs what this needs.
 set -eu
 
 if [ $# -lt 1 ] || [ $# -gt 3 ]; then

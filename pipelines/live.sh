@@ -3,7 +3,7 @@
 #   live.sh [denoise] [deblur]
 # SOURCE is the source (default: v4l2src on /dev/video0 if there is one, else a live test picture),
 # SINK what shows it (default: autovideosink). GST_PLUGIN_PATH says where the plugin is (default:
-# ../target/release). Debian: gstreamer1.0-tools, gstreamer1.0-plugins-base, gstreamer1.0-plugins-good.
+# ../target/release). `make setup` installs what this needs.
 set -eu
 
 if [ $# -gt 2 ]; then
