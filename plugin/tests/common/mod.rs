@@ -3,10 +3,12 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
+pub mod play;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 
@@ -40,6 +42,23 @@ pub fn init() {
         gst::init().unwrap();
         gsttunableconv::plugin_register_static().unwrap();
     });
+}
+
+/// What is not installed of the elements a test needs.
+pub fn missing(model: &Model, elements: &[&str]) -> Option<String> {
+    elements.iter().find_map(|element| {
+        let status = model.command("gst-inspect-1.0").args(["--exists", element]).status();
+        match status {
+            Ok(status) if status.success() => None,
+            Ok(_) => Some(format!("no element {element}")),
+            Err(error) => Some(format!("gst-inspect-1.0: {error}")),
+        }
+    })
+}
+
+/// A script of `pipelines/`.
+pub fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines").join(name)
 }
 
 /// A small linear congruential generator: reproducible numbers in −1 to 1.
