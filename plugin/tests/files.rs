@@ -212,10 +212,10 @@ fn interlaced_clips_are_refused_with_a_clear_error() {
         let text = String::from_utf8(output.stderr).unwrap();
         let is_error = |line: &&str| line.starts_with("ERROR: from element");
         let mut errors = text.lines().filter(is_error);
-        // Upstream elements may try the caps again, and add that their streams stopped.
         assert!(errors.next().unwrap().ends_with(expected), "{text}");
-        let mut ours = errors.filter(|line| line.contains("/TunableConvFilter:"));
-        assert!(ours.all(|line| line.ends_with(expected)), "{text}");
+        // Upstream elements may add that their streams stopped, and try the caps again.
+        let ours = errors.filter(|line| line.contains("/TunableConvFilter:"));
+        assert_eq!(ours.count(), 0, "{text}");
     }
 }
 

@@ -465,8 +465,7 @@ fn lay_out(info: &VideoInfo, picture: &Picture, memory: &Layout) -> gst::Buffer 
             let (mut offsets, mut strides) = (info.offset().to_vec(), info.stride().to_vec());
             match wrong {
                 Wrong::Format => {
-                    let others = FORMATS.iter().filter(|other| **other != format);
-                    format = *others.last().unwrap();
+                    format = *FORMATS.iter().find(|other| **other != format).unwrap();
                 }
                 Wrong::Size => width -= 1,
                 Wrong::Offset(offset) => offsets[0] = offset,

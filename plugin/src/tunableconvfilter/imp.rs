@@ -5,9 +5,10 @@
 //! the bindings of `keyframes` are looked at. What `stats` tells of the running model is a copy in
 //! `settings`, or atomic.
 
+mod messages;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer_base as gst_base;
@@ -29,7 +30,7 @@ use super::keyframes::{self, Bindings};
 use super::knobs::defaults;
 use super::live::{LiveTime, Moment};
 use super::overload::Decision;
-use super::settings::{Live, Overload, Settings};
+use super::settings::{Overload, Settings};
 use super::state::{FrameTask, State, clock_time};
 use super::stats::{Stats, count};
 use super::{frame, properties};
@@ -60,6 +61,8 @@ pub struct TunableConvBase {
     stats: Stats,
     /// Whether downstream reads `GstVideoMeta`, and with it padded frames.
     downstream_takes_padding: AtomicBool,
+    /// Caps that were last refused, which come again with each buffer but are told of once.
+    refused: Mutex<Option<gst::Caps>>,
     /// For the next start, from [`set_engine`].
     engine: Mutex<Option<Box<dyn Engine>>>,
 }
@@ -93,6 +96,7 @@ impl ObjectSubclass for TunableConvBase {
             time: LiveTime::default(),
             stats: Stats::default(),
             downstream_takes_padding: AtomicBool::new(false),
+            refused: Mutex::default(),
             engine: Mutex::new(None),
         }
     }
@@ -176,6 +180,7 @@ impl BaseTransformImpl for TunableConvBase {
         }
         self.stats.reset();
         self.time.reset();
+        *lock(&self.refused) = None;
         self.warn_of_knobs(&mut state, settings.live);
         *lock(&self.state) = Some(state);
         let others = lock(&self.bindings).replace(self.obj().upcast_ref(), &tracks);
@@ -233,7 +238,7 @@ impl BaseTransformImpl for TunableConvBase {
         &self,
         input: InputBuffer<'_>,
     ) -> Result<PrepareOutputBufferSuccess, gst::FlowError> {
-        if !lock(&self.state).as_ref().is_some_and(|state| state.info().is_some()) {
+        if lock(&self.state).as_ref().and_then(State::info).is_none() {
             return Err(gst::FlowError::NotNegotiated);
         }
         self.parent_prepare_output_buffer(input)
@@ -332,12 +337,14 @@ impl VideoFilterImpl for TunableConvBase {
         out_info: &VideoInfo,
     ) -> Result<(), gst::LoggableError> {
         if in_info.interlace_mode() != VideoInterlaceMode::Progressive {
-            gst::element_imp_error!(
-                self,
-                gst::StreamError::Format,
-                ("Interlaced video cannot be filtered; put `deinterlace` before this element"),
-                ["caps {incaps}"]
-            );
+            if self.is_newly_refused(incaps) {
+                gst::element_imp_error!(
+                    self,
+                    gst::StreamError::Format,
+                    ("Interlaced video cannot be filtered; put `deinterlace` before this element"),
+                    ["caps {incaps}"]
+                );
+            }
             return Err(gst::loggable_error!(CAT, "Interlaced caps {incaps}"));
         }
         // In passthrough the base class would not negotiate buffers for filtered frames.
@@ -386,12 +393,6 @@ impl VideoFilterImpl for TunableConvBase {
 }
 
 impl TunableConvBase {
-    /// Tells why a frame cannot be filtered.
-    fn fail(&self, error: &tunableconv::Error) -> gst::FlowError {
-        gst::element_imp_error!(self, gst::StreamError::Failed, ("Cannot filter a frame: {error}"));
-        gst::FlowError::Error
-    }
-
     /// Applies the control bindings for a frame with this stream time.
     fn sync_controls(&self, stream_time: Option<gst::ClockTime>) {
         let obj = self.obj();
@@ -420,108 +421,15 @@ impl TunableConvBase {
     /// Whether downstream can read the frame as it lies in memory.
     fn may_forward(&self, buffer: &gst::BufferRef, info: &VideoInfo) -> bool {
         self.downstream_takes_padding.load(Ordering::Relaxed)
-            || buffer
-                .meta::<gst_video::VideoMeta>()
-                .is_none_or(|meta| meta.offset() == info.offset() && meta.stride() == info.stride())
+            || buffer.meta::<gst_video::VideoMeta>().is_none_or(|meta| {
+                meta.offset() == info.offset()
+                    && meta.stride() == info.stride()
+                    && buffer.size() >= info.size()
+            })
     }
 
     fn statistics(&self) -> gst::Structure {
         let running = lock(&self.settings).engine.clone();
         self.stats.structure(&running, self.time.latency().nseconds())
-    }
-
-    /// Without a bus nobody hears it.
-    fn post(&self, message: gst::Message) {
-        let _ = self.obj().post_message(message);
-    }
-
-    /// Answers LATENCY queries with `latency` from now on, unless it is near what they got before.
-    fn announce_latency(&self, latency: Duration) {
-        if self.time.set_latency(clock_time(latency)) {
-            gst::info!(CAT, imp = self, "Latency is {latency:?}");
-            self.post(gst::message::Latency::builder().src(&*self.obj()).build());
-        }
-    }
-
-    /// Tells that a frame went out untouched, as it would have been late.
-    fn post_qos(
-        &self,
-        buffer: &gst::BufferRef,
-        timing: super::overload::Timing,
-        stream_time: Option<gst::ClockTime>,
-        state: &State,
-    ) {
-        let signed = |time: gst::ClockTime| i64::try_from(time.nseconds()).unwrap_or(i64::MAX);
-        let expected = signed(state.policy.expected());
-        let jitter = expected - signed(timing.left.unwrap_or_default());
-        let duration = timing.duration.unwrap_or_default().nseconds();
-        let proportion = if duration == 0 { 1.0 } else { expected as f64 / duration as f64 };
-        let (processed, dropped) = self.stats.processed_and_overloaded();
-        let count = gst::format::Default::from_u64;
-        self.post(
-            gst::message::Qos::builder(timing.left.is_some())
-                .src(&*self.obj())
-                .running_time(timing.running_time)
-                .stream_time(stream_time)
-                .timestamp(buffer.pts())
-                .duration(buffer.duration())
-                .values(jitter, proportion, 1_000_000)
-                .stats(count(processed), count(dropped))
-                .build(),
-        );
-    }
-
-    fn warn_of_knobs(&self, state: &mut State, live: Live) {
-        for index in state.newly_without_parameter(live.knobs) {
-            let name = &self.definition.knobs[index].name;
-            let names = state.space().names();
-            gst::element_imp_warning!(
-                self,
-                gst::LibraryError::Settings,
-                ("`{name}` has no effect: the model's tuning parameters are {names}")
-            );
-        }
-    }
-
-    fn warn_of_bindings(&self, properties: &[String]) {
-        for name in properties {
-            gst::element_imp_warning!(
-                self,
-                gst::LibraryError::Settings,
-                ("`keyframes` has no effect on `{name}`: the application controls it")
-            );
-        }
-    }
-
-    /// Posts why caps are refused: GStreamer itself refuses those outside the template, and says no
-    /// more than "not negotiated".
-    fn explain_refused_caps(&self) {
-        let obj = self.obj();
-        let Some(pad) = obj.static_pad("sink") else { return };
-        let element = obj.downgrade();
-        // Caps that were refused come again with each buffer.
-        let told = Mutex::new(None);
-        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
-            let event = info.event().map(|event| event.view());
-            if let Some(gst::EventView::Caps(event)) = event
-                && !event.caps().can_intersect(&pad.pad_template_caps())
-                && let Some(element) = element.upgrade()
-                && lock(&told).replace(event.caps_owned()) != Some(event.caps_owned())
-            {
-                let formats = frame::NATIVE_FORMATS.iter().chain(&frame::OTHER_FORMATS);
-                let formats: Vec<&str> = formats.map(|format| format.to_str().as_str()).collect();
-                gst::element_error!(
-                    element,
-                    gst::StreamError::Format,
-                    (
-                        "Cannot filter {}; expected raw video of 1×1 to {MAX_SIDE}×{MAX_SIDE} in one \
-                         of {}; `videoconvert` before this element may help",
-                        event.caps(),
-                        formats.join(", ")
-                    )
-                );
-            }
-            gst::PadProbeReturn::Ok
-        });
     }
 }

@@ -33,6 +33,7 @@
 //! | `element_type.rs` | its GType |
 //! | `models.rs` | where models are found, and those in memory |
 //! | `imp.rs` | virtual methods, in the order in which a frame meets them |
+//! | `imp/messages.rs` | what the element says on the bus |
 //! | `properties.rs`, `settings.rs` | properties and their values |
 //! | `knobs.rs` | the tuning that values mean to a model |
 //! | `keyframes.rs` | keyframes as text |

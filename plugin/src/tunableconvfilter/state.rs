@@ -22,6 +22,10 @@ use super::settings::{Compare, Running, Settings};
 use super::warm_up::Clock;
 use super::{frame, memory, mix, warm_up};
 
+/// What claims to be shorter is of a stream whose rate nobody knew: muxers and encoders then write
+/// frames of a nanosecond.
+const SHORTEST_FRAME: gst::ClockTime = gst::ClockTime::from_useconds(100);
+
 /// Belongs to the streaming thread, and to `start` and `stop` when there is none.
 pub struct State {
     engine: Box<dyn Engine>,
@@ -193,7 +197,7 @@ impl State {
             (numer > 0).then(|| gst::ClockTime::SECOND.mul_div_floor(denom, numer))?
         };
         let elapsed = || running_time?.checked_sub(last?);
-        let is_some = |time: &gst::ClockTime| !time.is_zero();
+        let is_some = |time: &gst::ClockTime| *time >= SHORTEST_FRAME;
         let of_buffer = buffer.duration().filter(is_some);
         of_buffer.or_else(|| of_caps().filter(is_some)).or_else(|| elapsed().filter(is_some))
     }

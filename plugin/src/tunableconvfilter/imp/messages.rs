@@ -1,0 +1,122 @@
+//! What the element says on the bus.
+
+use std::time::Duration;
+
+use gstreamer as gst;
+
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use tunableconv::frame::MAX_SIDE;
+
+use super::super::frame;
+use super::super::overload::Timing;
+use super::super::settings::Live;
+use super::super::state::{State, clock_time};
+use super::{CAT, TunableConvBase, lock};
+
+impl TunableConvBase {
+    /// Tells why a frame cannot be filtered.
+    pub(super) fn fail(&self, error: &tunableconv::Error) -> gst::FlowError {
+        gst::element_imp_error!(self, gst::StreamError::Failed, ("Cannot filter a frame: {error}"));
+        gst::FlowError::Error
+    }
+
+    /// Without a bus nobody hears it.
+    pub(super) fn post(&self, message: gst::Message) {
+        let _ = self.obj().post_message(message);
+    }
+
+    /// Answers LATENCY queries with `latency` from now on, unless it is near what they got before.
+    pub(super) fn announce_latency(&self, latency: Duration) {
+        if self.time.set_latency(clock_time(latency)) {
+            gst::info!(CAT, imp = self, "Latency is {latency:?}");
+            self.post(gst::message::Latency::builder().src(&*self.obj()).build());
+        }
+    }
+
+    /// Tells that a frame went out untouched, as it would have been late.
+    pub(super) fn post_qos(
+        &self,
+        buffer: &gst::BufferRef,
+        timing: Timing,
+        stream_time: Option<gst::ClockTime>,
+        state: &State,
+    ) {
+        let signed = |time: gst::ClockTime| i64::try_from(time.nseconds()).unwrap_or(i64::MAX);
+        let expected = signed(state.policy.expected());
+        let jitter = expected - signed(timing.left.unwrap_or_default());
+        let duration = timing.duration.unwrap_or_default().nseconds();
+        let proportion = if duration == 0 { 1.0 } else { expected as f64 / duration as f64 };
+        let (processed, dropped) = self.stats.processed_and_overloaded();
+        let count = gst::format::Default::from_u64;
+        self.post(
+            gst::message::Qos::builder(timing.left.is_some())
+                .src(&*self.obj())
+                .running_time(timing.running_time)
+                .stream_time(stream_time)
+                .timestamp(buffer.pts())
+                .duration(buffer.duration())
+                .values(jitter, proportion, 1_000_000)
+                .stats(count(processed), count(dropped))
+                .build(),
+        );
+    }
+
+    pub(super) fn warn_of_knobs(&self, state: &mut State, live: Live) {
+        for index in state.newly_without_parameter(live.knobs) {
+            let name = &self.definition.knobs[index].name;
+            let names = state.space().names();
+            gst::element_imp_warning!(
+                self,
+                gst::LibraryError::Settings,
+                ("`{name}` has no effect: the model's tuning parameters are {names}")
+            );
+        }
+    }
+
+    pub(super) fn warn_of_bindings(&self, properties: &[String]) {
+        for name in properties {
+            gst::element_imp_warning!(
+                self,
+                gst::LibraryError::Settings,
+                ("`keyframes` has no effect on `{name}`: the application controls it")
+            );
+        }
+    }
+
+    /// Whether these caps are other ones than those last refused.
+    pub(super) fn is_newly_refused(&self, caps: &gst::CapsRef) -> bool {
+        let last = lock(&self.refused).replace(caps.to_owned());
+        last.is_none_or(|last| &*last != caps)
+    }
+
+    /// Posts why caps are refused: GStreamer itself refuses those outside the template, and says no
+    /// more than "not negotiated".
+    pub(super) fn explain_refused_caps(&self) {
+        let obj = self.obj();
+        let Some(pad) = obj.static_pad("sink") else { return };
+        let element = obj.downgrade();
+        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
+            let event = info.event().map(|event| event.view());
+            if let Some(gst::EventView::Caps(event)) = event
+                && !event.caps().can_intersect(&pad.pad_template_caps())
+                && let Some(element) = element.upgrade()
+                && element.imp().is_newly_refused(event.caps())
+            {
+                let formats = frame::NATIVE_FORMATS.iter().chain(&frame::OTHER_FORMATS);
+                let formats: Vec<&str> = formats.map(|format| format.to_str().as_str()).collect();
+                gst::element_error!(
+                    element,
+                    gst::StreamError::Format,
+                    (
+                        "Cannot filter {}; expected raw video of 1×1 to {MAX_SIDE}×{MAX_SIDE} in one \
+                         of {}; `videoconvert` before this element may help",
+                        event.caps(),
+                        formats.join(", ")
+                    )
+                );
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+}
