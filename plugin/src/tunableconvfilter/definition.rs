@@ -48,7 +48,7 @@ impl Definition {
         Ok(Self {
             element: "tunableconvfilter".into(),
             type_name: "TunableConvFilter".into(),
-            long_name: "Tunable neural video filter".into(),
+            long_name: "Denoise and deblur (neural, any model)".into(),
             description: "Filters video with a neural net whose trade-off can be tuned while it \
                           plays"
                 .into(),
@@ -81,7 +81,7 @@ impl Definition {
         Ok(Self {
             element: format!("tunableconv-{name}"),
             type_name: format!("TunableConv-{name}"),
-            long_name: format!("Tunable neural video filter `{name}`"),
+            long_name: format!("{} (neural, {name})", sentence(&names)),
             description: format!(
                 "Filters video with a neural net, tuned by {} ({model})",
                 names.join(", ")
@@ -91,6 +91,17 @@ impl Definition {
             knobs,
         })
     }
+}
+
+/// "Denoise, deblur and sharpen": what people look for in a list of effects.
+fn sentence(names: &[&str]) -> String {
+    let list = match names {
+        [] => String::new(),
+        [one] => (*one).into(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    };
+    let mut letters = list.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Name of the model in a file: its stem in lower case, other characters than letters and digits
@@ -126,6 +137,9 @@ mod tests {
         );
         let names: Vec<&str> = good.knobs.iter().map(|knob| knob.name.as_str()).collect();
         assert_eq!(names, ["denoise", "deblur"]);
+        assert_eq!(good.long_name, "Denoise and deblur (neural, x)");
+        assert_eq!(sentence(&["a", "b", "c"]), "A, b and c");
+        assert_eq!(sentence(&["sharpen"]), "Sharpen");
         let error = definition("deblur").unwrap_err().to_string();
         assert_eq!(error, "parameter `deblur`: the element has another property of this name");
     }

@@ -181,7 +181,8 @@ impl BaseTransformImpl for TunableConvBase {
         self.stats.reset();
         self.time.reset();
         *lock(&self.refused) = None;
-        self.warn_of_knobs(&mut state, settings.live);
+        let unknown = state.newly_without_parameter(settings.live.knobs);
+        self.warn_of_knobs(&unknown, &state.space().names());
         *lock(&self.state) = Some(state);
         let others = lock(&self.bindings).replace(self.obj().upcast_ref(), &tracks);
         self.warn_of_bindings(&others);
@@ -231,6 +232,17 @@ impl BaseTransformImpl for TunableConvBase {
         let takes_padding = query.find_allocation_meta::<gst_video::VideoMeta>().is_some();
         self.downstream_takes_padding.store(takes_padding, Ordering::Relaxed);
         self.parent_decide_allocation(query)
+    }
+
+    /// Size, place, orientation and colour of what is in a frame stay as they are, and so does all
+    /// that is said of them; the base class keeps no meta that is of the memory.
+    fn transform_meta<'a>(
+        &self,
+        _output: &mut gst::BufferRef,
+        _meta: gst::MetaRef<'a, gst::Meta>,
+        _input: &'a gst::BufferRef,
+    ) -> bool {
+        true
     }
 
     /// Without caps there is nothing to make a buffer for, which the base class would not notice.
@@ -293,16 +305,17 @@ impl BaseTransformImpl for TunableConvBase {
         if state.set_knobs(live.knobs) {
             count(&self.stats.refolds);
         }
-        self.warn_of_knobs(state, live);
+        let unknown = state.newly_without_parameter(live.knobs);
         let is_identity = state.is_identity();
         let timing =
             self.time.of_frame(&obj, running_time, state.frame_duration(running_time, buffer));
+        let mut overload = None;
         let decision = match timing.filter(|_| live.overload == Overload::Passthrough) {
             Some(timing) if !is_identity => {
                 let decision = state.policy.decide(timing);
                 if decision == Decision::Bypass {
                     count(&self.stats.overloaded);
-                    self.post_qos(buffer, timing, stream_time, state);
+                    overload = Some(self.qos(buffer, timing, stream_time, state.policy.expected()));
                 }
                 decision
             }
@@ -312,15 +325,21 @@ impl BaseTransformImpl for TunableConvBase {
         let is_untouched = is_identity || decision == Decision::Bypass;
         let may_forward = state.info().is_some_and(|info| self.may_forward(buffer, info));
         let is_message_due = live.message && state.is_due(running_time, MESSAGE_INTERVAL);
+        let names = (!unknown.is_empty()).then(|| state.space().names());
+        // Who hears a message at once may want the lock.
         drop(guard);
 
+        overload.into_iter().for_each(|message| self.post(message));
+        self.warn_of_knobs(&unknown, &names.unwrap_or_default());
         if is_identity {
             count(&self.stats.passthrough);
         }
         if is_message_due {
             self.post(gst::message::Element::builder(self.statistics()).src(&*obj).build());
         }
-        let passthrough = is_untouched && may_forward;
+        // In passthrough the base class would not ask a new peer for its pool, nor us what it takes.
+        let has_peer_to_ask = obj.src_pad().needs_reconfigure();
+        let passthrough = is_untouched && may_forward && !has_peer_to_ask;
         if obj.is_passthrough() != passthrough {
             gst::debug!(CAT, imp = self, "Passthrough is {passthrough}");
             obj.set_passthrough(passthrough);

@@ -75,10 +75,12 @@ impl Knobs {
         space.tuning_from_weights(&weights[..space.len().min(MAX_PARAMETERS)])
     }
 
-    /// Indices of the knobs that were set although the model has no parameter for them.
+    /// Indices of the knobs that were turned up although the model has no parameter for them. Hosts
+    /// that save and load all properties set them to 0, where they stand by themselves.
     pub fn without_parameter(&self, space: &TuningSpace) -> impl Iterator<Item = usize> + use<> {
         let (values, used) = (self.values, used_knobs(space));
-        (used..MAX_PARAMETERS).filter(move |&index| values[index].is_some())
+        let is_up = move |index: &usize| values[*index].is_some_and(|value| value != 0.0);
+        (used..MAX_PARAMETERS).filter(is_up)
     }
 }
 
@@ -228,6 +230,8 @@ mod tests {
             assert_eq!(defaults(&space, scale)[..2], [0.25, 0.0]);
             let unknown = knobs(scale, &[Some(0.5), Some(0.5)]).without_parameter(&space);
             assert_eq!(unknown.collect::<Vec<_>>(), [1]);
+            let loaded = knobs(scale, &[Some(0.5), Some(0.0)]).without_parameter(&space);
+            assert_eq!(loaded.count(), 0);
         }
         let own = parameter_knobs(&space);
         assert_eq!(own.len(), 1);

@@ -10,8 +10,7 @@ use tunableconv::frame::MAX_SIDE;
 
 use super::super::frame;
 use super::super::overload::Timing;
-use super::super::settings::Live;
-use super::super::state::{State, clock_time};
+use super::super::state::clock_time;
 use super::{CAT, TunableConvBase, lock};
 
 impl TunableConvBase {
@@ -34,38 +33,37 @@ impl TunableConvBase {
         }
     }
 
-    /// Tells that a frame went out untouched, as it would have been late.
-    pub(super) fn post_qos(
+    /// Says that a frame goes out untouched, as it would be late; filtered it is expected to take
+    /// this long.
+    pub(super) fn qos(
         &self,
         buffer: &gst::BufferRef,
         timing: Timing,
         stream_time: Option<gst::ClockTime>,
-        state: &State,
-    ) {
+        expected: gst::ClockTime,
+    ) -> gst::Message {
         let signed = |time: gst::ClockTime| i64::try_from(time.nseconds()).unwrap_or(i64::MAX);
-        let expected = signed(state.policy.expected());
+        let expected = signed(expected);
         let jitter = expected - signed(timing.left.unwrap_or_default());
         let duration = timing.duration.unwrap_or_default().nseconds();
         let proportion = if duration == 0 { 1.0 } else { expected as f64 / duration as f64 };
         let (processed, dropped) = self.stats.processed_and_overloaded();
         let count = gst::format::Default::from_u64;
-        self.post(
-            gst::message::Qos::builder(timing.left.is_some())
-                .src(&*self.obj())
-                .running_time(timing.running_time)
-                .stream_time(stream_time)
-                .timestamp(buffer.pts())
-                .duration(buffer.duration())
-                .values(jitter, proportion, 1_000_000)
-                .stats(count(processed), count(dropped))
-                .build(),
-        );
+        gst::message::Qos::builder(timing.left.is_some())
+            .src(&*self.obj())
+            .running_time(timing.running_time)
+            .stream_time(stream_time)
+            .timestamp(buffer.pts())
+            .duration(buffer.duration())
+            .values(jitter, proportion, 1_000_000)
+            .stats(count(processed), count(dropped))
+            .build()
     }
 
-    pub(super) fn warn_of_knobs(&self, state: &mut State, live: Live) {
-        for index in state.newly_without_parameter(live.knobs) {
+    /// Tells of knobs that turn none of the model's parameters, which have these names.
+    pub(super) fn warn_of_knobs(&self, indices: &[usize], names: &str) {
+        for &index in indices {
             let name = &self.definition.knobs[index].name;
-            let names = state.space().names();
             gst::element_imp_warning!(
                 self,
                 gst::LibraryError::Settings,

@@ -1,0 +1,107 @@
+//! What is said of a frame stays with it, and padded frames go only to who can read them.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use common::{Model, Picture, stamped};
+use gstreamer as gst;
+use gstreamer_video as gst_video;
+
+use gst::prelude::*;
+use gst_video::{VideoCropMeta, VideoFormat, VideoMeta, VideoRegionOfInterestMeta};
+
+#[test]
+fn every_meta_that_describes_the_picture_is_kept_at_every_setting() {
+    let model = Model::new();
+    let picture = Picture::random(64, 48);
+    let info = picture.info(VideoFormat::I420);
+    let mark = gst::Caps::new_empty_simple("timestamp/x-test");
+    for alpha in [0.0, 0.5, 1.0] {
+        let element = model.element();
+        element.set_property("alpha", alpha);
+        let mut harness = model.harness(&element, &info);
+        let mut buffer = stamped(picture.buffer(&info), 0);
+        {
+            let buffer = buffer.get_mut().unwrap();
+            VideoRegionOfInterestMeta::add(buffer, "face", (10, 12, 20, 16));
+            VideoCropMeta::add(buffer, (2, 4, 60, 40));
+            gst::ReferenceTimestampMeta::add(buffer, &mark, gst::ClockTime::SECOND, None);
+        }
+        let output = harness.push_and_pull(buffer).unwrap();
+        let region = output.meta::<VideoRegionOfInterestMeta>().expect("the region");
+        assert_eq!((region.roi_type(), region.rect()), ("face", (10, 12, 20, 16)), "{alpha}");
+        assert_eq!(output.meta::<VideoCropMeta>().expect("the crop").rect(), (2, 4, 60, 40));
+        assert!(output.meta::<gst::ReferenceTimestampMeta>().is_some(), "{alpha}");
+    }
+}
+
+/// A pad that takes buffers, and says whether it reads `GstVideoMeta`.
+fn peer(reads_meta: bool) -> (gst::Pad, Arc<Mutex<Vec<gst::Buffer>>>) {
+    let taken: Arc<Mutex<Vec<gst::Buffer>>> = Arc::default();
+    let to = taken.clone();
+    let pad = gst::Pad::builder(gst::PadDirection::Sink)
+        .chain_function(move |_, _, buffer| {
+            to.lock().unwrap().push(buffer);
+            Ok(gst::FlowSuccess::Ok)
+        })
+        .query_function(move |pad, parent, query| {
+            if let gst::QueryViewMut::Allocation(query) = query.view_mut() {
+                if reads_meta {
+                    query.add_allocation_meta::<VideoMeta>(None);
+                }
+                return true;
+            }
+            gst::Pad::query_default(pad, parent, query)
+        })
+        .event_function(|_, _, _| true)
+        .build();
+    pad.set_active(true).unwrap();
+    (pad, taken)
+}
+
+#[test]
+fn a_new_peer_is_asked_whether_it_can_read_padded_frames() {
+    let model = Model::new();
+    let picture = Picture::random(17, 9);
+    let info = picture.info(VideoFormat::I420);
+    let element = model.element();
+    element.set_property("alpha", 0.0);
+    let (sink, src) = (element.static_pad("sink").unwrap(), element.static_pad("src").unwrap());
+    let source = gst::Pad::builder(gst::PadDirection::Src).build();
+    source.set_active(true).unwrap();
+    source.link(&sink).unwrap();
+    element.set_state(gst::State::Playing).unwrap();
+    assert!(source.push_event(gst::event::StreamStart::new("relinked")));
+    let mut is_first = true;
+    for reads_meta in [true, false, true, false] {
+        let (peer, taken) = peer(reads_meta);
+        src.link(&peer).unwrap();
+        if std::mem::take(&mut is_first) {
+            assert!(source.push_event(gst::event::Caps::new(&info.to_caps().unwrap())));
+            let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+            assert!(source.push_event(gst::event::Segment::new(&segment)));
+        }
+        let sent = [0, 1, 2].map(|index| stamped(picture.padded_buffer(&info), index));
+        let addresses = sent.each_ref().map(|buffer| buffer.as_ptr());
+        for buffer in sent {
+            source.push(buffer).unwrap();
+        }
+        let taken = std::mem::take(&mut *taken.lock().unwrap());
+        assert_eq!(taken.len(), 3);
+        for buffer in &taken {
+            // As one reads it who knows of no meta.
+            let bytes = buffer.map_readable().unwrap().to_vec();
+            let plain = gst::Buffer::from_slice(bytes);
+            let read = if reads_meta { buffer.clone() } else { plain };
+            assert_eq!(picture.read(&info, read), picture, "reads meta: {reads_meta}");
+        }
+        if reads_meta {
+            assert_eq!(taken[2].as_ptr(), addresses[2], "it is copied for nothing");
+        }
+        src.unlink(&peer).unwrap();
+    }
+    element.set_state(gst::State::Null).unwrap();
+}
