@@ -42,6 +42,11 @@ esac
 [ -r "$in" ] || fail "$in: no such file, or not readable"
 [ -w "$(dirname "$out")" ] || fail "$out: no such folder, or not writable"
 
+# gst-launch-1.0 may wait for ever where a file ends at once.
+case $(LC_ALL=C gst-discoverer-1.0 "$in" 2>&1) in
+*"An error was encountered"*) fail "$in: no video in it that can be decoded" ;;
+esac
+
 # Caps of all streams, from a first pass to the end, which alone GStreamer reports reliably.
 [ -z "$sounds" ] || sounds="$sounds;audio/x-raw"
 streams=$(gst-launch-1.0 --no-fault -v filesrc location="$in" \
