@@ -179,22 +179,6 @@ fn a_slot_without_parameter_is_one_warning() {
 }
 
 #[test]
-fn interlaced_video_is_refused_with_a_reason() {
-    let model = Model::new();
-    for mode in ["interleaved", "mixed", "fields"] {
-        let (mut harness, bus) = with_bus(&model.element());
-        harness.set_src_caps_str(&format!(
-            "video/x-raw,format=I420,width=16,height=16,framerate=25/1,interlace-mode={mode}"
-        ));
-        let buffer = Picture::random(16, 16);
-        let flow = harness.push(stamped(buffer.buffer(&buffer.info(VideoFormat::I420)), 0));
-        assert_eq!(flow, Err(gst::FlowError::NotNegotiated), "{mode}");
-        let (_, text) = first_error(&bus);
-        assert!(text.contains("Interlaced") && text.contains("deinterlace"), "{text}");
-    }
-}
-
-#[test]
 fn caps_that_the_element_cannot_take_are_refused_with_a_reason() {
     let model = Model::new();
     for caps in [

@@ -8,11 +8,16 @@ mod common;
 use candle_core::{Device, Tensor};
 use common::{Model, Random, stamped};
 use gstreamer as gst;
+use gstreamer_check as gst_check;
 use gstreamer_video as gst_video;
 
 use gst::prelude::*;
+use gst_check::Harness;
 use gst_video::prelude::*;
-use gst_video::{VideoColorRange, VideoFormat, VideoFrame, VideoFrameFlags, VideoInfo, VideoMeta};
+use gst_video::{
+    VideoColorRange, VideoFormat, VideoFrame, VideoFrameFlags, VideoInfo, VideoInterlaceMode,
+    VideoMeta,
+};
 use tunableconv::net::Net;
 
 const FORMATS: [VideoFormat; 20] = [
@@ -74,6 +79,26 @@ impl Samples {
             (width as usize, codes.map(|(y, x)| code(y, x)).collect())
         });
         Self { info: info.clone(), components: components.collect() }
+    }
+
+    /// Every second row, from this one on.
+    fn field(&self, first: usize) -> Self {
+        let height = (self.info.height() as usize + 1 - first) / 2;
+        let info = VideoInfo::builder(self.info.format(), self.info.width(), height as u32);
+        let info = info.colorimetry(&self.info.colorimetry()).build().unwrap();
+        let of_component = |(width, codes): &(usize, Vec<u16>)| {
+            let rows = codes.chunks(*width).skip(first).step_by(2);
+            (*width, rows.flatten().copied().collect())
+        };
+        Self { info, components: self.components.iter().map(of_component).collect() }
+    }
+
+    /// What is filtered on its own.
+    fn pictures(&self) -> Vec<Self> {
+        match self.info.interlace_mode() {
+            VideoInterlaceMode::Interleaved => vec![self.field(0), self.field(1)],
+            _ => vec![self.clone()],
+        }
     }
 
     fn code(&self, component: usize, (x, y): (usize, usize)) -> f64 {
@@ -191,25 +216,29 @@ fn check(model: &Model, net: &Net, info: &VideoInfo, weights: (f64, f64)) {
     let element = model.element();
     element.set_property("alpha", 0.75);
     element.set_property("beta", 0.25);
-    element.set_property("precision", "f32");
-    let mut harness = model.harness(&element, info);
+    let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
+    let caps = info.to_caps().unwrap();
+    let name = caps.to_string();
+    harness.set_caps(caps.clone(), caps);
     for padding in [None, Some(2), Some(62)] {
         let buffer = noise(info, padding);
         let input = Samples::read(info, buffer.clone());
-        let want = input.filtered(net, &[0.75, 0.25], weights);
         let output = Samples::read(info, harness.push_and_pull(stamped(buffer, 0)).unwrap());
-        let (format, width) = (info.format(), info.width());
-        for (component, (_, codes)) in output.components.iter().enumerate() {
-            let what = format!("{format} {width}, padding {padding:?}, component {component}");
-            let Some(want) = want.get(component) else {
-                assert_eq!(codes, &input.components[component].1, "{what}");
-                continue;
-            };
-            let differences = codes.iter().zip(want).map(|(&c, w)| (f64::from(c) - w).abs());
-            let worst = differences.fold(0.0, f64::max);
-            assert!(worst <= 1.0, "{what}: {worst}");
-            let is_done = codes != &input.components[component].1;
-            assert!(is_done || width < 16, "{what}: nothing was done");
+        let what = format!("{name}, padding {padding:?}");
+        for (input, output) in input.pictures().iter().zip(output.pictures()) {
+            let want = input.filtered(net, &[0.75, 0.25], weights);
+            for (component, (_, codes)) in output.components.iter().enumerate() {
+                let what = format!("{what}, component {component}");
+                let Some(want) = want.get(component) else {
+                    assert_eq!(codes, &input.components[component].1, "{what}");
+                    continue;
+                };
+                let differences = codes.iter().zip(want).map(|(&c, w)| (f64::from(c) - w).abs());
+                let worst = differences.fold(0.0, f64::max);
+                assert!(worst <= 1.0, "{what}: {worst}");
+                let is_done = codes != &input.components[component].1;
+                assert!(is_done || info.width() < 16, "{what}: nothing was done");
+            }
         }
     }
 }
@@ -224,6 +253,20 @@ fn every_format_is_filtered_as_it_is_defined() {
             let info = VideoInfo::builder(format, width as u32, height as u32).fps((25, 1));
             // sRGB has the primaries of BT.709.
             check(&model, &net, &info.build().unwrap(), (0.2126, 0.0722));
+        }
+    }
+}
+
+#[test]
+fn fields_are_filtered_as_pictures_of_their_own() {
+    let model = Model::new();
+    let net = Net::new(&model.checkpoint, &Device::Cpu).unwrap();
+    for format in FORMATS {
+        for (width, height) in [(16, 4), (33, 20)] {
+            common::init();
+            let info = VideoInfo::builder(format, width, height).fps((25, 1));
+            let info = info.interlace_mode(VideoInterlaceMode::Interleaved).build().unwrap();
+            check(&model, &net, &info, (0.2126, 0.0722));
         }
     }
 }

@@ -14,6 +14,8 @@ use tunableconv::frame::{
 };
 use tunableconv::{Error, Result};
 
+use super::fields::Rows;
+
 /// Pixel formats that the element takes and that the net reads as they are.
 pub const NATIVE_FORMATS: [VideoFormat; 4] =
     [VideoFormat::I420, VideoFormat::Yv12, VideoFormat::Nv12, VideoFormat::Nv21];
@@ -76,38 +78,56 @@ fn matrix_of(colorimetry: &VideoColorimetry) -> Matrix {
     }
 }
 
-/// The frame to read from.
+/// These rows of a frame, to read from.
 ///
 /// # Errors
 /// [`Error::Frame`] when the memory does not hold such a frame.
 pub fn readable<'a>(
     format: FrameFormat,
     frame: &'a VideoFrameRef<&gst::BufferRef>,
+    rows: Rows,
 ) -> Result<Frame<'a>> {
-    let strides_bytes = strides(frame)?;
+    let (first, step) = rows.first_and_step();
+    let strides = strides(frame)?;
     let data = frame.planes_data();
-    let plane = |index: usize| Plane { data: data[index], stride_bytes: strides_bytes[index] };
-    Frame::new(format, planes(frame, plane)?)
+    let plane = |index: usize| {
+        let stride = strides[index];
+        Plane {
+            data: data[index].get(first * stride..).unwrap_or_default(),
+            stride_bytes: step * stride,
+        }
+    };
+    Frame::new(of_rows(format, rows), planes(frame, plane)?)
 }
 
-/// The frame to write to.
+/// These rows of a frame, to write to.
 ///
 /// # Errors
 /// [`Error::Frame`] when the memory does not hold such a frame.
 pub fn writable<'a>(
     format: FrameFormat,
     frame: &'a mut VideoFrameRef<&mut gst::BufferRef>,
+    rows: Rows,
 ) -> Result<FrameMut<'a>> {
-    let strides_bytes = strides(frame)?;
+    let (first, step) = rows.first_and_step();
+    let strides = strides(frame)?;
     // The planes' indices, to take each once.
     let order = planes(frame, |index| index)?;
     let mut data = frame.planes_data_mut().map(Some);
-    let plane = |index: usize| PlaneMut {
-        data: data[index].take().expect("no two components of these formats share a plane"),
-        stride_bytes: strides_bytes[index],
+    let plane = |index: usize| {
+        let stride = strides[index];
+        let data = data[index].take().expect("no two components of these formats share a plane");
+        PlaneMut {
+            data: data.get_mut(first * stride..).unwrap_or_default(),
+            stride_bytes: step * stride,
+        }
     };
     let planes = order.map(plane);
-    FrameMut::new(format, planes)
+    FrameMut::new(of_rows(format, rows), planes)
+}
+
+fn of_rows(format: FrameFormat, rows: Rows) -> FrameFormat {
+    FrameFormat { height: rows.count(format.height), ..format }
 }
 
 /// The planes of a frame by what is in them; `plane` makes one from its index.

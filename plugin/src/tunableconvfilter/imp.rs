@@ -20,12 +20,13 @@ use gst_base::prelude::*;
 use gst_base::subclass::base_transform::{InputBuffer, PrepareOutputBufferSuccess};
 use gst_base::subclass::prelude::*;
 use gst_video::subclass::prelude::*;
-use gst_video::{VideoFormat, VideoFrameRef, VideoInfo, VideoInterlaceMode};
+use gst_video::{VideoFormat, VideoInfo};
 use tunableconv::engine::Engine;
 use tunableconv::frame::MAX_SIDE;
 
 use super::definition::Definition;
 use super::element_type::definition_of;
+use super::fields::Scan;
 use super::keyframes::{self, Bindings};
 use super::knobs::defaults;
 use super::live::{LiveTime, Moment};
@@ -140,11 +141,17 @@ impl ElementImpl for TunableConvBase {
                     .format_list(formats.iter().copied())
                     .width_range(1..=MAX_SIDE as i32)
                     .height_range(1..=MAX_SIDE as i32)
-                    .build()
             };
             // A source that could give any of them takes one of the first structure.
-            let mut caps = of_formats(&frame::NATIVE_FORMATS);
-            caps.make_mut().append(of_formats(&frame::OTHER_FORMATS));
+            let mut caps = of_formats(&frame::NATIVE_FORMATS).build();
+            caps.make_mut().append(of_formats(&frame::OTHER_FORMATS).build());
+            // Fields in buffers of their own.
+            for formats in [&frame::NATIVE_FORMATS[..], &frame::OTHER_FORMATS] {
+                let fields =
+                    of_formats(formats).features([gst_video::CAPS_FEATURE_FORMAT_INTERLACED]);
+                let fields = fields.field("interlace-mode", "alternate").build();
+                caps.make_mut().append(fields);
+            }
             let template = |name, direction| {
                 gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps)
                     .expect("the names and caps of the templates are valid")
@@ -267,22 +274,26 @@ impl BaseTransformImpl for TunableConvBase {
         VideoInfo::from_caps(othercaps).ok().map(|info| info.size())
     }
 
-    /// Refuses buffers that do not hold their frame, which the base class would not notice.
+    /// Not the base class's, which trusts what buffers say of themselves.
     fn transform(
         &self,
         input: &gst::Buffer,
         output: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let packed = match lock(&self.state).as_mut() {
-            Some(state) => state.packed(input),
+        let transformed = match lock(&self.state).as_mut() {
+            Some(state) => {
+                let start = Moment::now(&self.obj());
+                let transformed = state.transform(input, output);
+                let time = Moment::now(&self.obj()).since(&start);
+                if transformed.is_ok() && !state.frame.is_untouched() {
+                    state.policy.measured(clock_time(time));
+                    self.stats.count_frame(time);
+                }
+                transformed
+            }
             None => return Err(gst::FlowError::Flushing),
         };
-        let packed = packed.map_err(|error| self.fail(&error))?;
-        let transformed = self.parent_transform(packed.as_ref().unwrap_or(input), output);
-        if let Some(state) = lock(&self.state).as_mut() {
-            state.give_back(packed);
-        }
-        transformed
+        transformed.map(|()| gst::FlowSuccess::Ok).map_err(|error| self.fail(&error))
     }
 
     /// Fixes the tuning of this frame, and whether it passes untouched: the base class calls this
@@ -307,11 +318,13 @@ impl BaseTransformImpl for TunableConvBase {
         }
         let unknown = state.newly_without_parameter(live.knobs);
         let is_identity = state.is_identity();
+        let scan = state.scan(buffer);
+        let is_newly_unknown = !is_identity && state.is_newly_unknown(scan);
         let timing =
             self.time.of_frame(&obj, running_time, state.frame_duration(running_time, buffer));
         let mut overload = None;
         let decision = match timing.filter(|_| live.overload == Overload::Passthrough) {
-            Some(timing) if !is_identity => {
+            Some(timing) if !is_identity && scan.is_known() => {
                 let decision = state.policy.decide(timing);
                 if decision == Decision::Bypass {
                     count(&self.stats.overloaded);
@@ -321,8 +334,8 @@ impl BaseTransformImpl for TunableConvBase {
             }
             _ => Decision::Filter(1.0),
         };
-        state.frame = FrameTask { decision, compare: live.compare };
-        let is_untouched = is_identity || decision == Decision::Bypass;
+        state.frame = FrameTask { decision, compare: live.compare, scan };
+        let is_untouched = is_identity || state.frame.is_untouched();
         let may_forward = state.info().is_some_and(|info| self.may_forward(buffer, info));
         let is_message_due = live.message && state.is_due(running_time, MESSAGE_INTERVAL);
         let names = (!unknown.is_empty()).then(|| state.space().names());
@@ -331,7 +344,10 @@ impl BaseTransformImpl for TunableConvBase {
 
         overload.into_iter().for_each(|message| self.post(message));
         self.warn_of_knobs(&unknown, &names.unwrap_or_default());
-        if is_identity {
+        if is_newly_unknown {
+            self.warn_of_fields();
+        }
+        if is_identity || !scan.is_known() {
             count(&self.stats.passthrough);
         }
         if is_message_due {
@@ -339,7 +355,7 @@ impl BaseTransformImpl for TunableConvBase {
         }
         // In passthrough the base class would not ask a new peer for its pool, nor us what it takes.
         let has_peer_to_ask = obj.src_pad().needs_reconfigure();
-        let passthrough = is_untouched && may_forward && !has_peer_to_ask;
+        let passthrough = scan == Scan::Apart || is_untouched && may_forward && !has_peer_to_ask;
         if obj.is_passthrough() != passthrough {
             gst::debug!(CAT, imp = self, "Passthrough is {passthrough}");
             obj.set_passthrough(passthrough);
@@ -355,17 +371,6 @@ impl VideoFilterImpl for TunableConvBase {
         outcaps: &gst::Caps,
         out_info: &VideoInfo,
     ) -> Result<(), gst::LoggableError> {
-        if in_info.interlace_mode() != VideoInterlaceMode::Progressive {
-            if self.is_newly_refused(incaps) {
-                gst::element_imp_error!(
-                    self,
-                    gst::StreamError::Format,
-                    ("Interlaced video cannot be filtered; put `deinterlace` before this element"),
-                    ["caps {incaps}"]
-                );
-            }
-            return Err(gst::loggable_error!(CAT, "Interlaced caps {incaps}"));
-        }
         // In passthrough the base class would not negotiate buffers for filtered frames.
         self.obj().set_passthrough(false);
         let clock = || Moment::now(&self.obj());
@@ -387,27 +392,6 @@ impl VideoFilterImpl for TunableConvBase {
             }
         }
         self.parent_set_info(incaps, in_info, outcaps, out_info)
-    }
-
-    fn transform_frame(
-        &self,
-        input: &VideoFrameRef<&gst::BufferRef>,
-        output: &mut VideoFrameRef<&mut gst::BufferRef>,
-    ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let transformed = match lock(&self.state).as_mut() {
-            Some(state) => {
-                let start = Moment::now(&self.obj());
-                let transformed = state.transform(input, output);
-                let time = Moment::now(&self.obj()).since(&start);
-                if transformed.is_ok() && state.frame.decision != Decision::Bypass {
-                    state.policy.measured(clock_time(time));
-                    self.stats.count_frame(time);
-                }
-                transformed
-            }
-            None => return Err(gst::FlowError::Flushing),
-        };
-        transformed.map(|()| gst::FlowSuccess::Ok).map_err(|error| self.fail(&error))
     }
 }
 

@@ -14,6 +14,10 @@
 //! Frames are 8 or 10 bit, YUV, grey or RGB; alpha is kept. The net itself works on 4:2:0. Of other
 //! frames only what it changes passes through 4:2:0, so that `denoise=0` loses no colour.
 //!
+//! Of interlaced frames each field is filtered as a picture of its own. In mixed streams those
+//! frames are progressive that are not flagged as interlaced. Where fields come in buffers of their
+//! own they pass untouched, and a warning tells.
+//!
 //! In a live pipeline the latency is measured when caps come, and announced. `overload=passthrough`
 //! sends a frame that would come too late as it is, and blends the filter in again when it keeps
 //! up; each such frame is counted in `stats` and posted as a QoS message.
@@ -44,10 +48,12 @@
 //! | `stats.rs` | counters of the `stats` property |
 //! | `warm_up.rs` | first frames before the stream's first, and the time they take |
 //! | `memory.rs` | whether a buffer holds a frame |
+//! | `fields.rs` | which rows of interlaced frames are a picture |
 //! | `frame.rs` | GStreamer's frames as the library's |
 
 mod definition;
 mod element_type;
+mod fields;
 mod frame;
 mod imp;
 mod keyframes;

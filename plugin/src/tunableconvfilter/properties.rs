@@ -61,7 +61,8 @@ pub fn common() -> &'static [glib::ParamSpec] {
                 .blurb(
                     "What runs, and how fast: `engine`, `precision` and `model` (texts, empty \
                      while stopped); since the start, frames that were filtered (`frames`), that \
-                     passed untouched because the tuning was zero (`passthrough`) and because they \
+                     passed untouched because the tuning was zero or their fields cannot be filtered \
+                     (`passthrough`) and because they \
                      would have been late (`overloaded`), and new tunings (`refolds`); median, mean \
                      and 95th percentile of the times of the last 64 filtered frames \
                      (`frame-time-ns`, `frame-time-mean-ns`, `frame-time-p95-ns`); `latency-ns`, as \

@@ -15,6 +15,7 @@ use tunableconv::tuning::{MAX_PARAMETERS, Tuning, TuningSpace};
 use tunableconv::{Error, Result};
 
 use super::definition::{Definition, ModelSource};
+use super::fields::Scan;
 use super::knobs::{Knobs, parameter_knobs};
 use super::models::{built_in, load};
 use super::overload::{Decision, Policy};
@@ -39,6 +40,8 @@ pub struct State {
     packed: Option<gst::Buffer>,
     /// Knobs without a parameter of which the bus has been told.
     warned: [bool; MAX_PARAMETERS],
+    /// Whether the bus has been told of frames of these caps whose fields cannot be filtered.
+    warned_of_fields: bool,
     /// What to do with frames that would be late.
     pub policy: Policy,
     /// What was decided for the frame that is being filtered.
@@ -56,6 +59,15 @@ pub struct FrameTask {
     pub decision: Decision,
     /// How to show it.
     pub compare: Compare,
+    /// How its rows were taken.
+    pub scan: Scan,
+}
+
+impl FrameTask {
+    /// Whether the frame goes out as it came in.
+    pub fn is_untouched(&self) -> bool {
+        self.decision == Decision::Bypass || !self.scan.is_known()
+    }
 }
 
 impl State {
@@ -106,8 +118,13 @@ impl State {
             info: None,
             packed: None,
             warned: [false; MAX_PARAMETERS],
+            warned_of_fields: false,
             policy: Policy::new(gst::ClockTime::ZERO),
-            frame: FrameTask { decision: Decision::Filter(1.0), compare: Compare::None },
+            frame: FrameTask {
+                decision: Decision::Filter(1.0),
+                compare: Compare::None,
+                scan: Scan::Progressive,
+            },
             last_running_time: None,
             last_message: None,
         })
@@ -158,6 +175,7 @@ impl State {
     /// # Errors
     /// As [`warm_up::warm_up`].
     pub fn set_info(&mut self, info: &VideoInfo, clock: Clock<'_>) -> Result<Option<Duration>> {
+        self.warned_of_fields &= self.info.as_ref() == Some(info);
         let is_known = self.info.as_ref().is_some_and(|old| {
             old.format() == info.format() && frame::format_of(old) == frame::format_of(info)
         });
@@ -175,6 +193,16 @@ impl State {
     /// The caps that were negotiated.
     pub fn info(&self) -> Option<&VideoInfo> {
         self.info.as_ref()
+    }
+
+    /// How the rows of a frame were taken.
+    pub fn scan(&self, buffer: &gst::BufferRef) -> Scan {
+        self.info.as_ref().map_or(Scan::Apart, |info| Scan::of(info, buffer))
+    }
+
+    /// Whether the bus is to be told that frames like this one cannot be filtered.
+    pub fn is_newly_unknown(&mut self, scan: Scan) -> bool {
+        !scan.is_known() && !std::mem::replace(&mut self.warned_of_fields, true)
     }
 
     /// Whether frames come out as they go in.
@@ -225,53 +253,55 @@ impl State {
         self.last_message = None;
     }
 
-    /// A copy of the frame in a buffer that lies so oddly in its memory that it cannot be mapped.
-    ///
-    /// # Errors
-    /// [`Error::Frame`] when the buffer does not hold a frame of the caps.
-    pub fn packed(&mut self, buffer: &gst::BufferRef) -> Result<Option<gst::Buffer>> {
-        let info = self.info.as_ref().ok_or_else(|| Error::Frame("no caps yet".into()))?;
-        if memory::is_mappable(buffer, info)? {
-            return Ok(None);
-        }
-        let mut packed = match self.packed.take() {
-            Some(packed) => packed,
-            None => gst::Buffer::with_size(info.size())
-                .map_err(|error| Error::Frame(error.to_string()))?,
-        };
-        memory::pack(buffer, info, packed.make_mut())?;
-        Ok(Some(packed))
-    }
-
-    /// Takes back what [`State::packed`] gave, for the next frame.
-    pub fn give_back(&mut self, packed: Option<gst::Buffer>) {
-        self.packed = packed.or(self.packed.take());
-    }
-
     /// Filters one frame.
     ///
     /// # Errors
-    /// Also a failure to set its tuning.
-    pub fn transform(
-        &mut self,
-        input: &VideoFrameRef<&gst::BufferRef>,
-        output: &mut VideoFrameRef<&mut gst::BufferRef>,
-    ) -> Result<()> {
+    /// [`Error::Frame`] when a buffer does not hold a frame of the caps, or fields apart. Also a failure to set its
+    /// tuning.
+    pub fn transform(&mut self, input: &gst::BufferRef, output: &mut gst::BufferRef) -> Result<()> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        let Decision::Filter(weight) = self.frame.decision else {
-            return input.copy(output).map_err(|error| Error::Frame(error.to_string()));
-        };
         let info = self.info.as_ref().ok_or_else(|| Error::Frame("no caps yet".into()))?;
-        let format = frame::format_of(info);
-        let readable = frame::readable(format, input)?;
-        self.engine.process(&readable, &mut frame::writable(format, output)?)?;
-        if weight < 1.0 {
-            mix::blend(input, output, weight);
+        if self.frame.scan == Scan::Apart {
+            // `GstVideoFrame` would look for whole frames in these buffers.
+            return Err(Error::Frame("fields apart".into()));
         }
-        if self.frame.compare == Compare::Split {
-            mix::split(input, output);
+        let input = if memory::is_mappable(input, info)? {
+            input
+        } else {
+            let packed = match &mut self.packed {
+                Some(packed) => packed,
+                packed => packed.insert(
+                    gst::Buffer::with_size(info.size())
+                        .map_err(|error| Error::Frame(error.to_string()))?,
+                ),
+            };
+            memory::pack(input, info, packed.make_mut())?;
+            &**packed
+        };
+        let input = VideoFrameRef::from_buffer_ref_readable(input, info)
+            .map_err(|error| Error::Frame(error.to_string()))?;
+        let mut output = VideoFrameRef::from_buffer_ref_writable(output, info)
+            .map_err(|error| Error::Frame(error.to_string()))?;
+        let FrameTask { decision, compare, scan } = self.frame;
+        let weight = match decision {
+            Decision::Filter(weight) if scan.is_known() => weight,
+            _ => {
+                let copied = input.copy(&mut output);
+                return copied.map_err(|error| Error::Frame(error.to_string()));
+            }
+        };
+        let format = frame::format_of(info);
+        for &rows in scan.pictures(info.height()) {
+            let readable = frame::readable(format, &input, rows)?;
+            self.engine.process(&readable, &mut frame::writable(format, &mut output, rows)?)?;
+        }
+        if weight < 1.0 {
+            mix::blend(&input, &mut output, weight);
+        }
+        if compare == Compare::Split {
+            mix::split(&input, &mut output);
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ const TIMED_FRAMES: usize = 64;
 pub struct Stats {
     /// Frames that were filtered.
     frames: AtomicU64,
-    /// Frames left untouched because the tuning was zero.
+    /// Frames left untouched because the tuning was zero, or their fields cannot be filtered.
     pub passthrough: AtomicU64,
     /// Frames left untouched because they would have been late.
     pub overloaded: AtomicU64,

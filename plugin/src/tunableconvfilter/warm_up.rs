@@ -11,6 +11,7 @@ use tunableconv::engine::Engine;
 use tunableconv::tuning::Tuning;
 use tunableconv::{Error, Result};
 
+use super::fields::Rows;
 use super::frame;
 use super::live::Moment;
 
@@ -72,8 +73,8 @@ fn measure(engine: &mut dyn Engine, info: &VideoInfo, clock: Clock<'_>) -> Resul
         let start = clock();
         let (input, mut output) = (input.as_video_frame_ref(), output.as_mut_video_frame_ref());
         let format = frame::format_of(&info);
-        let input = frame::readable(format, &input)?;
-        engine.process(&input, &mut frame::writable(format, &mut output)?)?;
+        let input = frame::readable(format, &input, Rows::All)?;
+        engine.process(&input, &mut frame::writable(format, &mut output, Rows::All)?)?;
         Ok(clock().since(&start))
     };
 

@@ -72,6 +72,19 @@ impl TunableConvBase {
         }
     }
 
+    /// Tells that frames pass as they are, whatever the knobs say.
+    pub(super) fn warn_of_fields(&self) {
+        let caps = self.obj().sink_pads()[0].current_caps();
+        let caps = caps.map(|caps| caps.to_string()).unwrap_or_default();
+        gst::element_imp_warning!(
+            self,
+            gst::StreamError::Format,
+            ("Interlaced frames pass unfiltered: their fields cannot be told apart, or do not \
+                 have whole rows of chroma; `deinterlace` before this element may help"),
+            ["caps {caps}"]
+        );
+    }
+
     pub(super) fn warn_of_bindings(&self, properties: &[String]) {
         for name in properties {
             gst::element_imp_warning!(
