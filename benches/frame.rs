@@ -10,7 +10,7 @@ use tunableconv::checkpoint::Checkpoint;
 use tunableconv::engine::{CandleEngine, CpuEngine, DeviceChoice, Engine, Options, Precision};
 use tunableconv::frame::{
     Frame, FrameFormat, FrameMut, Matrix, Plane, PlaneMut, Planes, Range, RgbPixel, SampleFormat,
-    Subsampling,
+    Subsampling, YuvPixel,
 };
 use tunableconv::net::Net;
 use tunableconv::picture::Picture;
@@ -129,17 +129,26 @@ fn process(bencher: Bencher, case: Case) {
 }
 
 /// Name and planes of layouts, by their index.
-fn layouts() -> [(&'static str, Planes<usize>); 8] {
+fn layouts() -> [(&'static str, Planes<usize>); 10] {
     let yuv = |subsampling| Planes::Planar { y: 0, u: 1, v: 2, subsampling };
     let packed = |bytes, [r, g, b]: [usize; 3]| {
         let pixel = RgbPixel { bytes, r, g, b };
         Planes::PackedRgb { pixels: 0, pixel, matrix: Matrix::Bt709 }
     };
+    let packed_yuv = |[y, u, v]: [usize; 3], is_pair| {
+        let pixel = YuvPixel { bytes: 4, y, u, v, is_pair };
+        Planes::PackedYuv { pixels: 0, pixel }
+    };
     [
         ("I420", yuv(Subsampling::Yuv420)),
-        ("NV12", Planes::SemiPlanar { y: 0, uv: 1, v_first: false }),
+        (
+            "NV12",
+            Planes::SemiPlanar { y: 0, uv: 1, v_first: false, subsampling: Subsampling::Yuv420 },
+        ),
         ("Y42B", yuv(Subsampling::Yuv422)),
         ("Y444", yuv(Subsampling::Yuv444)),
+        ("YUY2", packed_yuv([0, 1, 3], true)),
+        ("AYUV", packed_yuv([1, 2, 3], false)),
         ("GRAY8", Planes::Grey { y: 0 }),
         ("RGB", packed(3, [0, 1, 2])),
         ("BGRx", packed(4, [2, 1, 0])),

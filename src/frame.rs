@@ -5,7 +5,9 @@
 //! [0, 1] around 0.5. Odd widths and heights replicate the last column or row.
 //!
 //! Of frames that are not 4:2:0 only the residual is: the net sees the mean chroma of each block,
-//! and every pixel of the block gets the block's chroma residual. With R, G and B normalised as
+//! and every pixel of the block gets the block's chroma residual. What the pixels' chroma differs
+//! from the mean, the net does not see. *Smoothing* takes a share of it away, as the net does with
+//! noise that it sees: 0 leaves it, 1 leaves the mean alone. With R, G and B normalised as
 //! luma is, and K the weights of [`Matrix`],
 //! `Y = K_R R + K_G G + K_B B`, `U = (B − Y) / (2 (1 − K_B)) + ½`, `V = (R − Y) / (2 (1 − K_R)) + ½`.
 
@@ -22,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::cpu::kernels::Level;
 use crate::{Error, Result};
-pub use planes::{Matrix, Plane, PlaneMut, Planes, RgbPixel, Subsampling};
+pub use planes::{Matrix, Plane, PlaneMut, Planes, RgbPixel, Subsampling, YuvPixel};
 pub(crate) use rows::FrameWriter;
 pub(crate) use samples::Value;
 
@@ -64,15 +66,21 @@ impl Range {
     }
 }
 
-/// How a sample is stored.
+/// How a sample is stored: words are of 16 bits, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SampleFormat {
     /// 8 bits in a byte.
     U8,
-    /// 10 bits in the low bits of a little-endian 16-bit word (I420_10LE).
+    /// 10 bits in the low bits of a word (I420_10LE).
     U10Low,
-    /// 10 bits in the high bits of a little-endian 16-bit word (P010_10LE).
+    /// 10 bits in the high bits of a word (P010_10LE). The others stay as they are.
     U10High,
+    /// 12 bits in the low bits of a word (I420_12LE).
+    U12Low,
+    /// 12 bits in the high bits of a word (P012_LE). The others stay as they are.
+    U12High,
+    /// A word (GRAY16_LE).
+    U16,
 }
 
 impl SampleFormat {
@@ -81,6 +89,8 @@ impl SampleFormat {
         match self {
             SampleFormat::U8 => 8,
             SampleFormat::U10Low | SampleFormat::U10High => 10,
+            SampleFormat::U12Low | SampleFormat::U12High => 12,
+            SampleFormat::U16 => 16,
         }
     }
 
@@ -88,7 +98,7 @@ impl SampleFormat {
     pub fn bytes(self) -> usize {
         match self {
             SampleFormat::U8 => 1,
-            SampleFormat::U10Low | SampleFormat::U10High => 2,
+            _ => 2,
         }
     }
 }
@@ -142,8 +152,8 @@ pub struct FrameMut<'a> {
 
 impl<'a> Frame<'a> {
     /// # Errors
-    /// [`Error::Frame`] when the size is out of bounds, RGB samples are not of 8 bits, the offsets
-    /// of an [`RgbPixel`] are not different ones in 3 or 4 bytes, or a plane is too short.
+    /// [`Error::Frame`] when the size is out of bounds, the samples of a pixel overlap or do not lie
+    /// in it, or a plane is too short.
     pub fn new(format: FrameFormat, planes: Planes<Plane<'a>>) -> Result<Self> {
         planes::check(&format, planes.as_ref().map(|p| (p.data.len(), p.stride_bytes)))?;
         Ok(Self { format, planes })
@@ -156,7 +166,7 @@ impl<'a> Frame<'a> {
 
     /// Whether [`Frame::read_pairs`] makes doubled codes of it, rather than values of a tensor.
     pub(crate) fn is_in_codes(&self) -> bool {
-        self.planes.is_in_codes()
+        self.planes.is_in_codes() && self.format.samples.bits() <= 12
     }
 
     /// Fills `tensor`, `[6, ceil(height / 2), ceil(width / 2)]`, with normalised samples.
@@ -181,8 +191,8 @@ impl<'a> Frame<'a> {
 
 impl<'a> FrameMut<'a> {
     /// # Errors
-    /// [`Error::Frame`] when the size is out of bounds, RGB samples are not of 8 bits, the offsets
-    /// of an [`RgbPixel`] are not different ones in 3 or 4 bytes, or a plane is too short.
+    /// [`Error::Frame`] when the size is out of bounds, the samples of a pixel overlap or do not lie
+    /// in it, or a plane is too short.
     pub fn new(format: FrameFormat, planes: Planes<PlaneMut<'a>>) -> Result<Self> {
         planes::check(&format, planes.as_ref().map(|p| (p.data.len(), p.stride_bytes)))?;
         Ok(Self { format, planes })
@@ -195,7 +205,8 @@ impl<'a> FrameMut<'a> {
 
     /// Writes `input` plus `residual`, `[6, ceil(height / 2), ceil(width / 2)]` in normalised
     /// units, rounded to the nearest code value (ties to even) and clamped to the codes there are.
-    /// A residual of zero copies the input bit for bit.
+    /// `smoothing`, from 0 to 1, is what share of the chroma that differs inside a block is taken
+    /// away. A residual of zero without smoothing copies the input bit for bit.
     ///
     /// # Errors
     /// [`Error::Frame`] when `input` has another format, or another layout: only the order of 4:2:0
@@ -203,11 +214,11 @@ impl<'a> FrameMut<'a> {
     ///
     /// # Panics
     /// If `residual` has another length.
-    pub fn pack_sum(&mut self, input: &Frame<'_>, residual: &[f32]) -> Result<()> {
+    pub fn pack_sum(&mut self, input: &Frame<'_>, residual: &[f32], smoothing: f32) -> Result<()> {
         self.check_same_format(input)?;
         let (half_width, half_height) = self.format.half_size();
         assert_eq!(residual.len(), CHANNELS * half_width * half_height, "residual length");
-        let writer = self.writer();
+        let writer = self.writer(smoothing);
         let mut pairs = [(); 3].map(|()| vec![0f32; 2 * half_width]);
         for row in 0..half_height {
             for (channel, plane) in residual.chunks_exact(half_width * half_height).enumerate() {

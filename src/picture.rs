@@ -55,7 +55,10 @@ impl Picture {
         let plane = |len| match format.samples {
             SampleFormat::U8 => vec![(GREY >> 8) as u8; len],
             SampleFormat::U10Low => (GREY >> 6).to_le_bytes().repeat(len / 2),
-            SampleFormat::U10High => GREY.to_le_bytes().repeat(len / 2),
+            SampleFormat::U12Low => (GREY >> 4).to_le_bytes().repeat(len / 2),
+            SampleFormat::U10High | SampleFormat::U12High | SampleFormat::U16 => {
+                GREY.to_le_bytes().repeat(len / 2)
+            }
         };
         Self::new(format, lens(&format).map(plane))
     }

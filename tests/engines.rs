@@ -159,6 +159,7 @@ fn interleaved_chroma_gives_the_same_samples_as_planar() {
     tune(engine.as_mut(), [1.0, 0.5]);
     let input = Picture::random(33, 17, 0, 21);
     let [y, u, v] = filtered(engine.as_mut(), &input, 0).samples();
+    let subsampling = Subsampling::Yuv420;
     for v_first in [false, true] {
         let interleave = |planes: &[Vec<u8>; 3]| {
             let (first, second) = if v_first { (2, 1) } else { (1, 2) };
@@ -168,12 +169,12 @@ fn interleaved_chroma_gives_the_same_samples_as_planar() {
         let uv = interleave(&input.planes);
         let plane = |data, stride_bytes| Plane { data, stride_bytes };
         let y_plane = plane(&input.planes[0], 33);
-        let planes = Planes::SemiPlanar { y: y_plane, uv: plane(&uv, 34), v_first };
+        let planes = Planes::SemiPlanar { y: y_plane, uv: plane(&uv, 34), v_first, subsampling };
         let frame = Frame::new(input.format, planes).unwrap();
         let (mut out_y, mut out_uv) = (vec![0; 33 * 17], vec![0; 34 * 9]);
         let luma = PlaneMut { data: &mut out_y, stride_bytes: 33 };
         let uv = PlaneMut { data: &mut out_uv, stride_bytes: 34 };
-        let planes = Planes::SemiPlanar { y: luma, uv, v_first };
+        let planes = Planes::SemiPlanar { y: luma, uv, v_first, subsampling };
         let mut output = FrameMut::new(input.format, planes).unwrap();
         engine.process(&frame, &mut output).unwrap();
         assert_eq!(out_y, y);

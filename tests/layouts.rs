@@ -9,35 +9,59 @@ use tunableconv::checkpoint::Checkpoint;
 use tunableconv::engine::{CandleEngine, CpuEngine, Engine, Options, Precision};
 use tunableconv::frame::{
     Frame, FrameFormat, FrameMut, Matrix, Plane, PlaneMut, Planes, Range, RgbPixel, SampleFormat,
-    Subsampling,
+    Subsampling, YuvPixel,
 };
 use tunableconv::net::Net;
 use tunableconv::nn::Mode;
 
 const SIZES: [(usize, usize); 5] = [(1, 1), (3, 2), (33, 17), (70, 6), (131, 77)];
 
-/// The first is the only one of RGB.
-const SAMPLES: [SampleFormat; 3] = [SampleFormat::U8, SampleFormat::U10Low, SampleFormat::U10High];
+const SAMPLES: [SampleFormat; 6] = [
+    SampleFormat::U8,
+    SampleFormat::U10Low,
+    SampleFormat::U10High,
+    SampleFormat::U12Low,
+    SampleFormat::U12High,
+    SampleFormat::U16,
+];
 
 /// Layouts of plane indices.
 fn layouts() -> Vec<Planes<usize>> {
     let yuv = |subsampling| Planes::Planar { y: 0, u: 1, v: 2, subsampling };
+    let pairs = |subsampling| Planes::SemiPlanar { y: 0, uv: 1, v_first: true, subsampling };
+    let packed_yuv = |bytes, [y, u, v]: [usize; 3], is_pair| {
+        let pixel = YuvPixel { bytes, y, u, v, is_pair };
+        Planes::PackedYuv { pixels: 0, pixel }
+    };
     let packed = |pixel, matrix| Planes::PackedRgb { pixels: 0, pixel, matrix };
     vec![
         yuv(Subsampling::Yuv420),
-        Planes::SemiPlanar { y: 0, uv: 1, v_first: true },
+        pairs(Subsampling::Yuv420),
+        pairs(Subsampling::Yuv422),
+        pairs(Subsampling::Yuv444),
+        packed_yuv(4, [0, 1, 3], true),
+        packed_yuv(4, [1, 2, 3], false),
+        packed_yuv(8, [0, 2, 6], true),
+        packed_yuv(8, [2, 4, 6], false),
         yuv(Subsampling::Yuv422),
         yuv(Subsampling::Yuv444),
         Planes::Grey { y: 0 },
         packed(RgbPixel { bytes: 3, r: 0, g: 1, b: 2 }, Matrix::Bt601),
         packed(RgbPixel { bytes: 4, r: 2, g: 1, b: 0 }, Matrix::Bt709),
         packed(RgbPixel { bytes: 4, r: 1, g: 2, b: 3 }, Matrix::Bt2020),
+        packed(RgbPixel { bytes: 8, r: 2, g: 4, b: 6 }, Matrix::Bt709),
         Planes::PlanarRgb { r: 2, g: 0, b: 1, matrix: Matrix::Smpte240m },
     ]
 }
 
-fn is_rgb(layout: &Planes<usize>) -> bool {
-    matches!(layout, Planes::PackedRgb { .. } | Planes::PlanarRgb { .. })
+/// Sample formats that a layout can have.
+fn samples(layout: &Planes<usize>) -> &'static [SampleFormat] {
+    let bytes = match layout {
+        Planes::PackedYuv { pixel, .. } => pixel.bytes,
+        Planes::PackedRgb { pixel, .. } => pixel.bytes,
+        _ => return &SAMPLES,
+    };
+    if bytes == 8 { &SAMPLES[1..] } else { &SAMPLES[..1] }
 }
 
 /// A picture in any layout; each plane with its bytes in a row, without the padding, and its
@@ -59,22 +83,29 @@ impl Picture {
     ) -> Self {
         let FrameFormat { width, height, .. } = format;
         let (half_width, half_height) = format.half_size();
+        let chroma = |subsampling| match subsampling {
+            Subsampling::Yuv420 => (half_width, half_height),
+            Subsampling::Yuv422 => (half_width, height),
+            Subsampling::Yuv444 => (width, height),
+        };
+        let bytes = format.samples.bytes();
         let sizes = match layout {
             Planes::Planar { subsampling, .. } => {
-                let chroma = match subsampling {
-                    Subsampling::Yuv420 => (half_width, half_height),
-                    Subsampling::Yuv422 => (half_width, height),
-                    Subsampling::Yuv444 => (width, height),
-                };
-                vec![(width, height), chroma, chroma]
+                vec![(width, height), chroma(subsampling), chroma(subsampling)]
             }
-            Planes::SemiPlanar { .. } => vec![(width, height), (2 * half_width, half_height)],
+            Planes::SemiPlanar { subsampling, .. } => {
+                let (width_of_pairs, height_of_pairs) = chroma(subsampling);
+                vec![(width, height), (2 * width_of_pairs, height_of_pairs)]
+            }
+            Planes::PackedYuv { pixel, .. } => {
+                let count = if pixel.is_pair { half_width } else { width };
+                vec![(count * pixel.bytes / bytes, height)]
+            }
             Planes::Grey { .. } => vec![(width, height)],
-            Planes::PackedRgb { pixel, .. } => vec![(width * pixel.bytes, height)],
+            Planes::PackedRgb { pixel, .. } => vec![(width * pixel.bytes / bytes, height)],
             Planes::PlanarRgb { .. } => vec![(width, height); 3],
         };
         let plane = |(index, (width, height)): (usize, (usize, usize))| {
-            let bytes = format.samples.bytes();
             let stride = width * bytes + padding;
             let mut data = vec![0; stride * height];
             for (y, row) in data.chunks_mut(stride).enumerate() {
@@ -83,7 +114,8 @@ impl Picture {
                     match format.samples {
                         SampleFormat::U8 => sample[0] = code as u8,
                         SampleFormat::U10Low => sample.copy_from_slice(&(code << 2).to_le_bytes()),
-                        SampleFormat::U10High => sample.copy_from_slice(&(code << 8).to_le_bytes()),
+                        SampleFormat::U12Low => sample.copy_from_slice(&(code << 4).to_le_bytes()),
+                        _ => sample.copy_from_slice(&(code << 8).to_le_bytes()),
                     }
                 }
             }
@@ -130,8 +162,8 @@ impl Picture {
         let word = |pair: &[u8]| u16::from_le_bytes([pair[0], pair[1]]);
         match self.format.samples {
             SampleFormat::U8 => bytes.into_iter().map(u16::from).collect(),
-            SampleFormat::U10Low => bytes.chunks(2).map(word).collect(),
-            SampleFormat::U10High => bytes.chunks(2).map(|pair| word(pair) >> 6).collect(),
+            SampleFormat::U10Low | SampleFormat::U12Low => bytes.chunks(2).map(word).collect(),
+            samples => bytes.chunks(2).map(|pair| word(pair) >> (16 - samples.bits())).collect(),
         }
     }
 }
@@ -153,8 +185,7 @@ fn pictures() -> impl Iterator<Item = Picture> {
     SIZES.into_iter().flat_map(|(width, height)| {
         layouts().into_iter().enumerate().flat_map(move |(index, layout)| {
             let range = if (index + width) % 2 == 0 { Range::Limited } else { Range::Full };
-            let count = if is_rgb(&layout) { 1 } else { SAMPLES.len() };
-            SAMPLES[..count].iter().map(move |&samples| {
+            samples(&layout).iter().map(move |&samples| {
                 let format = FrameFormat { width, height, range, samples };
                 Picture::random(format, layout, index)
             })
@@ -212,10 +243,15 @@ fn int8_is_near_f32_in_every_layout() {
     let checkpoint = Checkpoint::built_in().unwrap();
     let [mut f32, mut int8] =
         [Precision::F32, Precision::Int8].map(|precision| engine(&checkpoint, precision, 2));
-    for layout in layouts() {
+    for layout in layouts().into_iter().filter(|layout| samples(layout).contains(&SampleFormat::U8))
+    {
         let (range, samples) = (Range::Full, SampleFormat::U8);
         let format = FrameFormat { width: 131, height: 77, range, samples };
-        let bytes = if let Planes::PackedRgb { pixel, .. } = layout { pixel.bytes } else { 1 };
+        let bytes = match layout {
+            Planes::PackedRgb { pixel, .. } => pixel.bytes,
+            Planes::PackedYuv { pixel, .. } => pixel.bytes,
+            _ => 1,
+        };
         let picture = Picture::new(format, layout, 0, |plane, x, y| {
             let (component, x) = (plane + x % bytes, (x / bytes) as f32);
             let wave = (0.11 * x + component as f32).sin() + (0.07 * y as f32).cos();
@@ -237,7 +273,7 @@ fn an_output_of_another_layout_is_refused() {
     let mut engine = engine(&checkpoint, Precision::F32, 1);
     let (range, samples) = (Range::Full, SampleFormat::U8);
     let format = FrameFormat { width: 5, height: 3, range, samples };
-    let [rgb, yuv] = [layouts()[6], layouts()[3]].map(|l| Picture::random(format, l, 0));
+    let [rgb, yuv] = [layouts()[12], layouts()[9]].map(|l| Picture::random(format, l, 0));
     let mut output = yuv.clone();
     let error = engine.process(&rgb.frame(), &mut output.frame_mut()).unwrap_err().to_string();
     assert_eq!(

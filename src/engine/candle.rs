@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Module, Storage, Tensor};
 
+use super::smoothing::Smoothing;
 use super::{Engine, Precision, thread_pool};
 use crate::Result;
 use crate::checkpoint::Metadata;
@@ -20,6 +21,7 @@ pub struct CandleEngine {
     tuning: Tuning,
     folded: FoldedChain,
     is_identity: bool,
+    smoothing: Smoothing,
 }
 
 impl CandleEngine {
@@ -42,6 +44,7 @@ impl CandleEngine {
         Ok(Self {
             description: format!("candle on {place}, f32{note}"),
             is_identity: folded.is_zero()?,
+            smoothing: Smoothing::measure(&net)?,
             net,
             pool,
             tuning,
@@ -59,7 +62,8 @@ impl CandleEngine {
         match &*storage {
             Storage::Cpu(data) => {
                 let data = data.as_slice::<f32>()?;
-                output.pack_sum(input, &data[layout.start_offset()..][..residual.elem_count()])
+                let data = &data[layout.start_offset()..][..residual.elem_count()];
+                output.pack_sum(input, data, self.smoothing())
             }
             _ => unreachable!("the residual was copied to the CPU"),
         }
@@ -91,6 +95,10 @@ impl Engine for CandleEngine {
 
     fn is_identity(&self) -> bool {
         self.is_identity
+    }
+
+    fn smoothing(&self) -> f32 {
+        self.smoothing.at(&self.tuning)
     }
 
     fn process(&mut self, input: &Frame<'_>, output: &mut FrameMut<'_>) -> Result<()> {

@@ -6,6 +6,7 @@ pub mod cpu;
 mod device;
 mod model;
 mod precision;
+mod smoothing;
 
 pub use candle::CandleEngine;
 pub use cpu::{CpuEngine, Finish, InputScale, LAST_MARGIN, QuantisedLayer, Quantiser};
@@ -40,6 +41,12 @@ pub trait Engine: Send {
 
     /// Whether the output is the input, bit for bit, at the tuning that is set.
     fn is_identity(&self) -> bool;
+
+    /// Share of the chroma inside each 2×2 block that is smoothed at the tuning that is set, where
+    /// frames have more chroma than the net sees; from 0 to 1, see [`crate::frame`].
+    fn smoothing(&self) -> f32 {
+        0.0
+    }
 
     /// Width and height of the output for an input of this size.
     fn output_size(&self, width: usize, height: usize) -> (usize, usize) {

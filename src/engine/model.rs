@@ -6,6 +6,7 @@ use candle_core::{Device, DeviceLocation};
 use once_cell::sync::OnceCell;
 
 use super::cpu::{CpuEngine, SharedBanks};
+use super::smoothing::Smoothing;
 use super::{CandleEngine, Engine, Options, Precision};
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::net::Net;
@@ -26,13 +27,19 @@ use crate::{Error, Result};
 pub struct Model {
     checkpoint: Checkpoint,
     banks: OnceCell<SharedBanks>,
+    smoothing: OnceCell<Arc<Smoothing>>,
     nets: Mutex<Vec<(DeviceLocation, Weak<Net>)>>,
 }
 
 impl Model {
     /// A model of which no engine runs yet.
     pub fn new(checkpoint: Checkpoint) -> Self {
-        Self { checkpoint, banks: OnceCell::new(), nets: Mutex::default() }
+        Self {
+            checkpoint,
+            banks: OnceCell::new(),
+            smoothing: OnceCell::new(),
+            nets: Mutex::default(),
+        }
     }
 
     /// What the checkpoint says of itself.
@@ -57,7 +64,10 @@ impl Model {
                     let banks =
                         self.banks.get_or_try_init(|| SharedBanks::new(&self.checkpoint))?;
                     let engine = CpuEngine::with_banks(&self.checkpoint, banks.clone(), options)?;
-                    return Ok(Box::new(engine.with_note(&note)));
+                    let smoothing = self.smoothing.get_or_try_init(|| {
+                        Smoothing::measure(&*self.net(&opened.device)?).map(Arc::new)
+                    })?;
+                    return Ok(Box::new(engine.with_note(&note).with_smoothing(smoothing.clone())));
                 }
                 Err(reason) => reason,
             }

@@ -1,7 +1,10 @@
 //! Planes of a frame: where its samples lie, and whether they are all there.
 
-use super::{FrameFormat, SampleFormat};
+use super::FrameFormat;
 use crate::{Error, Result};
+
+/// Most bytes of a packed pixel, or of two: four words.
+const MAX_PIXEL: usize = 8;
 
 /// Samples of one plane: rows of bytes, `stride_bytes` apart.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +29,7 @@ pub struct PlaneMut<'a> {
 /// Luma, R, G and B are `width × height` samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planes<P> {
-    /// A plane each (I420, YV12, I420_10LE, Y42B, Y444).
+    /// A plane each (I420, YV12, Y42B, Y444, I422_10LE).
     Planar {
         /// Luma.
         y: P,
@@ -37,8 +40,7 @@ pub enum Planes<P> {
         /// Size of the chroma planes.
         subsampling: Subsampling,
     },
-    /// Luma, then one plane of chroma pairs of half the width and height, rounded up (NV12,
-    /// P010_10LE; NV21 has V first).
+    /// Luma, then one plane of chroma pairs (NV12, P010_10LE, NV16, NV24; NV21 has V first).
     SemiPlanar {
         /// Luma.
         y: P,
@@ -46,13 +48,22 @@ pub enum Planes<P> {
         uv: P,
         /// Whether V comes before U in each pair.
         v_first: bool,
+        /// Size of the plane of pairs.
+        subsampling: Subsampling,
+    },
+    /// Whole pixels, or pairs of them (YUY2, UYVY, AYUV, Y210).
+    PackedYuv {
+        /// The pixels.
+        pixels: P,
+        /// Where Y, U and V are in each.
+        pixel: YuvPixel,
     },
     /// Luma only; chroma is neutral (GRAY8).
     Grey {
         /// Luma.
         y: P,
     },
-    /// Whole pixels of 8-bit samples (RGB, BGRx, ARGB).
+    /// Whole pixels (RGB, BGRx, ARGB64).
     PackedRgb {
         /// The pixels.
         pixels: P,
@@ -61,7 +72,7 @@ pub enum Planes<P> {
         /// What luma is made of.
         matrix: Matrix,
     },
-    /// A plane of 8-bit samples each (GBR).
+    /// A plane each (GBR).
     PlanarRgb {
         /// Red.
         r: P,
@@ -85,8 +96,7 @@ pub enum Subsampling {
     Yuv444,
 }
 
-/// Byte offsets in a pixel of `bytes` (3 or 4) bytes, different from each other. A fourth byte,
-/// alpha or padding, is copied from the input.
+/// Byte offsets in a pixel of `bytes` bytes; those of alpha or padding are copied from the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RgbPixel {
     /// Bytes of a pixel.
@@ -97,6 +107,22 @@ pub struct RgbPixel {
     pub g: usize,
     /// Offset of blue.
     pub b: usize,
+}
+
+/// Byte offsets in a pixel of `bytes` bytes, or in two pixels that share their chroma; those of
+/// alpha or padding are copied from the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct YuvPixel {
+    /// Bytes of a pixel, or of two.
+    pub bytes: usize,
+    /// Offset of luma; that of the second pixel of two comes half the bytes later.
+    pub y: usize,
+    /// Offset of the blue difference.
+    pub u: usize,
+    /// Offset of the red difference.
+    pub v: usize,
+    /// Whether two pixels share their chroma (4:2:2).
+    pub is_pair: bool,
 }
 
 /// What luma is made of.
@@ -127,6 +153,26 @@ impl Matrix {
     }
 }
 
+impl Subsampling {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Yuv420 => "4:2:0",
+            Self::Yuv422 => "4:2:2",
+            Self::Yuv444 => "4:4:4",
+        }
+    }
+
+    /// Width and height of a chroma plane.
+    fn size(self, format: &FrameFormat) -> (usize, usize) {
+        let (half_width, half_height) = format.half_size();
+        match self {
+            Self::Yuv420 => (half_width, half_height),
+            Self::Yuv422 => (half_width, format.height),
+            Self::Yuv444 => (format.width, format.height),
+        }
+    }
+}
+
 impl<P> Planes<P> {
     /// The same layout of what `f` makes of each plane, which it is given in the order above.
     pub fn map<Q>(self, mut f: impl FnMut(P) -> Q) -> Planes<Q> {
@@ -134,9 +180,10 @@ impl<P> Planes<P> {
             Self::Planar { y, u, v, subsampling } => {
                 Planes::Planar { y: f(y), u: f(u), v: f(v), subsampling }
             }
-            Self::SemiPlanar { y, uv, v_first } => {
-                Planes::SemiPlanar { y: f(y), uv: f(uv), v_first }
+            Self::SemiPlanar { y, uv, v_first, subsampling } => {
+                Planes::SemiPlanar { y: f(y), uv: f(uv), v_first, subsampling }
             }
+            Self::PackedYuv { pixels, pixel } => Planes::PackedYuv { pixels: f(pixels), pixel },
             Self::Grey { y } => Planes::Grey { y: f(y) },
             Self::PackedRgb { pixels, pixel, matrix } => {
                 Planes::PackedRgb { pixels: f(pixels), pixel, matrix }
@@ -152,7 +199,10 @@ impl<P> Planes<P> {
             Self::Planar { y, u, v, subsampling } => {
                 Planes::Planar { y, u, v, subsampling: *subsampling }
             }
-            Self::SemiPlanar { y, uv, v_first } => Planes::SemiPlanar { y, uv, v_first: *v_first },
+            Self::SemiPlanar { y, uv, v_first, subsampling } => {
+                Planes::SemiPlanar { y, uv, v_first: *v_first, subsampling: *subsampling }
+            }
+            Self::PackedYuv { pixels, pixel } => Planes::PackedYuv { pixels, pixel: *pixel },
             Self::Grey { y } => Planes::Grey { y },
             Self::PackedRgb { pixels, pixel, matrix } => {
                 Planes::PackedRgb { pixels, pixel: *pixel, matrix: *matrix }
@@ -166,7 +216,10 @@ impl<P> Planes<P> {
             Self::Planar { y, u, v, subsampling } => {
                 Planes::Planar { y, u, v, subsampling: *subsampling }
             }
-            Self::SemiPlanar { y, uv, v_first } => Planes::SemiPlanar { y, uv, v_first: *v_first },
+            Self::SemiPlanar { y, uv, v_first, subsampling } => {
+                Planes::SemiPlanar { y, uv, v_first: *v_first, subsampling: *subsampling }
+            }
+            Self::PackedYuv { pixels, pixel } => Planes::PackedYuv { pixels, pixel: *pixel },
             Self::Grey { y } => Planes::Grey { y },
             Self::PackedRgb { pixels, pixel, matrix } => {
                 Planes::PackedRgb { pixels, pixel: *pixel, matrix: *matrix }
@@ -183,7 +236,8 @@ impl<P> Planes<P> {
     fn is_yuv420(&self) -> bool {
         matches!(
             self,
-            Self::Planar { subsampling: Subsampling::Yuv420, .. } | Self::SemiPlanar { .. }
+            Self::Planar { subsampling: Subsampling::Yuv420, .. }
+                | Self::SemiPlanar { subsampling: Subsampling::Yuv420, .. }
         )
     }
 
@@ -206,12 +260,17 @@ impl Planes<()> {
     /// Names the layout in an error.
     pub(super) fn describe(&self) -> String {
         match self {
-            Self::Planar { subsampling, .. } => match subsampling {
-                Subsampling::Yuv420 => "4:2:0".into(),
-                Subsampling::Yuv422 => "4:2:2".into(),
-                Subsampling::Yuv444 => "4:4:4".into(),
-            },
-            Self::SemiPlanar { .. } => "4:2:0".into(),
+            Self::Planar { subsampling, .. } => subsampling.name().into(),
+            // Where chroma is finer, its order must be the same.
+            Self::SemiPlanar { subsampling: Subsampling::Yuv420, .. } => "4:2:0".into(),
+            Self::SemiPlanar { subsampling, v_first, .. } => {
+                let order = if *v_first { "VU" } else { "UV" };
+                format!("{} in pairs of {order}", subsampling.name())
+            }
+            Self::PackedYuv { pixel: YuvPixel { bytes, y, u, v, is_pair }, .. } => {
+                let pixels = if *is_pair { "pairs of pixels" } else { "pixels" };
+                format!("YUV in {pixels} of {bytes} bytes with Y, U, V at {y}, {u}, {v}")
+            }
             Self::Grey { .. } => "grey".into(),
             Self::PackedRgb { pixel: RgbPixel { bytes, r, g, b }, matrix, .. } => {
                 format!("RGB in pixels of {bytes} bytes with R, G, B at {r}, {g}, {b} ({matrix:?})")
@@ -229,46 +288,57 @@ impl Planes<()> {
 pub(super) fn check(format: &FrameFormat, planes: Planes<(usize, usize)>) -> Result<()> {
     format.validate()?;
     let FrameFormat { width, height, samples, .. } = *format;
-    let (half_width, half_height) = format.half_size();
     let bytes = samples.bytes();
-    if planes.is_rgb() && samples != SampleFormat::U8 {
-        return Err(Error::Frame(format!("RGB of {} bits, expected 8", samples.bits())));
-    }
     match planes {
         Planes::Planar { y, u, v, subsampling } => {
-            let (chroma_width, chroma_height) = match subsampling {
-                Subsampling::Yuv420 => (half_width, half_height),
-                Subsampling::Yuv422 => (half_width, height),
-                Subsampling::Yuv444 => (width, height),
-            };
+            let (chroma_width, chroma_height) = subsampling.size(format);
             check_plane("Y", y, width * bytes, height)?;
             check_plane("U", u, chroma_width * bytes, chroma_height)?;
             check_plane("V", v, chroma_width * bytes, chroma_height)
         }
-        Planes::SemiPlanar { y, uv, .. } => {
+        Planes::SemiPlanar { y, uv, subsampling, .. } => {
+            let (chroma_width, chroma_height) = subsampling.size(format);
             check_plane("Y", y, width * bytes, height)?;
-            check_plane("UV", uv, 2 * half_width * bytes, half_height)
+            check_plane("UV", uv, 2 * chroma_width * bytes, chroma_height)
+        }
+        Planes::PackedYuv { pixels, pixel: YuvPixel { bytes: all, y, u, v, is_pair } } => {
+            let names = "Y, U, V";
+            let count = if is_pair {
+                check_pixel(names, all, &[y, y + all / 2, u, v], bytes)?;
+                width.div_ceil(2)
+            } else {
+                check_pixel(names, all, &[y, u, v], bytes)?;
+                width
+            };
+            check_plane("YUV", pixels, count * all, height)
         }
         Planes::Grey { y } => check_plane("Y", y, width * bytes, height),
-        Planes::PackedRgb { pixels, pixel, .. } => {
-            check_pixel(pixel)?;
-            check_plane("RGB", pixels, width * pixel.bytes, height)
+        Planes::PackedRgb { pixels, pixel: RgbPixel { bytes: all, r, g, b }, .. } => {
+            check_pixel("R, G, B", all, &[r, g, b], bytes)?;
+            check_plane("RGB", pixels, width * all, height)
         }
         Planes::PlanarRgb { r, g, b, .. } => {
-            check_plane("R", r, width, height)?;
-            check_plane("G", g, width, height)?;
-            check_plane("B", b, width, height)
+            check_plane("R", r, width * bytes, height)?;
+            check_plane("G", g, width * bytes, height)?;
+            check_plane("B", b, width * bytes, height)
         }
     }
 }
 
-fn check_pixel(RgbPixel { bytes, r, g, b }: RgbPixel) -> Result<()> {
-    if !(3..=4).contains(&bytes) {
-        return Err(Error::Frame(format!("RGB pixels of {bytes} bytes, expected 3 or 4")));
-    }
-    if [r, g, b].iter().any(|&offset| offset >= bytes) || r == g || g == b || b == r {
+/// Checks where samples of `sample` bytes are in a pixel of `bytes`.
+fn check_pixel(names: &str, bytes: usize, offsets: &[usize], sample: usize) -> Result<()> {
+    if !(sample..=MAX_PIXEL).contains(&bytes) || !bytes.is_multiple_of(sample) {
         return Err(Error::Frame(format!(
-            "R, G, B at bytes {r}, {g}, {b} of a pixel, expected different ones below {bytes}"
+            "pixels of {bytes} bytes, expected at most {MAX_PIXEL} in samples of {sample}"
+        )));
+    }
+    let is_free = |(index, offset): (usize, &usize)| {
+        offset.is_multiple_of(sample) && *offset < bytes && !offsets[..index].contains(offset)
+    };
+    if !offsets.iter().enumerate().all(is_free) {
+        return Err(Error::Frame(format!(
+            "{names} at bytes {offsets:?} of a pixel, expected different samples of {sample} \
+             below {bytes}"
         )));
     }
     Ok(())

@@ -7,10 +7,24 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::rgb::{ReadRgb, WriteRgb};
-use super::samples::{Sample, U8, U10, Value};
+use super::samples::{High, Low, Sample, U8, Value};
 use super::yuv::{ReadYuv, WriteYuv};
 use super::{Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, SampleFormat};
 use crate::engine::cpu::kernels::Level;
+
+/// Runs a job on samples of a format.
+macro_rules! of_samples {
+    ($samples:expr, $level:expr, $job:ident, $value:expr) => {
+        match $samples {
+            SampleFormat::U8 => $level.run($job($value, PhantomData::<U8>)),
+            SampleFormat::U10Low => $level.run($job($value, PhantomData::<Low<10>>)),
+            SampleFormat::U10High => $level.run($job($value, PhantomData::<High<10>>)),
+            SampleFormat::U12Low => $level.run($job($value, PhantomData::<Low<12>>)),
+            SampleFormat::U12High => $level.run($job($value, PhantomData::<High<12>>)),
+            SampleFormat::U16 => $level.run($job($value, PhantomData::<High<16>>)),
+        }
+    };
+}
 
 impl Frame<'_> {
     /// Reads these columns, in blocks, of a row of the net: upper luma, lower luma and chroma
@@ -29,11 +43,10 @@ impl Frame<'_> {
     ) {
         check(&self.format, row, &columns, out.each_ref().map(|out| out.len()));
         let read = Read { frame: self, row, columns, out };
-        match self.format.samples {
-            SampleFormat::U8 if self.planes.is_rgb() => level.run(ReadRgb(read)),
-            SampleFormat::U8 => level.run(ReadYuv(read, PhantomData::<U8>)),
-            SampleFormat::U10Low => level.run(ReadYuv(read, PhantomData::<U10<0>>)),
-            SampleFormat::U10High => level.run(ReadYuv(read, PhantomData::<U10<6>>)),
+        if self.planes.is_rgb() {
+            of_samples!(self.format.samples, level, ReadRgb, read);
+        } else {
+            of_samples!(self.format.samples, level, ReadYuv, read);
         }
     }
 }
@@ -67,9 +80,53 @@ pub(super) fn samples_of<'p, S: Sample>(
     &plane.data[first..][..samples.len() * S::BYTES]
 }
 
+/// Samples of Y, U, V, R, G or B: the first of a row is `offset` bytes into it, others follow every
+/// `step` bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Component<P> {
+    pub(super) plane: P,
+    pub(super) offset: usize,
+    pub(super) step: usize,
+}
+
+impl<P> Component<P> {
+    /// Bytes of a row from the first of these samples to the last, of which there is one.
+    #[inline(always)]
+    fn bytes<S: Sample>(&self, samples: Range<usize>) -> Range<usize> {
+        let first = self.offset + samples.start * self.step;
+        first..first + (samples.len() - 1) * self.step + S::BYTES
+    }
+}
+
+impl<'p> Component<&Plane<'p>> {
+    /// From the first of these samples to the last, of which there is one.
+    #[inline(always)]
+    pub(super) fn line<S: Sample>(&self, row: usize, samples: Range<usize>) -> &'p [u8] {
+        let Range { start, end } = self.bytes::<S>(samples);
+        &self.plane.data[row * self.plane.stride_bytes..][start..end]
+    }
+}
+
+impl Component<&PlaneWriter> {
+    /// From the first of these samples to the last, of which there is one.
+    ///
+    /// # Safety
+    /// No one else uses these bytes while the slice lives.
+    #[inline(always)]
+    pub(super) unsafe fn line<'p, S: Sample>(
+        &self,
+        row: usize,
+        samples: Range<usize>,
+    ) -> &'p mut [u8] {
+        // SAFETY: as the caller's.
+        unsafe { self.plane.bytes_of(row, self.bytes::<S>(samples)) }
+    }
+}
+
 /// Writes rows of a frame from any thread.
 pub(crate) struct FrameWriter<'a> {
     format: FrameFormat,
+    smoothing: f32,
     pub(super) planes: Planes<PlaneWriter>,
     frame: PhantomData<&'a mut [u8]>,
 }
@@ -102,6 +159,17 @@ impl PlaneWriter {
         unsafe { std::slice::from_raw_parts_mut(self.data.add(first), len) }
     }
 
+    /// Copies these bytes of a row.
+    ///
+    /// # Safety
+    /// No one else uses them meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn copy(&self, row: usize, bytes: Range<usize>, from: &Plane<'_>) {
+        let from = &from.data[row * from.stride_bytes..][bytes.clone()];
+        // SAFETY: as the caller's.
+        unsafe { self.bytes_of(row, bytes) }.copy_from_slice(from);
+    }
+
     /// # Safety
     /// No one else uses these samples while the slice lives.
     #[inline(always)]
@@ -116,10 +184,10 @@ impl PlaneWriter {
 }
 
 impl FrameMut<'_> {
-    /// A writer of rows.
-    pub(crate) fn writer(&mut self) -> FrameWriter<'_> {
+    /// A writer of rows, with this share of smoothing.
+    pub(crate) fn writer(&mut self, smoothing: f32) -> FrameWriter<'_> {
         let planes = self.planes.as_mut().map(PlaneWriter::new);
-        FrameWriter { format: self.format, planes, frame: PhantomData }
+        FrameWriter { format: self.format, smoothing, planes, frame: PhantomData }
     }
 }
 
@@ -145,12 +213,12 @@ impl FrameWriter<'_> {
         assert_eq!(input.format, self.format);
         assert!(input.planes.fits(&self.planes), "another layout");
         check(&self.format, row, &columns, residual.map(<[f32]>::len));
-        let write = Write { writer: self, input, row, columns, residual };
-        match input.format.samples {
-            SampleFormat::U8 if input.planes.is_rgb() => level.run(WriteRgb(write)),
-            SampleFormat::U8 => level.run(WriteYuv(write, PhantomData::<U8>)),
-            SampleFormat::U10Low => level.run(WriteYuv(write, PhantomData::<U10<0>>)),
-            SampleFormat::U10High => level.run(WriteYuv(write, PhantomData::<U10<6>>)),
+        let smoothing = self.smoothing;
+        let write = Write { writer: self, input, row, columns, residual, smoothing };
+        if input.planes.is_rgb() {
+            of_samples!(input.format.samples, level, WriteRgb, write);
+        } else {
+            of_samples!(input.format.samples, level, WriteYuv, write);
         }
     }
 }
@@ -162,4 +230,5 @@ pub(super) struct Write<'a> {
     pub(super) row: usize,
     pub(super) columns: Range<usize>,
     pub(super) residual: [&'a [f32]; 3],
+    pub(super) smoothing: f32,
 }

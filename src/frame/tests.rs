@@ -10,7 +10,13 @@ mod layouts;
 mod stored;
 
 const SIZES: [(usize, usize); 6] = [(1, 1), (2, 2), (3, 5), (33, 17), (64, 2), (4097, 3)];
-const SAMPLES: [SampleFormat; 3] = [SampleFormat::U8, SampleFormat::U10Low, SampleFormat::U10High];
+const SAMPLES: [SampleFormat; 5] = [
+    SampleFormat::U8,
+    SampleFormat::U10Low,
+    SampleFormat::U10High,
+    SampleFormat::U12Low,
+    SampleFormat::U12High,
+];
 const RANGES: [Range; 2] = [Range::Limited, Range::Full];
 /// What no sample is stored in.
 const SENTINEL: u8 = 0xa5;
@@ -19,11 +25,10 @@ const ORDERS: [Layout; 4] = [Layout::I420, Layout::Yv12, Layout::Nv12, Layout::N
 
 /// Code of black (of normalised chroma 0) and codes from there to 1, for luma and chroma.
 fn codes(range: Range, samples: SampleFormat) -> [(f64, f64); 2] {
-    match (range, samples.bits()) {
-        (Range::Limited, 8) => [(16.0, 219.0), (16.0, 224.0)],
-        (Range::Limited, _) => [(64.0, 876.0), (64.0, 896.0)],
-        (Range::Full, 8) => [(0.0, 255.0), (0.5, 255.0)],
-        (Range::Full, _) => [(0.0, 1023.0), (0.5, 1023.0)],
+    let unit = f64::from(1 << (samples.bits() - 8));
+    match range {
+        Range::Limited => [(16.0 * unit, 219.0 * unit), (16.0 * unit, 224.0 * unit)],
+        Range::Full => [(0.0, 256.0 * unit - 1.0), (0.5, 256.0 * unit - 1.0)],
     }
 }
 
@@ -48,7 +53,7 @@ impl Stored {
         residual: &Residual,
     ) {
         let spans = codes(self.format.range, self.format.samples).map(|(_, span)| span as f32);
-        let most = ((1 << self.format.samples.bits()) - 1) as f32;
+        let most = ((1u32 << self.format.samples.bits()) - 1) as f32;
         let parts = residual.parts(row, columns.clone());
         let sum = |code: u16, residual: f32, span: f32| {
             let v = f32::from(code) + residual * span;
@@ -59,13 +64,14 @@ impl Stored {
                 let at = (2 * column + block_column, 2 * row + block_row);
                 if at.0 < self.format.width && at.1 < self.format.height {
                     let residual = parts[block_row][2 * i + block_column];
-                    self.put(0, at, sum(input.code(0, at), residual, spans[0]));
+                    let code = sum(input.code(0, at), residual, spans[0]);
+                    self.put_into(input, 0, at, code);
                 }
             }
             for which in [1, 2] {
                 let code = input.code(which, (column, row));
                 let code = sum(code, parts[2][2 * i + which - 1], spans[1]);
-                self.put(which, (column, row), code);
+                self.put_into(input, which, (column, row), code);
             }
         }
     }
@@ -212,7 +218,7 @@ fn writes_every_format_and_nothing_else() {
                 for level in levels() {
                     for pieces in cuts(half_width) {
                         let mut got = empty.clone();
-                        got.write(level, &input, &pieces, &residual);
+                        got.write(level, &input, &pieces, &residual, 0.3);
                         let what = format!("{format:?} {from:?} to {to:?}, {}", level.name());
                         assert!(got == want, "{what}, pieces {pieces:?}");
                     }
@@ -244,7 +250,7 @@ fn writes_no_other_columns_or_rows() {
                     let parts = residual.parts(row, columns.clone());
                     // SAFETY: a single call.
                     unsafe {
-                        let (writer, columns) = (frame.writer(), columns.clone());
+                        let (writer, columns) = (frame.writer(0.3), columns.clone());
                         writer.write_pairs(level, &input.frame(), row, columns, parts);
                     }
                     assert!(got == want, "{format:?} {from:?} to {to:?}, row {row}, {columns:?}");
@@ -262,7 +268,7 @@ fn a_zero_residual_copies() {
             for order in ORDERS {
                 let input = Stored::noise(format, order, 3, false);
                 let mut output = Stored::new(format, order, 3);
-                output.write(Level::current(), &input, &[0, input.size(1).0], &residual);
+                output.write(Level::current(), &input, &[0, input.size(1).0], &residual, 0.0);
                 assert!(output == input, "{format:?} {order:?}");
             }
         }
@@ -272,7 +278,7 @@ fn a_zero_residual_copies() {
 #[test]
 fn extreme_residuals_are_clamped() {
     for format in formats().filter(|format| format.width < 100) {
-        let most = (1 << format.samples.bits()) - 1;
+        let most = ((1u32 << format.samples.bits()) - 1) as u16;
         let cases = [
             (1e9, most),
             (-1e9, 0),
@@ -289,7 +295,7 @@ fn extreme_residuals_are_clamped() {
                 let input = Stored::noise(format, from, 0, true);
                 for level in levels() {
                     let mut output = Stored::new(format, to, 1);
-                    output.write(level, &input, &[0, input.size(1).0], &residual);
+                    output.write(level, &input, &[0, input.size(1).0], &residual, 0.0);
                     let codes = read_plainly(&output);
                     assert!(codes.iter().flatten().all(|&got| got == code), "{value} {format:?}");
                 }
@@ -314,9 +320,10 @@ fn ties_go_to_even() {
         (half, [500, 502, 502, 504, 504, 506, 506, 508]),
         (-half, [500, 500, 502, 502, 504, 504, 506, 506]),
     ] {
-        assert_eq!((residual * 896.0).abs(), 0.5);
+        assert_eq!((residual * 896.0f32).abs(), 0.5);
         let mut output = input.clone();
-        output.write(Level::current(), &input, &[0, 8], &Residual::new(&format, || residual));
+        let residual = Residual::new(&format, || residual);
+        output.write(Level::current(), &input, &[0, 8], &residual, 0.0);
         for (x, want) in want.into_iter().enumerate() {
             assert_eq!([1, 2].map(|which| output.code(which, (x, 0))), [want; 2]);
         }
@@ -343,7 +350,7 @@ fn tensors_are_the_rows_by_channel() {
         }
         let (mut want, mut got) =
             (Stored::new(format, Layout::I420, 1), Stored::new(format, Layout::I420, 1));
-        got.frame_mut().pack_sum(&input.frame(), &tensor).unwrap();
+        got.frame_mut().pack_sum(&input.frame(), &tensor, 0.0).unwrap();
         (0..half_height).for_each(|row| want.write_plainly(&input, row, 0..half_width, &residual));
         assert!(got == want, "{format:?}");
     }
@@ -376,7 +383,7 @@ fn what_is_outside_is_refused() {
         }));
         [read.is_err(), write.is_err()]
     };
-    let output = output.writer();
+    let output = output.writer(0.0);
     assert_eq!(refused(1, 0..3, [6; 3], &input, &output), [false; 2]);
     assert_eq!(refused(1, 3..3, [0; 3], &input, &output), [true; 2], "no columns");
     assert_eq!(refused(2, 0..3, [6; 3], &input, &output), [true; 2], "row");
@@ -404,7 +411,7 @@ fn frames_of_another_format_are_refused() {
     let input = Stored::new(format, Layout::I420, 0);
     for other in others {
         let mut output = Stored::new(other, Layout::I420, 0);
-        let error = output.frame_mut().pack_sum(&input.frame(), &[0.0; 24]).unwrap_err();
+        let error = output.frame_mut().pack_sum(&input.frame(), &[0.0; 24], 0.0).unwrap_err();
         assert!(matches!(error, Error::Frame(_)), "{error}");
     }
 }
@@ -418,7 +425,8 @@ fn planes_are_measured_in_bytes() {
         // Each plane in turn: name, bytes in a row, rows, and how a frame is made with it.
         let whole = Plane { data: &enough, stride_bytes: 100 };
         let planar = |u, v| Planes::Planar { y: whole, u, v, subsampling: Subsampling::Yuv420 };
-        let pairs = |y, uv| Planes::SemiPlanar { y, uv, v_first: true };
+        let subsampling = Subsampling::Yuv420;
+        let pairs = |y, uv| Planes::SemiPlanar { y, uv, v_first: true, subsampling };
         type Make<'m, 'p> = &'m dyn Fn(Plane<'p>) -> Result<Frame<'p>>;
         let planes: [(&str, usize, usize, Make<'_, '_>); 4] = [
             ("plane Y ", 5, 3, &|y| Frame::new(format, pairs(y, whole))),
@@ -446,7 +454,7 @@ fn planes_are_measured_in_bytes() {
 #[test]
 fn formats_and_ranges() {
     let sizes = SAMPLES.map(|samples| (samples.bits(), samples.bytes()));
-    assert_eq!(sizes, [(8, 1), (10, 2), (10, 2)]);
+    assert_eq!(sizes, [(8, 1), (10, 2), (10, 2), (12, 2), (12, 2)]);
     // Black and white of luma; neutral chroma and its span.
     for (range, bits, luma, chroma) in [
         (Range::Limited, 8, (16.0, 235.0), (128.0, 224.0)),

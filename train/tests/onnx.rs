@@ -244,7 +244,7 @@ fn filtered(
     let plane = |data, stride_bytes| PlaneMut { data, stride_bytes };
     let (y, u, v) = (plane(y, width), plane(u, half.0), plane(v, half.0));
     let mut output = FrameMut::new(format, Planes::Planar { y, u, v, subsampling }).unwrap();
-    output.pack_sum(&input, &residual).unwrap();
+    output.pack_sum(&input, &residual, 0.0).unwrap();
     filtered
 }
 

@@ -34,7 +34,7 @@ use super::overload::Decision;
 use super::settings::{Overload, Settings};
 use super::state::{FrameTask, State, clock_time};
 use super::stats::{Stats, count};
-use super::{frame, properties};
+use super::{formats, properties};
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -142,11 +142,12 @@ impl ElementImpl for TunableConvBase {
                     .width_range(1..=MAX_SIDE as i32)
                     .height_range(1..=MAX_SIDE as i32)
             };
+            let others = [&formats::OTHERS[..], &formats::UNPACKED].concat();
             // A source that could give any of them takes one of the first structure.
-            let mut caps = of_formats(&frame::NATIVE_FORMATS).build();
-            caps.make_mut().append(of_formats(&frame::OTHER_FORMATS).build());
+            let mut caps = of_formats(&formats::FIRST).build();
+            caps.make_mut().append(of_formats(&others).build());
             // Fields in buffers of their own.
-            for formats in [&frame::NATIVE_FORMATS[..], &frame::OTHER_FORMATS] {
+            for formats in [&formats::FIRST[..], &others] {
                 let fields =
                     of_formats(formats).features([gst_video::CAPS_FEATURE_FORMAT_INTERLACED]);
                 let fields = fields.field("interlace-mode", "alternate").build();

@@ -52,7 +52,8 @@ pub fn is_mappable(buffer: &gst::BufferRef, info: &VideoInfo) -> Result<bool> {
     let mut is_mappable = true;
     for plane in 0..info.n_planes() {
         let place = place(&meta, info, plane, buffer.size())?;
-        let rows = info.format_info().scale_height(plane as u8, meta.height());
+        let component = components(info, plane).next().unwrap_or(0);
+        let rows = info.format_info().scale_height(component, meta.height());
         let end = place.stride * rows as usize + place.offset;
         let memories = buffer.find_memory(place.offset..end);
         is_mappable &= memories.is_some_and(|(memories, _)| memories.len() == 1);
@@ -84,9 +85,8 @@ pub fn pack(buffer: &gst::BufferRef, info: &VideoInfo, packed: &mut gst::BufferR
 
 /// Where a plane lies in `size` bytes.
 fn place(meta: &VideoMeta, info: &VideoInfo, plane: u32, size: usize) -> Result<Place> {
-    let component = first_component(info, plane);
-    let (width, rows) = (info.comp_width(component), info.comp_height(component) as usize);
-    let row_bytes = width as usize * info.comp_pstride(component) as usize;
+    let rows = info.comp_height(components(info, plane).next().unwrap_or(0)) as usize;
+    let row_bytes = row_bytes(info, plane);
     let (offset, stride) = (meta.offset()[plane as usize], meta.stride()[plane as usize]);
     let place = usize::try_from(stride).ok().filter(|&stride| stride >= row_bytes);
     let place = place.map(|stride| Place { offset, stride, rows, row_bytes });
@@ -102,8 +102,18 @@ fn place(meta: &VideoMeta, info: &VideoInfo, plane: u32, size: usize) -> Result<
     })
 }
 
-/// The first component, as GStreamer counts them, that is in a plane.
-fn first_component(info: &VideoInfo, plane: u32) -> u8 {
-    let format = info.format_info();
-    format.plane().iter().position(|&of| of == plane).unwrap_or(0) as u8
+/// Bytes of a row that hold pixels.
+pub fn row_bytes(info: &VideoInfo, plane: u32) -> usize {
+    let of =
+        |component: u8| info.comp_width(component) as usize * info.comp_pstride(component) as usize;
+    match components(info, plane).map(of).max() {
+        // Samples are not whole bytes.
+        Some(0) | None => info.stride()[plane as usize] as usize,
+        Some(bytes) => bytes,
+    }
+}
+
+/// The components, as GStreamer counts them, that are in a plane.
+pub fn components(info: &VideoInfo, plane: u32) -> impl Iterator<Item = u8> {
+    (0..info.n_components() as u8).filter(move |&component| info.comp_plane(component) == plane)
 }

@@ -7,6 +7,11 @@ use gstreamer_video as gst_video;
 use gst_video::VideoFrameRef;
 use gst_video::prelude::*;
 
+use super::memory::{components, row_bytes};
+
+/// The component that is alpha, as GStreamer counts them.
+const ALPHA: u8 = 3;
+
 /// Weights are in this many steps.
 const STEPS: i32 = 256;
 
@@ -17,7 +22,7 @@ type Output<'a> = VideoFrameRef<&'a mut gst::BufferRef>;
 pub fn split(input: &Input<'_>, output: &mut Output<'_>) {
     let columns = (output.width() / 2) & !1;
     for plane in 0..input.n_planes() {
-        let component = first_component(input, plane);
+        let component = first_component(input, plane) as usize;
         let columns = columns >> input.format_info().w_sub()[component];
         let bytes = columns as usize * input.comp_pstride(component as u32) as usize;
         rows(input, output, plane, bytes, |from, to| to.copy_from_slice(from));
@@ -29,9 +34,8 @@ pub fn blend(input: &Input<'_>, output: &mut Output<'_>, weight: f64) {
     let weight = (weight * f64::from(STEPS)).round() as i32;
     let mix = |from: i32, to: i32| from + ((to - from) * weight + STEPS / 2).div_euclid(STEPS);
     for plane in 0..input.n_planes() {
-        let component = first_component(input, plane);
-        let bytes = output.comp_width(component as u32) as usize
-            * output.comp_pstride(component as u32) as usize;
+        let component = first_component(input, plane) as usize;
+        let bytes = row_bytes(output.info(), plane);
         if input.format_info().depth()[component] == 8 {
             rows(input, output, plane, bytes, |from, to| {
                 for (to, &from) in to.iter_mut().zip(from) {
@@ -40,14 +44,25 @@ pub fn blend(input: &Input<'_>, output: &mut Output<'_>, weight: f64) {
             });
         } else {
             let shift = input.format_info().shift()[component];
-            let code = |word| i32::from(u16::from_le_bytes(word) >> shift);
+            let others = !(u16::MAX << shift);
             rows(input, output, plane, bytes, |from, to| {
                 let words = from.as_chunks::<2>().0.iter().zip(to.as_chunks_mut::<2>().0);
                 for (from, to) in words {
-                    let mixed = mix(code(*from), code(*to)) as u16;
-                    *to = (mixed << shift).to_le_bytes();
+                    let [before, after] = [*from, *to].map(u16::from_le_bytes);
+                    let mixed = mix(i32::from(before >> shift), i32::from(after >> shift)) as u16;
+                    *to = (mixed << shift | before & others).to_le_bytes();
                 }
             });
+        }
+    }
+}
+
+/// Copies what has planes of its own beside Y, U and V or R, G and B.
+pub fn copy_alpha(input: &Input<'_>, output: &mut Output<'_>) {
+    for plane in 0..input.n_planes() {
+        if first_component(input, plane) == ALPHA {
+            let bytes = row_bytes(output.info(), plane);
+            rows(input, output, plane, bytes, |from, to| to.copy_from_slice(from));
         }
     }
 }
@@ -61,7 +76,7 @@ fn rows(
     mut row: impl FnMut(&[u8], &mut [u8]),
 ) {
     let index = plane as usize;
-    let height = output.comp_height(first_component(input, plane) as u32) as usize;
+    let height = output.comp_height(first_component(input, plane).into()) as usize;
     let (from_stride, to_stride) =
         (input.plane_stride()[index] as usize, output.plane_stride()[index] as usize);
     let (from, to) = (input.planes_data()[index], &mut *output.planes_data_mut()[index]);
@@ -71,7 +86,6 @@ fn rows(
 }
 
 /// The first component, as GStreamer counts them, that is in a plane.
-fn first_component(frame: &Input<'_>, plane: u32) -> usize {
-    let format = frame.format_info();
-    format.plane().iter().position(|&of| of == plane).unwrap_or(0)
+fn first_component(frame: &Input<'_>, plane: u32) -> u8 {
+    components(frame.info(), plane).next().unwrap_or(0)
 }

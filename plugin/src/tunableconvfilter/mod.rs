@@ -11,8 +11,9 @@
 //! from text. One frame sees one tuning. Where the tuning makes the net do nothing, as at zero,
 //! frames pass untouched.
 //!
-//! Frames are 8 or 10 bit, YUV, grey or RGB; alpha is kept. The net itself works on 4:2:0. Of other
-//! frames only what it changes passes through 4:2:0, so that `denoise=0` loses no colour.
+//! Frames are of 8 to 16 bits, YUV, grey or RGB; alpha is kept. The net itself works on 4:2:0. Of
+//! other frames only what it changes passes through 4:2:0, so that `denoise=0` loses no colour; as
+//! it is turned up, colour noise finer than that is smoothed.
 //!
 //! Of interlaced frames each field is filtered as a picture of its own. In mixed streams those
 //! frames are progressive that are not flagged as interlaced. Where fields come in buffers of their
@@ -48,12 +49,15 @@
 //! | `stats.rs` | counters of the `stats` property |
 //! | `warm_up.rs` | first frames before the stream's first, and the time they take |
 //! | `memory.rs` | whether a buffer holds a frame |
+//! | `formats.rs` | which pixel formats there are, and where their samples are |
+//! | `unpack.rs` | formats that GStreamer unpacks |
 //! | `fields.rs` | which rows of interlaced frames are a picture |
 //! | `frame.rs` | GStreamer's frames as the library's |
 
 mod definition;
 mod element_type;
 mod fields;
+mod formats;
 mod frame;
 mod imp;
 mod keyframes;
@@ -67,6 +71,7 @@ mod properties;
 mod settings;
 mod state;
 mod stats;
+mod unpack;
 mod warm_up;
 
 use glib::prelude::*;

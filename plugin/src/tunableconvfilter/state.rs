@@ -8,6 +8,7 @@ use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use gst::prelude::*;
+use gst_video::prelude::*;
 use gst_video::{VideoFrameRef, VideoInfo};
 use tunableconv::checkpoint::Colour;
 use tunableconv::engine::{Engine, Model, Options};
@@ -20,8 +21,9 @@ use super::knobs::{Knobs, parameter_knobs};
 use super::models::{built_in, load};
 use super::overload::{Decision, Policy};
 use super::settings::{Compare, Running, Settings};
+use super::unpack::Unpacked;
 use super::warm_up::Clock;
-use super::{frame, memory, mix, warm_up};
+use super::{formats, frame, memory, mix, unpack, warm_up};
 
 /// What claims to be shorter is of a stream whose rate nobody knew: muxers and encoders then write
 /// frames of a nanosecond.
@@ -38,6 +40,8 @@ pub struct State {
     info: Option<VideoInfo>,
     /// Memory for frames that lie oddly in theirs, from the first such frame on.
     packed: Option<gst::Buffer>,
+    /// Room to unpack frames, for formats that need it.
+    unpacked: Option<Unpacked>,
     /// Knobs without a parameter of which the bus has been told.
     warned: [bool; MAX_PARAMETERS],
     /// Whether the bus has been told of frames of these caps whose fields cannot be filtered.
@@ -117,6 +121,7 @@ impl State {
             failure: None,
             info: None,
             packed: None,
+            unpacked: None,
             warned: [false; MAX_PARAMETERS],
             warned_of_fields: false,
             policy: Policy::new(gst::ClockTime::ZERO),
@@ -176,15 +181,23 @@ impl State {
     /// As [`warm_up::warm_up`].
     pub fn set_info(&mut self, info: &VideoInfo, clock: Clock<'_>) -> Result<Option<Duration>> {
         self.warned_of_fields &= self.info.as_ref() == Some(info);
+        let (format, bits) = (info.format(), info.comp_depth(0));
+        let unpacked = match formats::UNPACKED.contains(&format) {
+            true => Some(unpack::unpacked(info)?),
+            false => None,
+        };
+        let readable = unpacked.as_ref().unwrap_or(info);
         let is_known = self.info.as_ref().is_some_and(|old| {
-            old.format() == info.format() && frame::format_of(old) == frame::format_of(info)
+            let size = |info: &VideoInfo| (info.format(), info.width(), info.height());
+            size(old) == size(info) && old.colorimetry().range() == info.colorimetry().range()
         });
         self.info = Some(info.clone());
         self.packed = None;
+        self.unpacked = unpacked.is_some().then(|| Unpacked::new(info)).transpose()?;
         if is_known {
             return Ok(None);
         }
-        let time = warm_up::warm_up(&mut *self.engine, info, &self.tuning, clock)?;
+        let time = warm_up::warm_up(&mut *self.engine, (readable, bits), &self.tuning, clock)?;
         self.policy = Policy::new(clock_time(time));
         self.last_running_time = None;
         Ok(Some(time))
@@ -284,27 +297,52 @@ impl State {
             .map_err(|error| Error::Frame(error.to_string()))?;
         let mut output = VideoFrameRef::from_buffer_ref_writable(output, info)
             .map_err(|error| Error::Frame(error.to_string()))?;
-        let FrameTask { decision, compare, scan } = self.frame;
-        let weight = match decision {
-            Decision::Filter(weight) if scan.is_known() => weight,
-            _ => {
-                let copied = input.copy(&mut output);
-                return copied.map_err(|error| Error::Frame(error.to_string()));
-            }
+        if self.frame.is_untouched() {
+            return input.copy(&mut output).map_err(|error| Error::Frame(error.to_string()));
+        }
+        let (engine, bits) = (&mut *self.engine, info.comp_depth(0));
+        let Some(unpacked) = &mut self.unpacked else {
+            return filter(engine, self.frame, bits, &input, &mut output);
         };
-        let format = frame::format_of(info);
-        for &rows in scan.pictures(info.height()) {
-            let readable = frame::readable(format, &input, rows)?;
-            self.engine.process(&readable, &mut frame::writable(format, &mut output, rows)?)?;
-        }
-        if weight < 1.0 {
-            mix::blend(&input, &mut output, weight);
-        }
-        if compare == Compare::Split {
-            mix::split(&input, &mut output);
-        }
+        let is_interleaved = self.frame.scan == Scan::Interleaved;
+        unpacked.unpack(&input, is_interleaved);
+        let (from, to) = (&unpacked.input, &mut unpacked.output);
+        filter(
+            engine,
+            self.frame,
+            bits,
+            &from.as_video_frame_ref(),
+            &mut to.as_mut_video_frame_ref(),
+        )?;
+        unpacked.pack(&mut output, is_interleaved);
         Ok(())
     }
+}
+
+/// Filters a frame whose samples have so many bits.
+fn filter(
+    engine: &mut dyn Engine,
+    FrameTask { decision, compare, scan }: FrameTask,
+    bits: u32,
+    input: &VideoFrameRef<&gst::BufferRef>,
+    output: &mut VideoFrameRef<&mut gst::BufferRef>,
+) -> Result<()> {
+    // The input's may be larger than its caps say.
+    let format = formats::format_of(output.info(), bits)?;
+    for &rows in scan.pictures(output.height()) {
+        let readable = frame::readable(format, input, rows)?;
+        engine.process(&readable, &mut frame::writable(format, output, rows)?)?;
+    }
+    mix::copy_alpha(input, output);
+    if let Decision::Filter(weight) = decision
+        && weight < 1.0
+    {
+        mix::blend(input, output, weight);
+    }
+    if compare == Compare::Split {
+        mix::split(input, output);
+    }
+    Ok(())
 }
 
 /// As GStreamer counts time.

@@ -12,8 +12,8 @@ use tunableconv::tuning::Tuning;
 use tunableconv::{Error, Result};
 
 use super::fields::Rows;
-use super::frame;
 use super::live::Moment;
+use super::{formats, frame};
 
 /// Frames after the first, which is far slower than those of a running stream.
 const MEASURED_FRAMES: usize = 3;
@@ -27,19 +27,19 @@ const MAX_PIXELS: u32 = 1920 * 1088;
 /// What tells the time.
 pub type Clock<'a> = &'a dyn Fn() -> Moment;
 
-/// Runs black frames of these caps through the engine and returns how long one takes. Afterwards
-/// the engine stands at `tuning`.
+/// Runs black frames of these caps, with samples of so many bits, through the engine and returns how
+/// long one takes. Afterwards the engine stands at `tuning`.
 ///
 /// # Errors
 /// As [`Engine::process`].
 pub fn warm_up(
     engine: &mut dyn Engine,
-    info: &VideoInfo,
+    (info, bits): (&VideoInfo, u32),
     tuning: &Tuning,
     clock: Clock<'_>,
 ) -> Result<Duration> {
     engine.set_tuning(&busy_tuning(engine)?)?;
-    let measured = measure(engine, info, clock);
+    let measured = measure(engine, (info, bits), clock);
     engine.set_tuning(tuning)?;
     measured
 }
@@ -52,7 +52,11 @@ fn busy_tuning(engine: &dyn Engine) -> Result<Tuning> {
 }
 
 /// The longest time of a frame.
-fn measure(engine: &mut dyn Engine, info: &VideoInfo, clock: Clock<'_>) -> Result<Duration> {
+fn measure(
+    engine: &mut dyn Engine,
+    (info, bits): (&VideoInfo, u32),
+    clock: Clock<'_>,
+) -> Result<Duration> {
     let rows = info.height().min((MAX_PIXELS / info.width()).max(1));
     let scale = f64::from(info.height()) / f64::from(rows);
     let no_frame = |reason: glib::BoolError| Error::Frame(reason.to_string());
@@ -72,7 +76,7 @@ fn measure(engine: &mut dyn Engine, info: &VideoInfo, clock: Clock<'_>) -> Resul
     let mut run = || -> Result<Duration> {
         let start = clock();
         let (input, mut output) = (input.as_video_frame_ref(), output.as_mut_video_frame_ref());
-        let format = frame::format_of(&info);
+        let format = formats::format_of(&info, bits)?;
         let input = frame::readable(format, &input, Rows::All)?;
         engine.process(&input, &mut frame::writable(format, &mut output, Rows::All)?)?;
         Ok(clock().since(&start))
@@ -174,7 +178,7 @@ mod tests {
             let ticks = Cell::new(0);
             let clock =
                 || Moment::on(Some(gst::ClockTime::from_seconds(ticks.replace(ticks.get() + 1))));
-            let time = warm_up(&mut engine, &info, &zero, &clock).unwrap();
+            let time = warm_up(&mut engine, (&info, info.comp_depth(0)), &zero, &clock).unwrap();
             // A second from look to look is more than the budget, so that one frame must do.
             let rows = f64::from(height.min((MAX_PIXELS / width).max(1)));
             assert_eq!(time, Duration::from_secs(1).mul_f64(f64::from(height) / rows));

@@ -1,5 +1,9 @@
 //! The CPU engine: folds banks at each new tuning and runs the row pipeline.
 
+use std::sync::Arc;
+
+use candle_core::Device;
+
 use super::bank::{Bank, Folded, SharedBanks, input_order};
 use super::kernels::Level;
 use super::kernels::aligned::Number;
@@ -17,8 +21,10 @@ use super::rows::{FrameSum, TensorSink, TensorSource};
 use super::winograd::{TILE, WinogradConv};
 use super::workers::Workers;
 use crate::checkpoint::{Checkpoint, Metadata};
+use crate::engine::smoothing::Smoothing;
 use crate::engine::{Engine, Options, Precision};
 use crate::frame::{CHANNELS, Frame, FrameFormat, FrameMut};
+use crate::net::Net;
 use crate::tuning::Tuning;
 use crate::{Error, Result};
 
@@ -45,6 +51,7 @@ pub struct CpuEngine {
     /// Scratch space, per layer.
     folded: Vec<Folded>,
     int8: Option<Int8>,
+    smoothing: Arc<Smoothing>,
     pipeline: Pipeline,
 }
 
@@ -79,14 +86,22 @@ impl CpuEngine {
         self
     }
 
+    /// Smooths chroma that the net does not see.
+    pub(crate) fn with_smoothing(mut self, smoothing: Arc<Smoothing>) -> Self {
+        self.smoothing = smoothing;
+        self
+    }
+
     /// An engine at the net's default tuning; the device is the CPU whatever the options say.
     ///
     /// # Errors
     /// [`Error::Precision`] for a net that does not run here in that precision, or not at all;
     /// [`Error::Device`] when threads cannot be started; [`Error::Config`] for tensors that are not
-    /// those of the net.
+    /// those of the net; [`Error::Candle`].
     pub fn new(checkpoint: &Checkpoint, options: &Options) -> Result<Self> {
-        Self::with_banks(checkpoint, SharedBanks::new(checkpoint)?, options)
+        let smoothing = Smoothing::measure(&Net::new(checkpoint, &Device::Cpu)?)?;
+        let engine = Self::with_banks(checkpoint, SharedBanks::new(checkpoint)?, options)?;
+        Ok(engine.with_smoothing(Arc::new(smoothing)))
     }
 
     /// As [`CpuEngine::new`], with the checkpoint's banks.
@@ -170,6 +185,7 @@ impl CpuEngine {
             folded: folded.map(|(bank, layer)| Folded::zeroed(bank, layer.c_out)).collect(),
             banks,
             int8,
+            smoothing: Arc::new(Smoothing::none(&checkpoint.metadata.tuning)),
             pipeline: Pipeline::new(
                 Plan::new(spec).map_err(Error::Config)?,
                 level,
@@ -244,7 +260,8 @@ impl CpuEngine {
             false => InputScale::Tensor,
         };
         self.prepare(format.half_size(), scale, tiling)?;
-        self.pipeline.run(input, &FrameSum { input, output: output.writer() });
+        let smoothing = self.smoothing();
+        self.pipeline.run(input, &FrameSum { input, output: output.writer(smoothing) });
         Ok(())
     }
 
@@ -366,6 +383,10 @@ impl Engine for CpuEngine {
 
     fn is_identity(&self) -> bool {
         self.is_identity
+    }
+
+    fn smoothing(&self) -> f32 {
+        self.smoothing.at(&self.tuning)
     }
 
     fn process(&mut self, input: &Frame<'_>, output: &mut FrameMut<'_>) -> Result<()> {

@@ -7,8 +7,19 @@ use super::*;
 const SIZES: [(usize, usize); 8] =
     [(1, 1), (1, 2), (2, 1), (3, 5), (33, 17), (70, 6), (64, 2), (193, 3)];
 
-/// How far from a tie the code is certain.
-const TIE: f64 = 1e-3;
+/// How far from a tie the code is certain, of one of so many bits.
+fn tie(bits: u32) -> f64 {
+    1e-3 * f64::from(1 << bits.saturating_sub(11))
+}
+
+const YUV_PIXELS: [(YuvPixel, usize); 6] = [
+    (YuvPixel { bytes: 4, y: 0, u: 1, v: 3, is_pair: true }, 1),
+    (YuvPixel { bytes: 4, y: 1, u: 2, v: 0, is_pair: true }, 1),
+    (YuvPixel { bytes: 4, y: 1, u: 2, v: 3, is_pair: false }, 1),
+    (YuvPixel { bytes: 3, y: 0, u: 1, v: 2, is_pair: false }, 1),
+    (YuvPixel { bytes: 8, y: 0, u: 2, v: 6, is_pair: true }, 2),
+    (YuvPixel { bytes: 8, y: 2, u: 4, v: 6, is_pair: false }, 2),
+];
 
 const PIXELS: [RgbPixel; 5] = [
     RgbPixel { bytes: 3, r: 0, g: 1, b: 2 },
@@ -28,9 +39,30 @@ const MATRICES: [(Matrix, f64, f64); 5] = [
 
 /// Every layout with every matrix or sample format it can have.
 fn kinds() -> Vec<(Layout, SampleFormat)> {
-    let yuv = [Layout::Yuv422, Layout::Yuv444, Layout::Grey, Layout::I420, Layout::Nv21];
-    let mut kinds: Vec<_> =
-        yuv.into_iter().flat_map(|layout| SAMPLES.map(|samples| (layout, samples))).collect();
+    let samples = || SAMPLES.into_iter().chain([SampleFormat::U16]);
+    let yuv = [
+        Layout::Yuv422,
+        Layout::Yuv444,
+        Layout::Nv16(false),
+        Layout::Nv16(true),
+        Layout::Nv24(false),
+        Layout::Grey,
+        Layout::I420,
+        Layout::Nv21,
+    ];
+    let mut kinds: Vec<_> = yuv
+        .into_iter()
+        .flat_map(|layout| samples().map(move |samples| (layout, samples)))
+        .collect();
+    for (pixel, bytes) in YUV_PIXELS {
+        let samples = samples().filter(|samples| samples.bytes() == bytes);
+        kinds.extend(samples.map(|samples| (Layout::PackedYuv(pixel), samples)));
+    }
+    let wide = RgbPixel { bytes: 8, r: 2, g: 4, b: 6 };
+    for samples in samples().skip(1) {
+        kinds.push((Layout::Packed(wide, Matrix::Bt709), samples));
+        kinds.push((Layout::Gbr(Matrix::Bt2020), samples));
+    }
     for (index, (matrix, ..)) in MATRICES.into_iter().enumerate() {
         kinds.push((Layout::Packed(PIXELS[index], matrix), SampleFormat::U8));
         kinds.push((Layout::Packed(PIXELS[(index + 2) % 5], matrix), SampleFormat::U8));
@@ -70,8 +102,9 @@ fn yuv(stored: &Stored, x: usize, y: usize) -> [f64; 3] {
             let y = kr * r + (1.0 - kr - kb) * g + kb * b;
             return [y, (b - y) / (2.0 * (1.0 - kb)) + 0.5, (r - y) / (2.0 * (1.0 - kr)) + 0.5];
         }
-        Layout::Yuv444 => (x, y),
-        Layout::Yuv422 => (x / 2, y),
+        Layout::Yuv444 | Layout::Nv24(_) => (x, y),
+        Layout::Yuv422 | Layout::Nv16(_) => (x / 2, y),
+        Layout::PackedYuv(pixel) => (if pixel.is_pair { x / 2 } else { x }, y),
         Layout::I420 | Layout::Yv12 | Layout::Nv12 | Layout::Nv21 => (x / 2, y / 2),
     };
     [value(0, (x, y), luma), value(1, at, chroma), value(2, at, chroma)]
@@ -107,7 +140,7 @@ fn reads_every_layout() {
             for (i, &want) in want.iter().enumerate() {
                 let (float, word) = (f64::from(floats[part][i]), f64::from(words[part][i]));
                 assert!((float - want).abs() <= 1e-6, "{what} {part} [{i}]: {float}, {want}");
-                let (unit, most) = if in_codes { (2.0 * span, TIE) } else { (4096.0, 0.5 + 1e-2) };
+                let (unit, most) = if in_codes { (2.0 * span, 1e-3) } else { (4096.0, 0.5 + 1e-2) };
                 assert!((word - unit * want).abs() <= most, "{what} {part} [{i}]: {word}, {want}");
             }
         }
@@ -143,6 +176,7 @@ fn written_plainly(
     row: usize,
     columns: Columns<usize>,
     residual: &Residual,
+    smoothing: f64,
 ) -> Vec<(usize, (usize, usize), f64)> {
     let FrameFormat { range, samples, .. } = input.format;
     let [(_, luma), (_, chroma)] = codes(range, samples);
@@ -159,7 +193,14 @@ fn written_plainly(
             }
             let [top, bottom, pair] = residual.parts(row, column..column + 1);
             let of_luma = f64::from([top, bottom][y % 2][x % 2]);
-            let (u, v) = (f64::from(pair[0]), f64::from(pair[1]));
+            let (px, py) = (if across == 1 { 2 * x } else { x }, if down == 1 { 2 * y } else { y });
+            let here = yuv(input, px, py);
+            let block = [(0, 0), (1, 0), (0, 1), (1, 1)]
+                .map(|(x, y)| yuv(input, 2 * column + x, 2 * row + y));
+            let [u, v] = [1, 2].map(|c| {
+                let mean = block.iter().map(|v| v[c]).sum::<f64>() / 4.0;
+                f64::from(pair[c - 1]) - smoothing * (here[c] - mean)
+            });
             let added = match input.layout {
                 Layout::Packed(_, matrix) | Layout::Gbr(matrix) => {
                     let (kr, kb) = weights(matrix);
@@ -184,14 +225,14 @@ fn check_written(
     written: &[(usize, (usize, usize), f64)],
     what: &str,
 ) {
-    let (bytes, most) =
-        (input.format.samples.bytes(), f64::from((1 << input.format.samples.bits()) - 1));
+    let (bytes, bits) = (input.format.samples.bytes(), input.format.samples.bits());
+    let most = f64::from((1u32 << bits) - 1);
     let mut rest = got.clone();
     for &(which, at, value) in written {
         let (code, value) = (got.code(which, at), value.clamp(0.0, most));
         let apart = (f64::from(code) - value).abs();
-        assert!(apart <= 0.5 + TIE, "{what}, {which} at {at:?}: {code}, {value}");
-        rest.put(which, at, code);
+        assert!(apart <= 0.5 + tie(bits), "{what}, {which} at {at:?}: {code}, {value}");
+        rest.put_into(input, which, at, code);
         let place = rest.at(which, at)..rest.at(which, at) + bytes;
         assert!(rest.bytes[place.clone()] == got.bytes[place.clone()], "{what}: bits of no code");
         rest.bytes[place.clone()].copy_from_slice(&before.bytes[place]);
@@ -203,12 +244,10 @@ fn check_written(
     assert!(changed.is_empty(), "{what}: bytes {changed:?}");
 }
 
-/// Gives the fourth bytes of the columns' pixels in a row of the net what the input has there.
-fn copy_fourth_bytes(output: &mut Stored, input: &Stored, row: usize, columns: &Columns<usize>) {
-    let width = input.format.width;
-    let fourth = input.fourth_bytes().into_iter().zip(output.fourth_bytes());
-    for (index, (from, to)) in fourth.enumerate() {
-        let (x, y) = (index % width, index / width);
+/// Gives what is no sample of the columns' pixels in a row of the net what the input has there.
+fn copy_others(output: &mut Stored, input: &Stored, row: usize, columns: &Columns<usize>) {
+    let others = input.other_bytes().into_iter().zip(output.other_bytes());
+    for (((x, y), from), (_, to)) in others {
         if y / 2 == row && columns.contains(&(x / 2)) {
             output.bytes[to] = input.bytes[from];
         }
@@ -217,14 +256,18 @@ fn copy_fourth_bytes(output: &mut Stored, input: &Stored, row: usize, columns: &
 
 #[test]
 fn writes_every_layout_and_nothing_else() {
-    for (input, padding) in pictures() {
+    let cases = pictures().flat_map(|(input, padding)| {
+        [0.0, 0.75].map(|smoothing| (input.clone(), padding, smoothing))
+    });
+    for (input, padding, smoothing) in cases {
         let residual = residuals(&input.format, 9);
         let empty = Stored::new(input.format, input.layout, 3 - padding);
         let (half_width, half_height) = input.format.half_size();
         let (mut before, mut written) = (empty.clone(), vec![]);
         for row in 0..half_height {
-            written.extend(written_plainly(&input, &empty, row, 0..half_width, &residual));
-            copy_fourth_bytes(&mut before, &input, row, &(0..half_width));
+            let (all, of) = (0..half_width, f64::from(smoothing));
+            written.extend(written_plainly(&input, &empty, row, all.clone(), &residual, of));
+            copy_others(&mut before, &input, row, &all);
         }
         let samples: usize =
             (0..empty.components()).map(|w| empty.size(w).0 * empty.size(w).1).sum();
@@ -233,8 +276,13 @@ fn writes_every_layout_and_nothing_else() {
         for level in levels() {
             for pieces in cuts(half_width) {
                 let mut got = empty.clone();
-                got.write(level, &input, &pieces, &residual);
-                let what = format!("{:?} {:?} {}", input.format, input.layout, level.name());
+                got.write(level, &input, &pieces, &residual, smoothing);
+                let what = format!(
+                    "{:?} {:?}, smoothing {smoothing}, {}",
+                    input.format,
+                    input.layout,
+                    level.name()
+                );
                 // The rest is the first one's, bit for bit.
                 match &first {
                     Some(first) => assert!(got == *first, "{what}, pieces {pieces:?}"),
@@ -256,16 +304,16 @@ fn writes_no_other_columns_or_rows() {
             [(0, 0), (half_height / 2, half_width / 3), (half_height - 1, half_width / 2)]
         {
             let columns = first..half_width.min(first + 1 + half_width / 2);
-            let written = written_plainly(&input, &empty, row, columns.clone(), &residual);
+            let written = written_plainly(&input, &empty, row, columns.clone(), &residual, 0.5);
             let mut before = empty.clone();
-            copy_fourth_bytes(&mut before, &input, row, &columns);
+            copy_others(&mut before, &input, row, &columns);
             for level in levels() {
                 let mut got = empty.clone();
                 let parts = residual.parts(row, columns.clone());
                 // SAFETY: a single call.
                 unsafe {
                     let (mut frame, columns) = (got.frame_mut(), columns.clone());
-                    frame.writer().write_pairs(level, &input.frame(), row, columns, parts);
+                    frame.writer(0.5).write_pairs(level, &input.frame(), row, columns, parts);
                 }
                 let what = format!("{:?} {:?}, row {row}, {columns:?}", input.format, input.layout);
                 check_written(&input, &before, &got, &written, &what);
@@ -277,14 +325,14 @@ fn writes_no_other_columns_or_rows() {
 #[test]
 fn a_zero_residual_copies_every_layout() {
     for (mut input, padding) in pictures() {
-        if input.format.samples != SampleFormat::U8 {
+        if matches!(input.format.samples, SampleFormat::U10Low | SampleFormat::U12Low) {
             input = Stored::noise(input.format, input.layout, padding, false);
         }
         for zero in [0.0, -0.0] {
             let residual = Residual::new(&input.format, || zero);
             for level in levels() {
                 let mut output = Stored::new(input.format, input.layout, padding);
-                output.write(level, &input, &[0, input.format.half_size().0], &residual);
+                output.write(level, &input, &[0, input.format.half_size().0], &residual, 0.0);
                 assert!(output == input, "{:?} {:?}", input.format, input.layout);
             }
         }
@@ -294,7 +342,7 @@ fn a_zero_residual_copies_every_layout() {
 #[test]
 fn residuals_that_are_no_number_are_black_and_vast_ones_are_clamped() {
     for (input, _) in pictures().filter(|(input, _)| input.format.width < 40) {
-        let most = (1 << input.format.samples.bits()) - 1;
+        let most = ((1u32 << input.format.samples.bits()) - 1) as u16;
         for (luma, code) in [(1e9, most), (-1e9, 0), (f32::INFINITY, most), (f32::NAN, 0)] {
             let mut residual = Residual::new(&input.format, || luma);
             if input.frame().planes.is_rgb() {
@@ -302,7 +350,7 @@ fn residuals_that_are_no_number_are_black_and_vast_ones_are_clamped() {
             }
             for level in levels() {
                 let mut output = Stored::new(input.format, input.layout, 1);
-                output.write(level, &input, &[0, input.format.half_size().0], &residual);
+                output.write(level, &input, &[0, input.format.half_size().0], &residual, 0.0);
                 for which in 0..output.components() {
                     let (width, height) = output.size(which);
                     let mut at = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
@@ -328,7 +376,7 @@ fn every_layout_goes_to_itself_or_to_another_order_of_420() {
             let input = Stored::noise(format, from, 0, false);
             let mut output = Stored::new(format, to, 0);
             let before = output.clone();
-            let result = output.frame_mut().pack_sum(&input.frame(), &[0.0; 6 * 3 * 2]);
+            let result = output.frame_mut().pack_sum(&input.frame(), &[0.0; 6 * 3 * 2], 0.0);
             let is_order = |layout| ORDERS.contains(&layout);
             assert_eq!(
                 result.is_ok(),
@@ -368,13 +416,20 @@ fn planes_of_every_layout_are_measured() {
     let gbr = |r, g, b| Planes::PlanarRgb { r, g, b, matrix };
     type Make<'m, 'p> = &'m dyn Fn(Plane<'p>) -> Planes<Plane<'p>>;
     // Name, bytes in a row, and how the planes are made with this one.
-    let planes: [(&str, usize, Make<'_, '_>); 12] = [
+    let pairs = |uv, subsampling| Planes::SemiPlanar { y: whole, uv, v_first: true, subsampling };
+    let yuy2 = |pixels| Planes::PackedYuv { pixels, pixel: YUV_PIXELS[0].0 };
+    let ayuv = |pixels| Planes::PackedYuv { pixels, pixel: YUV_PIXELS[2].0 };
+    let planes: [(&str, usize, Make<'_, '_>); 16] = [
         ("plane Y ", 5, &|y| yuv(y, whole, whole, yuv422)),
         ("plane U ", 3, &|u| yuv(whole, u, whole, yuv422)),
         ("plane V ", 3, &|v| yuv(whole, whole, v, yuv422)),
         ("plane Y ", 5, &|y| yuv(y, whole, whole, yuv444)),
         ("plane U ", 5, &|u| yuv(whole, u, whole, yuv444)),
         ("plane V ", 5, &|v| yuv(whole, whole, v, yuv444)),
+        ("plane UV ", 6, &|uv| pairs(uv, yuv422)),
+        ("plane UV ", 10, &|uv| pairs(uv, yuv444)),
+        ("plane YUV ", 12, &yuy2),
+        ("plane YUV ", 20, &ayuv),
         ("plane Y ", 5, &|y| Planes::Grey { y }),
         ("plane RGB ", 15, &|pixels| packed(pixels, PIXELS[0])),
         ("plane RGB ", 20, &|pixels| packed(pixels, PIXELS[2])),
@@ -397,21 +452,40 @@ fn planes_of_every_layout_are_measured() {
             assert!(error.to_string().contains(name), "{error}");
         }
     }
-    for samples in [SampleFormat::U10Low, SampleFormat::U10High] {
-        for planes in [packed(whole, PIXELS[1]), gbr(whole, whole, whole)] {
-            let error = Frame::new(FrameFormat { samples, ..format }, planes).unwrap_err();
-            assert_eq!(error.to_string(), "frame: RGB of 10 bits, expected 8");
-        }
-    }
-    for (bytes, [r, g, b], why) in [
-        (2, [0, 1, 1], "RGB pixels of 2 bytes, expected 3 or 4"),
-        (5, [0, 1, 2], "RGB pixels of 5 bytes, expected 3 or 4"),
-        (3, [0, 1, 3], "0, 1, 3 of a pixel, expected different ones below 3"),
-        (4, [1, 1, 2], "1, 1, 2 of a pixel, expected different ones below 4"),
-        (4, [1, 0, 1], "1, 0, 1 of a pixel, expected different ones below 4"),
-        (4, [0, 3, 3], "0, 3, 3 of a pixel, expected different ones below 4"),
+    let packed_yuv = |bytes, [y, u, v]: [usize; 3], is_pair| {
+        let pixel = YuvPixel { bytes, y, u, v, is_pair };
+        Planes::PackedYuv { pixels: whole, pixel }
+    };
+    let of_rgb = |bytes, [r, g, b]: [usize; 3]| packed(whole, RgbPixel { bytes, r, g, b });
+    let bytes_and_words = [SampleFormat::U8, SampleFormat::U10High];
+    for (samples, planes, why) in [
+        (0, of_rgb(2, [0, 1, 1]), "[0, 1, 1] of a pixel, expected different samples of 1 below 2"),
+        (0, of_rgb(3, [0, 1, 3]), "[0, 1, 3] of a pixel, expected different samples of 1 below 3"),
+        (0, of_rgb(4, [1, 0, 1]), "[1, 0, 1] of a pixel, expected different samples of 1 below 4"),
+        (0, of_rgb(9, [0, 1, 2]), "9 bytes, expected at most 8 in samples of 1"),
+        (1, of_rgb(7, [0, 2, 4]), "7 bytes, expected at most 8 in samples of 2"),
+        (1, of_rgb(8, [0, 2, 5]), "[0, 2, 5] of a pixel, expected different samples of 2 below 8"),
+        (
+            0,
+            packed_yuv(4, [0, 1, 1], false),
+            "Y, U, V at bytes [0, 1, 1] of a pixel, expected \
+                                              different samples of 1 below 4",
+        ),
+        (
+            0,
+            packed_yuv(4, [0, 1, 2], true),
+            "Y, U, V at bytes [0, 2, 1, 2] of a pixel, expected \
+                                             different samples of 1 below 4",
+        ),
+        (
+            0,
+            packed_yuv(4, [2, 1, 3], true),
+            "Y, U, V at bytes [2, 4, 1, 3] of a pixel, expected \
+                                             different samples of 1 below 4",
+        ),
     ] {
-        let error = Frame::new(format, packed(whole, RgbPixel { bytes, r, g, b })).unwrap_err();
+        let format = FrameFormat { samples: bytes_and_words[samples], ..format };
+        let error = Frame::new(format, planes).unwrap_err();
         assert!(error.to_string().ends_with(why), "{error}");
     }
 }

@@ -11,6 +11,11 @@ pub(super) enum Layout {
     Nv21,
     Yuv422,
     Yuv444,
+    /// 4:2:2 in pairs, V first or not.
+    Nv16(bool),
+    /// 4:4:4 in pairs, V first or not.
+    Nv24(bool),
+    PackedYuv(YuvPixel),
     Grey,
     Packed(RgbPixel, Matrix),
     Gbr(Matrix),
@@ -52,9 +57,17 @@ impl Stored {
             Place { first, stride, step, size: (width, height) }
         };
         let after = |place: Place, bytes: usize| Place { first: place.first + bytes, ..place };
+        let fine_half = (half.0, whole.1);
         let first = match layout {
             Layout::Packed(pixel, _) => plane(whole, pixel.bytes),
+            Layout::PackedYuv(pixel) => {
+                plane(if pixel.is_pair { fine_half } else { whole }, pixel.bytes)
+            }
             _ => plane(whole, bytes),
+        };
+        let in_pairs = |pairs: Place, v_first: bool| {
+            let [u, v] = if v_first { [bytes, 0] } else { [0, bytes] };
+            vec![first, after(pairs, u), after(pairs, v)]
         };
         let places = match layout {
             Layout::I420 => vec![first, plane(half, bytes), plane(half, bytes)],
@@ -62,15 +75,16 @@ impl Stored {
                 let v = plane(half, bytes);
                 vec![first, plane(half, bytes), v]
             }
-            Layout::Nv12 | Layout::Nv21 => {
-                let pairs = plane(half, 2 * bytes);
-                let [u, v] = if layout == Layout::Nv12 { [0, bytes] } else { [bytes, 0] };
-                vec![first, after(pairs, u), after(pairs, v)]
+            Layout::Nv12 => in_pairs(plane(half, 2 * bytes), false),
+            Layout::Nv21 => in_pairs(plane(half, 2 * bytes), true),
+            Layout::Nv16(v_first) => in_pairs(plane(fine_half, 2 * bytes), v_first),
+            Layout::Nv24(v_first) => in_pairs(plane(whole, 2 * bytes), v_first),
+            Layout::PackedYuv(YuvPixel { bytes, y, u, v, is_pair }) => {
+                let step = if is_pair { bytes / 2 } else { bytes };
+                let luma = Place { step, size: whole, ..after(first, y) };
+                vec![luma, after(first, u), after(first, v)]
             }
-            Layout::Yuv422 => {
-                let size = (half.0, whole.1);
-                vec![first, plane(size, bytes), plane(size, bytes)]
-            }
+            Layout::Yuv422 => vec![first, plane(fine_half, bytes), plane(fine_half, bytes)],
             Layout::Yuv444 => vec![first, plane(whole, bytes), plane(whole, bytes)],
             Layout::Grey => vec![first],
             Layout::Packed(RgbPixel { r, g, b, .. }, _) => {
@@ -88,7 +102,7 @@ impl Stored {
     pub(super) fn noise(format: FrameFormat, layout: Layout, padding: usize, dirty: bool) -> Self {
         let mut stored = Self::new(format, layout, padding);
         let mut noise = Noise(1 + (format.width * format.height) as u64);
-        let end = 1 << format.samples.bits();
+        let end = 1u64 << format.samples.bits();
         for which in 0..stored.components() {
             let (width, height) = stored.size(which);
             for (x, y) in (0..height).flat_map(|y| (0..width).map(move |x| (x, y))) {
@@ -98,12 +112,14 @@ impl Stored {
                 let at = stored.at(which, (x, y));
                 match format.samples {
                     SampleFormat::U10Low if dirty => stored.bytes[at + 1] |= 0xc0,
+                    SampleFormat::U12Low if dirty => stored.bytes[at + 1] |= 0xa0,
                     SampleFormat::U10High if dirty => stored.bytes[at] |= 0x15,
+                    SampleFormat::U12High if dirty => stored.bytes[at] |= 0x05,
                     _ => (),
                 }
             }
         }
-        for at in stored.fourth_bytes() {
+        for (_, at) in stored.other_bytes() {
             stored.bytes[at] = noise.below(256) as u8;
         }
         stored
@@ -123,12 +139,30 @@ impl Stored {
         first + y * stride + x * step
     }
 
-    /// Where the bytes are that are neither R, G nor B of a pixel.
-    pub(super) fn fourth_bytes(&self) -> Vec<usize> {
-        let Layout::Packed(RgbPixel { bytes: 4, r, g, b }, _) = self.layout else { return vec![] };
-        let FrameFormat { width, height, .. } = self.format;
-        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
-        pixels.map(|at| self.at(0, at) - r + (6 - r - g - b)).collect()
+    /// Where the bytes of packed pixels are that are no sample's, and those of luma beyond an odd
+    /// width; with the pixels, or the first of two.
+    pub(super) fn other_bytes(&self) -> Vec<((usize, usize), usize)> {
+        let FrameFormat { width, height, samples, .. } = self.format;
+        let (bytes, pixels) = match self.layout {
+            Layout::Packed(pixel, _) => (pixel.bytes, 1),
+            Layout::PackedYuv(pixel) => (pixel.bytes, if pixel.is_pair { 2 } else { 1 }),
+            _ => return vec![],
+        };
+        let (first, _, stride) = self.planes[0];
+        let is_sample = |at: usize| {
+            (0..3).any(|which| {
+                let Place { first, stride, step, size } = self.places[which];
+                let (y, x) = ((at.wrapping_sub(first)) / stride, (at.wrapping_sub(first)) % stride);
+                at >= first && y < size.1 && x / step < size.0 && x % step < samples.bytes()
+            })
+        };
+        let pixels = (0..height).flat_map(|y| (0..width).step_by(pixels).map(move |x| (x, y)));
+        let step =
+            if matches!(self.layout, Layout::PackedYuv(pixel) if pixel.is_pair) { 2 } else { 1 };
+        let all = pixels.flat_map(|(x, y)| {
+            (0..bytes).map(move |i| ((x, y), first + y * stride + x / step * bytes + i))
+        });
+        all.filter(|&(_, at)| !is_sample(at)).collect()
     }
 
     pub(super) fn code(&self, which: usize, at: (usize, usize)) -> u16 {
@@ -138,20 +172,38 @@ impl Stored {
             SampleFormat::U8 => byte(0),
             SampleFormat::U10Low => byte(0) + byte(1) % 4 * 256,
             SampleFormat::U10High => byte(0) / 64 + byte(1) * 4,
+            SampleFormat::U12Low => byte(0) + byte(1) % 16 * 256,
+            SampleFormat::U12High => byte(0) / 16 + byte(1) * 16,
+            SampleFormat::U16 => byte(0) + byte(1) * 256,
         }
     }
 
     pub(super) fn put(&mut self, which: usize, at: (usize, usize), code: u16) {
         let at = self.at(which, at);
-        match self.format.samples {
-            SampleFormat::U8 => self.bytes[at] = code as u8,
-            SampleFormat::U10Low => {
-                (self.bytes[at], self.bytes[at + 1]) = ((code % 256) as u8, (code / 256) as u8);
+        let (low, high) = match self.format.samples {
+            SampleFormat::U8 => {
+                self.bytes[at] = code as u8;
+                return;
             }
-            SampleFormat::U10High => {
-                (self.bytes[at], self.bytes[at + 1]) = ((code % 4 * 64) as u8, (code / 4) as u8);
+            SampleFormat::U10Low | SampleFormat::U12Low | SampleFormat::U16 => {
+                (code % 256, code / 256)
             }
-        }
+            SampleFormat::U10High => (code % 4 * 64, code / 4),
+            SampleFormat::U12High => (code % 16 * 16, code / 16),
+        };
+        (self.bytes[at], self.bytes[at + 1]) = (low as u8, high as u8);
+    }
+
+    /// As [`Stored::put`], and the bits that are no code's as the input has them.
+    pub(super) fn put_into(&mut self, input: &Self, which: usize, at: (usize, usize), code: u16) {
+        self.put(which, at, code);
+        let others = match self.format.samples {
+            SampleFormat::U10High => 63,
+            SampleFormat::U12High => 15,
+            _ => 0,
+        };
+        let (from, to) = (input.at(which, at), self.at(which, at));
+        self.bytes[to] |= input.bytes[from] & others;
     }
 
     pub(super) fn frame(&self) -> Frame<'_> {
@@ -179,11 +231,12 @@ impl Stored {
         input: &Self,
         pieces: &[usize],
         residual: &Residual,
+        smoothing: f32,
     ) {
         let (_, half_height) = self.format.half_size();
         let input = input.frame();
         let mut frame = self.frame_mut();
-        let writer = frame.writer();
+        let writer = frame.writer(smoothing);
         for row in 0..half_height {
             for piece in pieces.windows(2) {
                 let parts = residual.parts(row, piece[0]..piece[1]);
@@ -199,14 +252,18 @@ fn in_layout<P>(layout: Layout, mut planes: impl Iterator<Item = P>) -> Planes<P
     let y = planes.next().unwrap();
     let mut next = || planes.next().unwrap();
     let yuv = |y, u, v, subsampling| Planes::Planar { y, u, v, subsampling };
+    let pairs = |y, uv, v_first, subsampling| Planes::SemiPlanar { y, uv, v_first, subsampling };
     match layout {
         Layout::I420 => yuv(y, next(), next(), Subsampling::Yuv420),
         Layout::Yv12 => {
             let v = next();
             yuv(y, next(), v, Subsampling::Yuv420)
         }
-        Layout::Nv12 => Planes::SemiPlanar { y, uv: next(), v_first: false },
-        Layout::Nv21 => Planes::SemiPlanar { y, uv: next(), v_first: true },
+        Layout::Nv12 => pairs(y, next(), false, Subsampling::Yuv420),
+        Layout::Nv21 => pairs(y, next(), true, Subsampling::Yuv420),
+        Layout::Nv16(v_first) => pairs(y, next(), v_first, Subsampling::Yuv422),
+        Layout::Nv24(v_first) => pairs(y, next(), v_first, Subsampling::Yuv444),
+        Layout::PackedYuv(pixel) => Planes::PackedYuv { pixels: y, pixel },
         Layout::Yuv422 => yuv(y, next(), next(), Subsampling::Yuv422),
         Layout::Yuv444 => yuv(y, next(), next(), Subsampling::Yuv444),
         Layout::Grey => Planes::Grey { y },

@@ -117,7 +117,7 @@ fn frames_of_both_ranges_in_one_batch_are_the_engines() {
                 let want = picture.written(|input, output| engine.process(input, output).unwrap());
                 let residual = &residuals[n * len..][..len];
                 let got =
-                    picture.written(|input, output| output.pack_sum(input, residual).unwrap());
+                    picture.written(|input, output| output.pack_sum(input, residual, 0.0).unwrap());
                 assert!(got == want, "{name}, {size:?}, sample {n}");
                 assert!(want != picture.planes, "{name}: the residual moves codes");
                 // One scale for all samples is that for each of them.

@@ -8,7 +8,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use tunableconv::frame::MAX_SIDE;
 
-use super::super::frame;
+use super::super::formats;
 use super::super::overload::Timing;
 use super::super::state::clock_time;
 use super::{CAT, TunableConvBase, lock};
@@ -114,8 +114,8 @@ impl TunableConvBase {
                 && let Some(element) = element.upgrade()
                 && element.imp().is_newly_refused(event.caps())
             {
-                let formats = frame::NATIVE_FORMATS.iter().chain(&frame::OTHER_FORMATS);
-                let formats: Vec<&str> = formats.map(|format| format.to_str().as_str()).collect();
+                let formats: Vec<&str> =
+                    formats::all().map(|format| format.to_str().as_str()).collect();
                 gst::element_error!(
                     element,
                     gst::StreamError::Format,

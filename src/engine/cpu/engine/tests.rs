@@ -264,6 +264,10 @@ enum Layout {
 const LAYOUTS: [Layout; 4] =
     [Layout::Planar, Layout::VFirstPlanar, Layout::SemiPlanar, Layout::VFirstSemiPlanar];
 
+fn pairs<P>(y: P, uv: P, v_first: bool) -> FramePlanes<P> {
+    FramePlanes::SemiPlanar { y, uv, v_first, subsampling: Subsampling::Yuv420 }
+}
+
 impl Planes {
     fn random(format: FrameFormat, layout: Layout, padding: usize) -> Self {
         let (half_width, half_height) = format.half_size();
@@ -277,6 +281,7 @@ impl Planes {
                 SampleFormat::U8 => vec![(127.9 + 127.9 * v) as u8],
                 SampleFormat::U10Low => ((511.9 + 511.9 * v) as u16).to_le_bytes().to_vec(),
                 SampleFormat::U10High => (((511.9 + 511.9 * v) as u16) << 6).to_le_bytes().to_vec(),
+                other => unreachable!("{other:?}"),
             };
             let mut values: Vec<u8> =
                 (0..len.div_ceil(bytes)).flat_map(|_| code(random.next())).collect();
@@ -300,8 +305,8 @@ impl Planes {
         let planes = match self.layout {
             Layout::Planar => planar(of(1), of(2)),
             Layout::VFirstPlanar => planar(of(2), of(1)),
-            Layout::SemiPlanar => FramePlanes::SemiPlanar { y, uv: of(1), v_first: false },
-            Layout::VFirstSemiPlanar => FramePlanes::SemiPlanar { y, uv: of(1), v_first: true },
+            Layout::SemiPlanar => pairs(y, of(1), false),
+            Layout::VFirstSemiPlanar => pairs(y, of(1), true),
         };
         Frame::new(self.format, planes).unwrap()
     }
@@ -321,8 +326,8 @@ impl Planes {
             Layout::VFirstPlanar => {
                 FramePlanes::Planar { y, v: first, u: rest.next().unwrap(), subsampling }
             }
-            Layout::SemiPlanar => FramePlanes::SemiPlanar { y, uv: first, v_first: false },
-            Layout::VFirstSemiPlanar => FramePlanes::SemiPlanar { y, uv: first, v_first: true },
+            Layout::SemiPlanar => pairs(y, first, false),
+            Layout::VFirstSemiPlanar => pairs(y, first, true),
         };
         FrameMut::new(self.format, planes).unwrap()
     }
@@ -351,6 +356,7 @@ impl Planes {
                         SampleFormat::U8 => u16::from(sample[0]),
                         SampleFormat::U10Low => u16::from_le_bytes([sample[0], sample[1]]),
                         SampleFormat::U10High => u16::from_le_bytes([sample[0], sample[1]]) >> 6,
+                        other => unreachable!("{other:?}"),
                     }
                 }));
             }

@@ -1,0 +1,128 @@
+//! How much of the chroma that the net does not see is to be smoothed, see [`crate::frame`].
+//!
+//! The net sees one chroma value for each 2×2 block. Where a frame has more, noise inside the blocks
+//! would stay while the net takes that between them away. So as much is taken away inside as the net
+//! takes away between: its share of the noise on a flat picture, measured where each parameter alone
+//! is turned up, and linear from there.
+
+use candle_core::{Module, Tensor};
+
+use crate::Result;
+use crate::frame::CHANNELS;
+use crate::net::Net;
+use crate::tuning::{Domain, Tuning, TuningSpace};
+
+/// Width and height of the picture, in blocks.
+const SIDE: usize = 32;
+
+/// Blocks at its edges that are not looked at: the net sees the edge there.
+const MARGIN: usize = 8;
+
+/// Largest magnitude of the noise: its standard deviation is 20 of 255 codes.
+const NOISE: f32 = 20.0 / 255.0 * 1.732;
+
+/// Shares are rounded to these steps, so that they are the same on every machine.
+const STEPS: f64 = 256.0;
+
+/// Shares of the noise that a net takes away.
+#[derive(Clone, Debug)]
+pub(crate) struct Smoothing {
+    space: TuningSpace,
+    /// Where all parameters are at their minimum; 0 on a simplex.
+    base: f32,
+    /// Where each alone is at its maximum.
+    alone: Vec<f32>,
+}
+
+impl Smoothing {
+    /// None, whatever the tuning.
+    pub(crate) fn none(space: &TuningSpace) -> Self {
+        Self { space: space.clone(), base: 0.0, alone: vec![0.0; space.len()] }
+    }
+
+    /// Measures a net.
+    ///
+    /// # Errors
+    /// [`crate::Error::Candle`].
+    pub(crate) fn measure(net: &Net) -> Result<Self> {
+        let space = &net.metadata().tuning;
+        let noise = noise();
+        let share = |turned_up: Option<usize>| -> Result<f32> {
+            let values = space.parameters.iter().enumerate().map(|(index, parameter)| {
+                if turned_up == Some(index) { parameter.maximum } else { parameter.minimum }
+            });
+            share(net, &space.tuning(&values.collect::<Vec<_>>())?, &noise)
+        };
+        let base = match space.domain {
+            Domain::Box => share(None)?,
+            Domain::Simplex => 0.0,
+        };
+        let alone = (0..space.len()).map(|index| share(Some(index))).collect::<Result<_>>()?;
+        Ok(Self { space: space.clone(), base, alone })
+    }
+
+    /// The share at a tuning.
+    pub(crate) fn at(&self, tuning: &Tuning) -> f32 {
+        let entries = self.space.parameters.iter().zip(tuning.values()).zip(&self.alone);
+        let added = entries.map(|((parameter, &value), alone)| {
+            let width = parameter.maximum - parameter.minimum;
+            let turned_up = (f64::from(value) - parameter.minimum) / width;
+            turned_up as f32 * (alone - self.base)
+        });
+        (self.base + added.sum::<f32>()).clamp(0.0, 1.0)
+    }
+}
+
+/// Noise around 0, the same every time.
+fn noise() -> Vec<f32> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        ((state >> 40) as f32 / (1 << 23) as f32 - 1.0) * NOISE
+    };
+    (0..CHANNELS * SIDE * SIDE).map(|_| next()).collect()
+}
+
+/// The share of this noise on grey that the net takes out of chroma.
+fn share(net: &Net, tuning: &Tuning, noise: &[f32]) -> Result<f32> {
+    let picture = noise.iter().map(|v| 0.5 + v).collect();
+    let shape = (1, CHANNELS, SIDE, SIDE);
+    let picture = Tensor::from_vec::<_, f32>(picture, shape, net.device())?;
+    let residual = net.fold(tuning)?.forward(&picture)?.flatten_all()?.to_vec1::<f32>()?;
+    let (mut before, mut after) = (0.0, 0.0);
+    for channel in CHANNELS - 2..CHANNELS {
+        for row in MARGIN..SIDE - MARGIN {
+            let first = (channel * SIDE + row) * SIDE;
+            for i in first + MARGIN..first + SIDE - MARGIN {
+                before += f64::from(noise[i]).powi(2);
+                after += f64::from(noise[i] + residual[i]).powi(2);
+            }
+        }
+    }
+    let share = 1.0 - (after / before).sqrt();
+    Ok(((share * STEPS).round() / STEPS).clamp(0.0, 1.0) as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+
+    #[test]
+    fn a_denoiser_smooths_as_it_is_turned_up_and_a_deblurrer_does_not() {
+        let net = Net::new(&Checkpoint::built_in().unwrap(), &Device::Cpu).unwrap();
+        let smoothing = Smoothing::measure(&net).unwrap();
+        let space = &net.metadata().tuning;
+        let at =
+            |denoise: f64, deblur: f64| smoothing.at(&space.tuning(&[denoise, deblur]).unwrap());
+        println!("denoise {}, deblur {}", at(1.0, 0.0), at(0.0, 1.0));
+        assert_eq!(at(0.0, 0.0), 0.0);
+        assert!(at(1.0, 0.0) > 0.8);
+        assert_eq!(at(0.5, 0.0), 0.5 * at(1.0, 0.0));
+        assert!(at(0.0, 1.0) < 0.1);
+    }
+}
