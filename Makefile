@@ -10,7 +10,27 @@ PACKAGES = build-essential pkg-config \
 	gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gir1.2-ges-1.0
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: setup demo test bench
+CARGO = cargo
+BUILD = $(CARGO) build --release --workspace --lib --example demo
+LIBRARY = $(or $(CARGO_TARGET_DIR),target)/release/libgsttunableconv.so
+
+# Where `make install` puts things: by default where GStreamer looks for them.
+DESTDIR =
+gstreamer = $(or $(shell pkg-config --variable=$(1) gstreamer-1.0), \
+	$(error no gstreamer-1.0: make setup))
+prefix = $(call gstreamer,prefix)
+libdir = $(call gstreamer,libdir --define-variable=prefix=$(prefix))
+datadir = $(prefix)/share
+INSTALLED = $(libdir)/gstreamer-1.0/libgsttunableconv.so \
+	$(addprefix $(datadir)/gstreamer-1.0/presets/,$(notdir $(wildcard plugin/presets/*.prs))) \
+	$(addprefix $(datadir)/metainfo/,$(notdir $(wildcard plugin/data/*.metainfo.xml)))
+# Building is not root's work, and neither is writing to a folder of one's own.
+AS_ROOT = $(if $(DESTDIR)$(shell test -w "$(prefix)" && echo writable),,$(SUDO))
+# The plugin looks for installed models beside what else is installed.
+MODEL_DIR = $(if $(filter /usr/share,$(datadir)),, \
+	TUNABLECONV_MODEL_DIR="$(datadir)/tunableconv/models")
+
+.PHONY: setup demo test install uninstall deb bench
 
 # Installs the Debian packages that are missing; does nothing, offline, when none is.
 setup:
@@ -24,11 +44,28 @@ setup:
 
 # Degrades the clip in pipelines/media, filters it with a moving knob, and writes out/demo.*
 demo: setup
-	cargo build --release --workspace --lib --example demo
+	$(BUILD)
 	target/release/examples/demo --input pipelines/media/flower_720p.264 --output-dir out
 
 test: setup
 	cargo test --release --workspace $(TEST_FLAGS)
+
+# Builds as `make demo` does, and puts plugin, presets and metainfo where GStreamer and others look.
+install:
+	$(MODEL_DIR) $(BUILD)
+	$(AS_ROOT) install -D -m 644 -t "$(DESTDIR)$(libdir)/gstreamer-1.0" "$(LIBRARY)"
+	$(AS_ROOT) install -D -m 644 -t "$(DESTDIR)$(datadir)/gstreamer-1.0/presets" plugin/presets/*.prs
+	$(AS_ROOT) install -D -m 644 -t "$(DESTDIR)$(datadir)/metainfo" plugin/data/*.metainfo.xml
+
+uninstall:
+	$(AS_ROOT) rm -f $(foreach file,$(INSTALLED),"$(DESTDIR)$(file)")
+
+# The Debian package, target/debian/gstreamer1.0-tunableconv_*.deb.
+deb:
+	@$(CARGO) deb --version >/dev/null 2>&1 || { \
+		echo "make deb needs cargo-deb: cargo install cargo-deb --locked" >&2; exit 1; }
+	$(BUILD)
+	$(CARGO) deb -p gst-plugin-tunableconv --no-build --multiarch=same
 
 # Row kernels, whole frames, the element, the loader; then ONNX Runtime and OpenVINO on frames and
 # PyTorch in training (fetched into target/).

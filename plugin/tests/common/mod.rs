@@ -31,7 +31,7 @@ pub const FORMATS: [VideoFormat; 4] =
     [VideoFormat::I420, VideoFormat::Yv12, VideoFormat::Nv12, VideoFormat::Nv21];
 
 /// File name of the plugin.
-const LIBRARY: &str = "libgsttunableconv.so";
+pub const LIBRARY: &str = "libgsttunableconv.so";
 
 pub const FRAME_DURATION: gst::ClockTime = gst::ClockTime::from_mseconds(40);
 
@@ -54,6 +54,14 @@ pub fn missing(model: &Model, elements: &[&str]) -> Option<String> {
             Err(error) => Some(format!("gst-inspect-1.0: {error}")),
         }
     })
+}
+
+/// The shared library that belongs to this test.
+pub fn library() -> PathBuf {
+    // `cargo test` leaves it beside the tests; a copy further up may be stale.
+    let library = std::env::current_exe().unwrap().with_file_name(LIBRARY);
+    assert!(library.exists(), "no {}", library.display());
+    library
 }
 
 /// A script of `pipelines/`.
@@ -153,11 +161,8 @@ impl Model {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let folder = self.folder.path().join("plugin");
         if !folder.exists() {
-            // `cargo test` leaves the library beside the tests; a copy further up may be stale.
-            let library = std::env::current_exe().unwrap().with_file_name(LIBRARY);
-            assert!(library.exists(), "no {}", library.display());
             fs::create_dir(&folder).unwrap();
-            symlink(library, folder.join(LIBRARY)).unwrap();
+            symlink(library(), folder.join(LIBRARY)).unwrap();
         }
         let mut command = Command::new(program);
         command
