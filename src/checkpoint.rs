@@ -22,6 +22,9 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Largest file read.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
 
+/// More than the header of any net takes, of which a scanner reads many.
+const MAX_HEADER_BYTES: u64 = 4 << 20;
+
 /// Bytes of the header's length at the start of a file.
 const HEADER_LENGTH_BYTES: usize = 8;
 
@@ -233,6 +236,11 @@ impl Metadata {
         let header_len = u64::from_le_bytes(start);
         if header_len > length - HEADER_LENGTH_BYTES as u64 {
             return Err(short("cut inside its header"));
+        }
+        if header_len > MAX_HEADER_BYTES {
+            let reason =
+                format!("its header has {header_len} bytes, expected at most {MAX_HEADER_BYTES}");
+            return Err(malformed(&name, &reason));
         }
         let mut json = vec![0; header_len as usize];
         file.read_exact(&mut json).map_err(io)?;

@@ -108,6 +108,19 @@ fn truncated_and_foreign_files_are_refused() {
     assert!(refusal(&long_header).contains("bad.safetensors"));
 }
 
+/// A lie about the length would have a scanner take as much memory.
+#[test]
+fn a_header_of_an_absurd_length_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lie.safetensors");
+    let length = 1u64 << 27;
+    std::fs::write(&path, length.to_le_bytes()).unwrap();
+    // A sparse file of twice the length.
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(2 * length).unwrap();
+    let error = Metadata::read(&path).unwrap_err().to_string();
+    assert!(error.ends_with("its header has 134217728 bytes, expected at most 4194304"), "{error}");
+}
+
 #[test]
 fn a_header_alone_tells_all_but_the_values() {
     let dir = tempfile::tempdir().unwrap();

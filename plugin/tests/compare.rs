@@ -46,7 +46,7 @@ fn statistics_are_posted_for_every_second_of_the_stream() {
     let info = picture.info(VideoFormat::I420);
     for (message, expected) in [(true, 4), (false, 0)] {
         let element = model.element();
-        element.set_property("message", message);
+        element.set_property("post-messages", message);
         let mut harness = model.harness(&element, &info);
         let bus = gst::Bus::new();
         element.set_bus(Some(&bus));

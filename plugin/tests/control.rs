@@ -111,7 +111,7 @@ fn a_curve_may_end_one_step_of_rounding_beyond_the_range() {
         assert!(source.set(gst::ClockTime::from_mseconds(ms), value));
     }
     let element = gst::ElementFactory::make("tunableconv-broadcast")
-        .property("precision", "f32")
+        .property_from_str("precision", "f32")
         .build()
         .unwrap();
     let binding = DirectControlBinding::new_absolute(&element, "denoise", &source);

@@ -165,8 +165,8 @@ fn without_a_model_the_built_in_one_runs() {
     let defaults: Vec<f64> = parameters.iter().map(|p| p.default).collect();
 
     let element = gst::ElementFactory::make("tunableconvfilter")
-        .property("device", "cpu")
-        .property("precision", "f32")
+        .property_from_str("device", "cpu")
+        .property_from_str("precision", "f32")
         .build()
         .unwrap();
     let alpha = element.find_property("alpha").unwrap();
@@ -209,8 +209,8 @@ fn int8_gives_nearly_the_frames_of_f32() {
     let info = picture.info(VideoFormat::I420);
     let filtered = |precision: &str, alpha: f64, beta: f64| {
         let element = gst::ElementFactory::make("tunableconvfilter")
-            .property("device", "cpu")
-            .property("precision", precision)
+            .property_from_str("device", "cpu")
+            .property_from_str("precision", precision)
             .property("alpha", alpha)
             .property("beta", beta)
             .build()

@@ -21,7 +21,7 @@ fn the_built_in_model_has_an_element_with_its_own_parameters() {
     common::init();
     let checkpoint = Checkpoint::built_in().unwrap();
     let element = gst::ElementFactory::make("tunableconv-broadcast")
-        .property("precision", "f32")
+        .property_from_str("precision", "f32")
         .build()
         .unwrap();
     assert_eq!(element.type_().name(), "TunableConv-broadcast");
@@ -89,6 +89,14 @@ fn models_on_the_path_have_elements_and_broken_ones_a_warning() {
     let broken = format!("{}: not a valid checkpoint", broken.display());
     assert!(warnings.iter().any(|line| line.contains(&broken)), "{warnings:?}");
     assert!(warnings.iter().any(|line| line.contains("/nonexistent/models: ")), "{warnings:?}");
+
+    // A path of the folder that GStreamer is started in is another one elsewhere.
+    let mut command = model.command("gst-inspect-1.0");
+    command.current_dir(model.folder.path()).env("TUNABLECONV_MODEL_PATH", "models");
+    let output = command.arg("tunableconv-night").output().unwrap();
+    let (text, file) =
+        (String::from_utf8(output.stdout).unwrap(), folder.join("Night.safetensors"));
+    assert!(text.contains(&format!("({})", file.display())), "{text}");
 
     let (found, _, _) = inspect(&model, &path, "tunableconv-broken").unwrap();
     assert!(!found);

@@ -13,8 +13,20 @@ use common::play::{Frame, frames_of, media};
 const SIGMA: f32 = 25.0;
 
 const FORMATS: [&str; 14] = [
-    "RGBA", "RGB", "GBR", "ARGB64", "Y444", "AYUV", "NV24", "Y444_10LE", "Y42B", "YUY2", "UYVY",
-    "I422_10LE", "v210", "NV16",
+    "RGBA",
+    "RGB",
+    "GBR",
+    "ARGB64",
+    "Y444",
+    "AYUV",
+    "NV24",
+    "Y444_10LE",
+    "Y42B",
+    "YUY2",
+    "UYVY",
+    "I422_10LE",
+    "v210",
+    "NV16",
 ];
 
 fn psnr(frame: &Frame, clean: &Frame) -> f64 {

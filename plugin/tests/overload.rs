@@ -12,7 +12,7 @@ use gstreamer_video as gst_video;
 use gsttunableconv::tunableconvfilter::set_engine;
 
 use gst::prelude::*;
-use gst_video::VideoFormat;
+use gst_video::{VideoFormat, VideoInfo};
 use tunableconv::Result;
 use tunableconv::checkpoint::Metadata;
 use tunableconv::engine::{self, Engine, Options, Precision};
@@ -23,7 +23,8 @@ use tunableconv::tuning::{Domain, Tuning};
 struct Slow {
     engine: Box<dyn Engine>,
     clock: TestClock,
-    cost: gst::ClockTime,
+    /// Of each frame, from the warm-up on.
+    cost: Box<dyn FnMut() -> gst::ClockTime + Send>,
 }
 
 impl Engine for Slow {
@@ -48,7 +49,7 @@ impl Engine for Slow {
     }
 
     fn process(&mut self, input: &Frame<'_>, output: &mut FrameMut<'_>) -> Result<()> {
-        self.clock.advance_time(self.cost.nseconds() as gst::ClockTimeDiff);
+        self.clock.advance_time((self.cost)().nseconds() as gst::ClockTimeDiff);
         self.engine.process(input, output)
     }
 }
@@ -63,52 +64,78 @@ struct Outcome {
     qos: Vec<gst::Message>,
 }
 
+/// The element between pads on a clock that only its engine moves; a frame takes `cost`.
+struct Live {
+    harness: Harness,
+    element: gst::Element,
+    clock: TestClock,
+    bus: gst::Bus,
+    picture: Picture,
+    info: VideoInfo,
+    latency: gst::ClockTime,
+    start: gst::ClockTime,
+}
+
+impl Live {
+    fn new(overload: &str, cost: impl FnMut() -> gst::ClockTime + Send + 'static) -> Self {
+        common::init();
+        let picture = Picture::random(32, 16);
+        let info = picture.info(VideoFormat::I420);
+        let element = gst::ElementFactory::make("tunableconvfilter")
+            .property("alpha", 1.0)
+            .property_from_str("overload", overload)
+            .build()
+            .unwrap();
+        let clock = TestClock::new();
+        let checkpoint = random_checkpoint(Domain::Box);
+        let engine =
+            engine::open(&checkpoint, &Options { precision: Precision::F32, ..Options::default() })
+                .unwrap();
+        let cost = Box::new(cost);
+        set_engine(&element, Box::new(Slow { engine, clock: clock.clone(), cost }));
+
+        let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
+        let bus = gst::Bus::new();
+        element.set_bus(Some(&bus));
+        element.set_clock(Some(&clock)).unwrap();
+        element.set_base_time(gst::ClockTime::ZERO);
+        let caps = info.to_caps().unwrap();
+        harness.set_caps(caps.clone(), caps);
+        // Negotiation comes with the first buffer, and the warm-up with it.
+        harness.push_and_pull(stamped(picture.buffer(&info), 0)).unwrap();
+        let latency = harness.query_latency().unwrap();
+        let start = clock.time();
+        element.set_base_time(start);
+        Self { harness, element, clock, bus, picture, info, latency, start }
+    }
+
+    /// Sends a frame when it is due, or when the one before is done; whether it comes out as it
+    /// went in, and how late.
+    fn push(&mut self, index: u64) -> (bool, gst::ClockTime) {
+        let due = self.start + FRAME_DURATION * index;
+        if self.clock.time() < due {
+            self.clock.set_time(due);
+        }
+        let buffer = stamped(self.picture.buffer(&self.info), index);
+        let output = self.harness.push_and_pull(buffer).unwrap();
+        let untouched = self.picture.read(&self.info, output) == self.picture;
+        (untouched, self.clock.time().saturating_sub(due + self.latency))
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        self.element.property::<gst::Structure>("stats").get(name).unwrap()
+    }
+}
+
 /// Plays frames through an engine that takes `cost` for each; a frame that comes while another is
 /// filtered waits.
 fn play(overload: &str, cost: gst::ClockTime, count: u64) -> Outcome {
-    common::init();
-    let picture = Picture::random(32, 16);
-    let info = picture.info(VideoFormat::I420);
-    let element = gst::ElementFactory::make("tunableconvfilter")
-        .property("alpha", 1.0)
-        .property_from_str("overload", overload)
-        .build()
-        .unwrap();
-    let clock = TestClock::new();
-    let checkpoint = random_checkpoint(Domain::Box);
-    let engine =
-        engine::open(&checkpoint, &Options { precision: Precision::F32, ..Options::default() })
-            .unwrap();
-    set_engine(&element, Box::new(Slow { engine, clock: clock.clone(), cost }));
-
-    let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
-    let bus = gst::Bus::new();
-    element.set_bus(Some(&bus));
-    element.set_clock(Some(&clock)).unwrap();
-    element.set_base_time(gst::ClockTime::ZERO);
-    let caps = info.to_caps().unwrap();
-    harness.set_caps(caps.clone(), caps);
-    // Negotiation comes with the first buffer, and the warm-up with it.
-    harness.push_and_pull(stamped(picture.buffer(&info), 0)).unwrap();
-    let latency = harness.query_latency().unwrap();
-    let start = clock.time();
-    element.set_base_time(start);
-    let before = element.property::<gst::Structure>("stats");
-
-    let (mut untouched, mut lateness) = (vec![], vec![]);
-    for index in 0..count {
-        let due = start + FRAME_DURATION * index;
-        if clock.time() < due {
-            clock.set_time(due);
-        }
-        let output = harness.push_and_pull(stamped(picture.buffer(&info), index)).unwrap();
-        untouched.push(picture.read(&info, output) == picture);
-        lateness.push(clock.time().saturating_sub(due + latency));
-    }
-    let after = element.property::<gst::Structure>("stats");
-    let counted = |name: &str| after.get::<u64>(name).unwrap() - before.get::<u64>(name).unwrap();
-    let (frames, overloaded) = (counted("frames"), counted("overloaded"));
-    let qos = messages(&bus, &[gst::MessageType::Qos]);
+    let mut live = Live::new(overload, move || cost);
+    let before = ["frames", "overloaded"].map(|name| live.count(name));
+    let (untouched, lateness) = (0..count).map(|index| live.push(index)).unzip();
+    let [frames, overloaded] = ["frames", "overloaded"].map(|name| live.count(name));
+    let qos = messages(&live.bus, &[gst::MessageType::Qos]);
+    let (frames, overloaded) = (frames - before[0], overloaded - before[1]);
     Outcome { untouched, lateness, frames, overloaded, qos }
 }
 
@@ -150,4 +177,64 @@ fn wait_filters_every_frame_however_late() {
     assert!(outcome.untouched.iter().all(|&untouched| !untouched));
     assert_eq!((outcome.frames, outcome.overloaded, outcome.qos.len()), (50, 0, 0));
     assert!(*outcome.lateness.last().unwrap() > gst::ClockTime::SECOND);
+}
+
+/// Ten milliseconds, but 150 for one frame. A pipeline that has so much latency that the frames
+/// after it are in time is not disturbed.
+#[test]
+fn deadlines_are_those_of_the_whole_pipeline() {
+    for (pipeline_latency, is_disturbed) in [(None, true), (Some(ms(500)), false)] {
+        let mut frames = 0;
+        let mut live = Live::new("passthrough", move || {
+            frames += 1;
+            ms(if frames == 20 { 150 } else { 10 })
+        });
+        if let Some(latency) = pipeline_latency {
+            assert!(live.harness.push_upstream_event(gst::event::Latency::new(latency)));
+        }
+        let untouched = (0..40).filter(|&index| live.push(index).0).count();
+        assert_eq!(untouched > 0, is_disturbed, "{pipeline_latency:?}: {untouched}");
+    }
+}
+
+/// What a sink says of the frame that it has last seen.
+fn qos(index: u64, late: gst::ClockTimeDiff) -> gst::Event {
+    let time = FRAME_DURATION * index;
+    gst::event::Qos::builder(gst::QOSType::Underflow, 1.0, late).timestamp(time).build()
+}
+
+/// Whether the next upstream event is of this kind.
+fn is_told_upstream(harness: &mut Harness) -> bool {
+    let mut is_told = false;
+    while let Some(event) = harness.try_pull_upstream_event() {
+        is_told |= event.type_() == gst::EventType::Qos;
+    }
+    is_told
+}
+
+#[test]
+fn a_sink_that_drops_frames_is_sent_untouched_ones_but_by_wait() {
+    const LATE: gst::ClockTimeDiff = 100_000_000;
+    for (overload, yields) in [("auto", true), ("passthrough", true), ("wait", false)] {
+        let mut live = Live::new(overload, || ms(10));
+        assert!((0..5).all(|index| !live.push(index).0), "{overload}");
+        is_told_upstream(&mut live.harness);
+        // A little late is shown all the same.
+        live.harness.push_upstream_event(qos(4, 3_000_000));
+        assert!(!live.push(5).0, "{overload}");
+        assert!(is_told_upstream(&mut live.harness));
+
+        live.harness.push_upstream_event(qos(5, LATE));
+        assert_eq!(is_told_upstream(&mut live.harness), !yields, "{overload}");
+        assert_eq!(live.push(6).0, yields, "{overload}");
+        // Those before were late without the filter.
+        live.harness.push_upstream_event(qos(6, LATE));
+        assert!(is_told_upstream(&mut live.harness), "{overload}");
+        // It comes back.
+        let back = (7..100).find(|&index| {
+            live.harness.push_upstream_event(qos(index - 1, -1_000_000));
+            !live.push(index).0
+        });
+        assert!(back.is_some(), "{overload}");
+    }
 }

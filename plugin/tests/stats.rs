@@ -92,8 +92,8 @@ fn they_are_empty_before_count_during_and_keep_the_counts_after() {
 fn built_in_f32(threads: u32) -> gst::Element {
     common::init();
     gst::ElementFactory::make("tunableconvfilter")
-        .property("device", "cpu")
-        .property("precision", "f32")
+        .property_from_str("device", "cpu")
+        .property_from_str("precision", "f32")
         .property("threads", threads)
         .build()
         .unwrap()

@@ -167,7 +167,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Step::Flush),
         1 => times().prop_map(Step::Gap),
         3 => alpha.prop_map(Step::Alpha),
-        1 => proptest::sample::select(&["wait", "passthrough"][..]).prop_map(Step::Overload),
+        1 => proptest::sample::select(&["wait", "passthrough", "auto"][..]).prop_map(Step::Overload),
         1 => proptest::sample::select(&["none", "split"][..]).prop_map(Step::Compare),
         1 => late,
         1 => times().prop_map(|upstream| Step::Latency { upstream }),
@@ -204,8 +204,9 @@ struct Stream<'a> {
 impl<'a> Stream<'a> {
     fn new(model: &Model, engine: &'a RefCell<Box<dyn Engine>>) -> Self {
         let element = model.element();
-        element.set_property("precision", "f32");
+        element.set_property_from_str("precision", "f32");
         element.set_property("threads", 1u32);
+        element.set_property_from_str("overload", "wait");
         element.set_property("alpha", 0.5);
         let bus = gst::Bus::new();
         element.set_bus(Some(&bus));

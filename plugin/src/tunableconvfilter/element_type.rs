@@ -71,10 +71,17 @@ pub fn register(definition: Definition) -> Result<glib::Type, glib::BoolError> {
         instance_init: None,
         value_table: std::ptr::null(),
     };
+    // Nothing can be derived from it: its class is made for one model.
+    let flags = gobject_ffi::G_TYPE_FLAG_FINAL;
     // SAFETY: the name is a string, and `info` describes a class that adds nothing to its parent's
     // structures; `class_data` lives for ever.
     let element: glib::Type = unsafe {
-        from_glib(gobject_ffi::g_type_register_static(base.into_glib(), name.as_ptr(), &info, 0))
+        from_glib(gobject_ffi::g_type_register_static(
+            base.into_glib(),
+            name.as_ptr(),
+            &info,
+            flags,
+        ))
     };
     if !element.is_valid() {
         return Err(glib::bool_error!("GType {} cannot be registered", definition.type_name));

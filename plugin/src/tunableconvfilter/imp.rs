@@ -1,10 +1,11 @@
 //! Virtual methods of the abstract base, which does all the work.
 //!
-//! Locks, never two held together: `settings` is held for copies only, so that setting or reading a
+//! Locks, never two held together but for `loading`: `settings` is held for copies only, so that setting or reading a
 //! property never waits for a frame; `state` is held while a frame is filtered; `bindings` while
-//! the bindings of `keyframes` are looked at. What `stats` tells of the running model is a copy in
+//! the bindings of `keyframes` are looked at; `loading` while another engine is made. What `stats` tells of the running model is a copy in
 //! `settings`, or atomic.
 
+mod choice;
 mod messages;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,10 +28,12 @@ use tunableconv::frame::MAX_SIDE;
 use super::definition::Definition;
 use super::element_type::definition_of;
 use super::fields::Scan;
-use super::keyframes::{self, Bindings};
+use super::keyframes::Bindings;
 use super::knobs::defaults;
 use super::live::{LiveTime, Moment};
-use super::overload::Decision;
+use super::load::{self, Loaded, Next, Slot};
+use super::overload::{Decision, Timing};
+use super::properties::Part;
 use super::settings::{Overload, Settings};
 use super::state::{FrameTask, State, clock_time};
 use super::stats::{Stats, count};
@@ -44,8 +47,8 @@ pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     )
 });
 
-/// Latency over the time that a frame takes: the machine will not always be as idle.
-const HEADROOM: f64 = 1.5;
+/// After as many filtered frames it is looked again how long one takes.
+const REFINED_EVERY: u64 = 32;
 
 /// Statistics are posted as often, in running time.
 const MESSAGE_INTERVAL: gst::ClockTime = gst::ClockTime::SECOND;
@@ -64,6 +67,10 @@ pub struct TunableConvBase {
     downstream_takes_padding: AtomicBool,
     /// Caps that were last refused, which come again with each buffer but are told of once.
     refused: Mutex<Option<gst::Caps>>,
+    /// Held while another engine is made.
+    loading: Mutex<()>,
+    /// Another engine, for the next frame.
+    next: Mutex<Slot>,
     /// For the next start, from [`set_engine`].
     engine: Mutex<Option<Box<dyn Engine>>>,
 }
@@ -98,6 +105,8 @@ impl ObjectSubclass for TunableConvBase {
             stats: Stats::default(),
             downstream_takes_padding: AtomicBool::new(false),
             refused: Mutex::default(),
+            loading: Mutex::default(),
+            next: Mutex::default(),
             engine: Mutex::new(None),
         }
     }
@@ -118,8 +127,17 @@ impl ObjectImpl for TunableConvBase {
 
     fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let place = (id, pspec.owner_type() == self.obj().type_());
-        let settings = &mut lock(&self.settings);
-        properties::set(settings, self.definition, place, pspec.name(), value);
+        let (part, keyframes) = {
+            let settings = &mut lock(&self.settings);
+            let keyframes = settings.keyframes.clone();
+            let part = properties::set(settings, self.definition, place, pspec.name(), value);
+            (part, keyframes)
+        };
+        match part {
+            Part::Live => {}
+            Part::Choice => self.choose(),
+            Part::Keyframes => self.use_keyframes(keyframes),
+        }
     }
 
     fn property(&self, id: usize, pspec: &glib::ParamSpec) -> glib::Value {
@@ -173,33 +191,49 @@ impl BaseTransformImpl for TunableConvBase {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        let tracks = self.keyframes(&settings)?;
-        let engine = lock(&self.engine).take();
-        let mut state = match engine {
-            Some(engine) => State::with_engine(engine, &settings)?,
-            None => State::open(self.definition, &settings)?,
+        let tracks = self.tracks(settings.keyframes.as_deref()).map_err(|reason| {
+            gst::error_msg!(gst::ResourceError::Settings, ("Cannot use the settings: {reason}"))
+        })?;
+        let loaded = match lock(&self.engine).take() {
+            Some(engine) => Loaded::of_engine(engine, self.definition, &settings.choice),
+            None => {
+                Loaded::open(self.definition, &settings.choice).map_err(|error| error.message())?
+            }
         };
-        let running = state.running(self.definition, &settings);
+        let running = loaded.running.clone();
         gst::info!(CAT, imp = self, "Running {}", running.engine);
-        {
-            let mut settings = lock(&self.settings);
-            settings.defaults = defaults(state.space(), self.definition.scale);
-            settings.engine = running;
-        }
+        let mut state = State::new(loaded, settings.live.knobs)
+            .map_err(|error| load::of_model(error).message())?;
+        self.forget_next();
+        let choice = {
+            let mut settings_now = lock(&self.settings);
+            settings_now.defaults = defaults(state.space(), self.definition.scale);
+            settings_now.engine = running;
+            settings_now.in_force = Some(settings.choice.clone());
+            settings_now.choice.clone()
+        };
         self.stats.reset();
         self.time.reset();
         *lock(&self.refused) = None;
         let unknown = state.newly_without_parameter(settings.live.knobs);
         self.warn_of_knobs(&unknown, &state.space().names());
         *lock(&self.state) = Some(state);
-        let others = lock(&self.bindings).replace(self.obj().upcast_ref(), &tracks);
-        self.warn_of_bindings(&others);
+        self.bind(&tracks);
+        if choice != settings.choice {
+            // It was chosen while the other one was loaded.
+            self.choose();
+        }
         self.parent_start()
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        self.forget_next();
         *lock(&self.state) = None;
-        lock(&self.settings).engine = Default::default();
+        {
+            let mut settings = lock(&self.settings);
+            settings.engine = Default::default();
+            settings.in_force = None;
+        }
         self.time.reset();
         self.parent_stop()
     }
@@ -217,8 +251,16 @@ impl BaseTransformImpl for TunableConvBase {
     }
 
     fn src_event(&self, event: gst::Event) -> bool {
-        if let gst::EventView::Qos(qos) = event.view() {
-            self.time.take_qos(qos);
+        match event.view() {
+            gst::EventView::Qos(qos) => {
+                let is_ours = self.time.take_qos(qos);
+                // Decoders would skip frames where the filter will.
+                if is_ours && lock(&self.settings).live.overload != Overload::Wait {
+                    return true;
+                }
+            }
+            gst::EventView::Latency(latency) => self.time.take_latency(latency),
+            _ => {}
         }
         self.parent_src_event(event)
     }
@@ -281,6 +323,7 @@ impl BaseTransformImpl for TunableConvBase {
         input: &gst::Buffer,
         output: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let mut refined = None;
         let transformed = match lock(&self.state).as_mut() {
             Some(state) => {
                 let start = Moment::now(&self.obj());
@@ -288,12 +331,19 @@ impl BaseTransformImpl for TunableConvBase {
                 let time = Moment::now(&self.obj()).since(&start);
                 if transformed.is_ok() && !state.frame.is_untouched() {
                     state.policy.measured(clock_time(time));
-                    self.stats.count_frame(time);
+                    let count = self.stats.count_frame(time);
+                    if count.is_multiple_of(REFINED_EVERY) {
+                        refined = Some(self.stats.median());
+                        state.learn(self.stats.median());
+                    }
                 }
                 transformed
             }
             None => return Err(gst::FlowError::Flushing),
         };
+        if let Some(time) = refined.filter(|time| clock_time(*time) > self.time.latency()) {
+            self.announce_latency(time);
+        }
         transformed.map(|()| gst::FlowSuccess::Ok).map_err(|error| self.fail(&error))
     }
 
@@ -310,6 +360,7 @@ impl BaseTransformImpl for TunableConvBase {
         let stream_time = time(|segment, pts| segment.to_stream_time(pts));
         let running_time = time(|segment, pts| segment.to_running_time(pts));
         self.sync_controls(stream_time);
+        self.take_next();
         let live = lock(&self.settings).live;
 
         let mut guard = lock(&self.state);
@@ -324,9 +375,11 @@ impl BaseTransformImpl for TunableConvBase {
         let timing =
             self.time.of_frame(&obj, running_time, state.frame_duration(running_time, buffer));
         let mut overload = None;
-        let decision = match timing.filter(|_| live.overload == Overload::Passthrough) {
-            Some(timing) if !is_identity && scan.is_known() => {
-                let decision = state.policy.decide(timing);
+        let decision = match timing.filter(|_| !is_identity && scan.is_known()) {
+            Some(timing) if live.overload != Overload::Wait => {
+                // Deadlines are looked at before they are missed only where it is asked for.
+                let left = timing.left.filter(|_| live.overload == Overload::Passthrough);
+                let decision = state.policy.decide(Timing { left, ..timing });
                 if decision == Decision::Bypass {
                     count(&self.stats.overloaded);
                     overload = Some(self.qos(buffer, timing, stream_time, state.policy.expected()));
@@ -336,9 +389,12 @@ impl BaseTransformImpl for TunableConvBase {
             _ => Decision::Filter(1.0),
         };
         state.frame = FrameTask { decision, compare: live.compare, scan };
+        if let Some(timing) = timing.filter(|_| !is_identity && !state.frame.is_untouched()) {
+            self.time.filtered(timing);
+        }
         let is_untouched = is_identity || state.frame.is_untouched();
         let may_forward = state.info().is_some_and(|info| self.may_forward(buffer, info));
-        let is_message_due = live.message && state.is_due(running_time, MESSAGE_INTERVAL);
+        let is_message_due = live.post_messages && state.is_due(running_time, MESSAGE_INTERVAL);
         let names = (!unknown.is_empty()).then(|| state.space().names());
         // Who hears a message at once may want the lock.
         drop(guard);
@@ -380,7 +436,7 @@ impl VideoFilterImpl for TunableConvBase {
             None => return Err(gst::loggable_error!(CAT, "Caps {incaps} before the start")),
         };
         match prepared {
-            Ok(Some(time)) => self.announce_latency(time.mul_f64(HEADROOM)),
+            Ok(Some(time)) => self.announce_latency(time),
             Ok(None) => {}
             Err(error) => {
                 gst::element_imp_error!(
@@ -409,17 +465,37 @@ impl TunableConvBase {
         self.warn_of_bindings(&replaced);
     }
 
-    /// The tracks of the property `keyframes`.
-    fn keyframes(&self, settings: &Settings) -> Result<Vec<keyframes::Track>, gst::ErrorMessage> {
-        let tracks = keyframes::parse(settings.keyframes.as_deref().unwrap_or_default());
-        tracks
-            .and_then(|tracks| keyframes::check(&tracks, &self.definition.knobs).map(|()| tracks))
-            .map_err(|reason| {
-                gst::error_msg!(
-                    gst::ResourceError::Settings,
-                    ("Cannot use the settings: keyframes: {reason}")
-                )
-            })
+    /// Puts the engine that waits in the place of the one that runs.
+    fn take_next(&self) {
+        let Some(Next { loaded, time }) = lock(&self.next).next.take() else { return };
+        let running = loaded.running.clone();
+        let (before, defaults) = {
+            let mut guard = lock(&self.state);
+            let Some(state) = guard.as_mut() else { return };
+            let before = state.replace(loaded, time);
+            (before, defaults(state.space(), self.definition.scale))
+        };
+        gst::info!(CAT, imp = self, "Running {}", running.engine);
+        {
+            let mut settings = lock(&self.settings);
+            settings.engine = running;
+            settings.defaults = defaults;
+        }
+        if let Some(time) = time {
+            self.announce_latency(time);
+        }
+        // Its threads and memory may take a while.
+        self.obj().call_async(move |_| drop(before));
+    }
+
+    /// Lets nobody wait for an engine that is being made.
+    fn forget_next(&self) {
+        let forgotten = {
+            let mut slot = lock(&self.next);
+            slot.start += 1;
+            slot.next.take()
+        };
+        drop(forgotten);
     }
 
     /// Whether downstream can read the frame as it lies in memory.

@@ -10,8 +10,11 @@ use gstreamer as gst;
 use super::TunableConvBase;
 use super::overload::Timing;
 
-/// A latency this much larger or smaller than the one announced is announced anew.
+/// A latency this much larger than the one announced is announced anew.
 const LATENCY_CHANGE: f64 = 0.2;
+
+/// Video sinks show a frame that is no later than this.
+const TOLERANCE: gst::ClockTime = gst::ClockTime::from_mseconds(5);
 
 /// A point in time.
 #[derive(Clone, Copy, Debug)]
@@ -47,10 +50,14 @@ pub struct LiveTime {
     latency_ns: AtomicU64,
     /// What it had from upstream.
     upstream_ns: AtomicU64,
+    /// That of the whole pipeline, which sinks add to running times; 0 before they say.
+    pipeline_ns: AtomicU64,
     /// Whether upstream is live.
     is_live: AtomicBool,
     /// Frames up to this running time come too late, says downstream; 0 for none.
     late_until_ns: AtomicU64,
+    /// Running time after the last frame that was filtered, in nanoseconds; 0 before the first.
+    filtered_until_ns: AtomicU64,
 }
 
 impl LiveTime {
@@ -58,13 +65,15 @@ impl LiveTime {
     pub fn reset(&self) {
         self.latency_ns.store(0, Ordering::Relaxed);
         self.upstream_ns.store(0, Ordering::Relaxed);
+        self.pipeline_ns.store(0, Ordering::Relaxed);
         self.is_live.store(false, Ordering::Relaxed);
         self.flush();
     }
 
-    /// Forgets what downstream has said.
+    /// Forgets what downstream has said of frames.
     pub fn flush(&self) {
         self.late_until_ns.store(0, Ordering::Relaxed);
+        self.filtered_until_ns.store(0, Ordering::Relaxed);
     }
 
     /// The latency that is announced.
@@ -72,14 +81,20 @@ impl LiveTime {
         gst::ClockTime::from_nseconds(self.latency_ns.load(Ordering::Relaxed))
     }
 
-    /// Sets the latency to announce, unless it is near the last one; returns whether it did.
-    pub fn set_latency(&self, latency: gst::ClockTime) -> bool {
+    /// Sets the latency to announce if it is much more than the one before; returns whether it did.
+    /// It is never less: to change it disturbs a pipeline that plays.
+    pub fn raise_latency(&self, latency: gst::ClockTime) -> bool {
         let (old, new) = (self.latency().nseconds() as f64, latency.nseconds() as f64);
-        let is_new = (new - old).abs() > LATENCY_CHANGE * old;
+        let is_new = new - old > LATENCY_CHANGE * old;
         if is_new {
             self.latency_ns.store(latency.nseconds(), Ordering::Relaxed);
         }
         is_new
+    }
+
+    /// Takes what sinks add to running times.
+    pub fn take_latency(&self, event: &gst::event::Latency) {
+        self.pipeline_ns.store(event.latency().nseconds(), Ordering::Relaxed);
     }
 
     /// Adds the latency to a query that upstream has answered.
@@ -91,14 +106,21 @@ impl LiveTime {
         query.set(live, min.saturating_add(own), max.map(|max| max.saturating_add(own)));
     }
 
-    /// Takes what downstream says of a frame that came too late or in time.
-    pub fn take_qos(&self, qos: &gst::event::Qos) {
+    /// Takes what downstream says of a frame that came too late or in time; returns whether the
+    /// filter is to blame for it, and it need not be told to those upstream.
+    pub fn take_qos(&self, qos: &gst::event::Qos) -> bool {
         let (_, _, diff, timestamp) = qos.get();
-        if let Some(timestamp) = timestamp {
-            let until = timestamp.nseconds().saturating_add_signed(diff);
-            let until = if diff > 0 { until } else { 0 };
-            self.late_until_ns.store(until, Ordering::Relaxed);
-        }
+        let Some(timestamp) = timestamp else { return false };
+        let is_late = diff > TOLERANCE.nseconds() as i64;
+        let until = timestamp.nseconds().saturating_add_signed(diff);
+        self.late_until_ns.store(if is_late { until } else { 0 }, Ordering::Relaxed);
+        is_late && timestamp.nseconds() < self.filtered_until_ns.load(Ordering::Relaxed)
+    }
+
+    /// Takes that a frame is filtered.
+    pub fn filtered(&self, timing: Timing) {
+        let until = timing.running_time.nseconds().saturating_add(1);
+        self.filtered_until_ns.store(until, Ordering::Relaxed);
     }
 
     /// What is known of a frame that comes now; `None` without running time.
@@ -112,7 +134,8 @@ impl LiveTime {
         let now = element.current_running_time().filter(|_| self.is_live.load(Ordering::Relaxed));
         let left = now.map(|now| {
             let upstream = gst::ClockTime::from_nseconds(self.upstream_ns.load(Ordering::Relaxed));
-            let latency = upstream.saturating_add(self.latency());
+            let pipeline = gst::ClockTime::from_nseconds(self.pipeline_ns.load(Ordering::Relaxed));
+            let latency = upstream.saturating_add(self.latency()).max(pipeline);
             running_time.saturating_add(latency).saturating_sub(now)
         });
         let is_late = running_time.nseconds() < self.late_until_ns.load(Ordering::Relaxed);

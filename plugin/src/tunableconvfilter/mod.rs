@@ -19,9 +19,14 @@
 //! frames are progressive that are not flagged as interlaced. Where fields come in buffers of their
 //! own they pass untouched, and a warning tells.
 //!
-//! In a live pipeline the latency is measured when caps come, and announced. `overload=passthrough`
-//! sends a frame that would come too late as it is, and blends the filter in again when it keeps
-//! up; each such frame is counted in `stats` and posted as a QoS message.
+//! In a live pipeline the latency is measured when caps come, and announced. Where a sink drops late
+//! frames, they are sent as they are, and the filter is blended in again when it keeps up;
+//! `overload=passthrough` does so before a frame is late, and `overload=wait` never. Each such frame
+//! is counted in `stats` and posted as a QoS message.
+//!
+//! `model`, `device`, `precision` and `threads` may be set while playing: another engine is made
+//! beside the one that runs, and takes its place between two frames. What cannot be loaded is told
+//! in a warning, and the property stands at what runs again.
 //!
 //! ```text
 //! gst-launch-1.0 videotestsrc num-buffers=100 ! video/x-raw,width=640,height=360 \
@@ -29,7 +34,7 @@
 //! gst-launch-1.0 videotestsrc num-buffers=100 ! tunableconv-broadcast \
 //!     keyframes="denoise=0s:0,2s:1" compare=split ! videoconvert ! autovideosink
 //! gst-launch-1.0 -m videotestsrc is-live=true num-buffers=100 ! tunableconv-broadcast \
-//!     denoise=0.7 overload=passthrough message=true ! videoconvert ! autovideosink
+//!     denoise=0.7 overload=passthrough post-messages=true ! videoconvert ! autovideosink
 //! ```
 //!
 //! | file | job |
@@ -42,12 +47,14 @@
 //! | `properties.rs`, `settings.rs` | properties and their values |
 //! | `knobs.rs` | the tuning that values mean to a model |
 //! | `keyframes.rs` | keyframes as text |
-//! | `state.rs` | the loaded model while the element is started |
+//! | `load.rs` | from the choice of a model, device and precision to an engine |
+//! | `state.rs` | that engine and its stream, while the element is started |
 //! | `live.rs` | latency, and when frames are due |
 //! | `overload.rs` | what to do with frames that would be late |
 //! | `mix.rs` | filtered and unfiltered picture in one |
 //! | `stats.rs` | counters of the `stats` property |
-//! | `warm_up.rs` | first frames before the stream's first, and the time they take |
+//! | `warm_up.rs` | an engine's first frames, before the stream's first, and the time they take |
+//! | `frame_times.rs` | the times that frames take, for all elements of the process |
 //! | `memory.rs` | whether a buffer holds a frame |
 //! | `formats.rs` | which pixel formats there are, and where their samples are |
 //! | `unpack.rs` | formats that GStreamer unpacks |
@@ -59,10 +66,12 @@ mod element_type;
 mod fields;
 mod formats;
 mod frame;
+mod frame_times;
 mod imp;
 mod keyframes;
 mod knobs;
 mod live;
+mod load;
 mod memory;
 mod mix;
 mod models;

@@ -1,7 +1,7 @@
 //! Models: where they are found, and those in memory, each once for all elements that run it.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 use std::{env, fs};
@@ -140,6 +140,8 @@ fn define(
     names: &mut HashSet<String>,
     is_taken: impl Fn(&str) -> bool,
 ) -> Result<Option<Definition>> {
+    // The program may change its folder before it makes the element.
+    let file = &path::absolute(file).map_err(|source| Error::Io { path: file.into(), source })?;
     let refuse = |reason: String| Error::Checkpoint { file: file.display().to_string(), reason };
     let name =
         model_name(file).ok_or_else(|| refuse("its name has neither letters nor digits".into()))?;

@@ -6,32 +6,33 @@ use gst::prelude::*;
 use gstreamer as gst;
 
 use super::definition::{Definition, ModelSource};
-use super::settings::{Compare, Overload, Settings};
+use super::settings::{Choice, Compare, Device, Overload, Precision, Settings};
 
 /// Specifications of the properties that all elements have.
 pub fn common() -> &'static [glib::ParamSpec] {
     static COMMON: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
         vec![
-            glib::ParamSpecString::builder("device")
+            glib::ParamSpecEnum::builder_with_default("device", Device::default())
                 .nick("Device")
-                .blurb("Where to run: auto, cpu, cuda or cuda:N; auto takes CUDA if it can")
-                .default_value("auto")
-                .mutable_ready()
+                .blurb("Where to run")
+                .mutable_playing()
                 .build(),
-            glib::ParamSpecString::builder("precision")
+            glib::ParamSpecUInt::builder("cuda-device-id")
+                .nick("CUDA device")
+                .blurb("Which CUDA device, where `device` is cuda")
+                .maximum(i32::MAX as u32)
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("precision", Precision::default())
                 .nick("Precision")
-                .blurb(
-                    "Number format to compute in: auto, f32 or int8; auto takes int8 if the model is \
-                     calibrated for it and the CPU is fast at it, else f32",
-                )
-                .default_value("auto")
-                .mutable_ready()
+                .blurb("Number format to compute in")
+                .mutable_playing()
                 .build(),
             glib::ParamSpecUInt::builder("threads")
                 .nick("Threads")
                 .blurb("Threads on the CPU; 0 for one per core, shared by all such elements")
                 .maximum(1024)
-                .mutable_ready()
+                .mutable_playing()
                 .build(),
             glib::ParamSpecString::builder("keyframes")
                 .nick("Keyframes")
@@ -39,7 +40,7 @@ pub fn common() -> &'static [glib::ParamSpec] {
                     "Values of parameters at stream times, e.g. \
                      \"alpha=0s:0,4s:1;beta(step)=0s:.5,2s:1\"; between them linear, step or cubic",
                 )
-                .mutable_ready()
+                .mutable_playing()
                 .build(),
             glib::ParamSpecEnum::builder_with_default("compare", Compare::default())
                 .nick("Compare")
@@ -51,9 +52,15 @@ pub fn common() -> &'static [glib::ParamSpec] {
                 .blurb("What to do with a frame that would come too late")
                 .mutable_playing()
                 .build(),
+            glib::ParamSpecBoolean::builder("post-messages")
+                .nick("Post messages")
+                .blurb("Post `stats` on the bus for every second of the stream")
+                .mutable_playing()
+                .build(),
             glib::ParamSpecBoolean::builder("message")
                 .nick("Message")
-                .blurb("Post `stats` on the bus for every second of the stream")
+                .blurb("The old name of `post-messages`")
+                .flags(glib::ParamFlags::READWRITE | glib::ParamFlags::DEPRECATED)
                 .mutable_playing()
                 .build(),
             glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
@@ -80,13 +87,24 @@ pub fn model() -> glib::ParamSpec {
     glib::ParamSpecString::builder("model")
         .nick("Model")
         .blurb("Path of the checkpoint to run; empty for the built-in one")
-        .mutable_ready()
+        .mutable_playing()
         .build()
 }
 
 /// Whether an element has the property `model`.
 pub fn has_model(definition: &Definition) -> bool {
     definition.source == ModelSource::Property
+}
+
+/// What a property is a part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What each frame reads.
+    Live,
+    /// The choice of an engine.
+    Choice,
+    /// The keyframes.
+    Keyframes,
 }
 
 /// Takes a value; `id` is that of the property in its class, `is_own` whether that is the concrete
@@ -97,27 +115,46 @@ pub fn set(
     (id, is_own): (usize, bool),
     name: &str,
     value: &glib::Value,
-) {
+) -> Part {
     const TYPE: &str = "GObject checks the type";
-    let or_auto = || {
-        let text: Option<String> = value.get().expect(TYPE);
-        text.unwrap_or_else(|| "auto".into())
-    };
     if is_own && id <= definition.knobs.len() {
         settings.live.knobs.values[id - 1] = Some(value.get().expect(TYPE));
-        return;
+        return Part::Live;
     }
+    let (choice, live) = (&mut settings.choice, &mut settings.live);
     match name {
-        "model" => settings.model = value.get().expect(TYPE),
-        "device" => settings.device = or_auto(),
-        "precision" => settings.precision = or_auto(),
-        "threads" => settings.threads = value.get().expect(TYPE),
-        "keyframes" => settings.keyframes = value.get().expect(TYPE),
-        "compare" => settings.live.compare = value.get().expect(TYPE),
-        "overload" => settings.live.overload = value.get().expect(TYPE),
-        "message" => settings.live.message = value.get().expect(TYPE),
-        _ => unreachable!("GObject sets properties that there are"),
+        "compare" => live.compare = value.get().expect(TYPE),
+        "overload" => live.overload = value.get().expect(TYPE),
+        "post-messages" | "message" => live.post_messages = value.get().expect(TYPE),
+        "keyframes" => {
+            settings.keyframes = value.get().expect(TYPE);
+            return Part::Keyframes;
+        }
+        _ => {
+            match name {
+                "model" => choice.model = value.get().expect(TYPE),
+                "device" => choice.device = value.get().expect(TYPE),
+                "cuda-device-id" => choice.cuda_device_id = value.get().expect(TYPE),
+                "precision" => choice.precision = value.get().expect(TYPE),
+                "threads" => choice.threads = value.get().expect(TYPE),
+                _ => unreachable!("GObject sets properties that there are"),
+            }
+            return Part::Choice;
+        }
     }
+    Part::Live
+}
+
+/// The properties in which two choices differ.
+pub fn differing(first: &Choice, second: &Choice) -> Vec<&'static str> {
+    let all = [
+        ("model", first.model != second.model),
+        ("device", first.device != second.device),
+        ("cuda-device-id", first.cuda_device_id != second.cuda_device_id),
+        ("precision", first.precision != second.precision),
+        ("threads", first.threads != second.threads),
+    ];
+    all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
 /// The value of a property other than `stats`; `id` and `is_own` as in [`set`].
@@ -131,14 +168,15 @@ pub fn get(
         return settings.knob(id - 1).to_value();
     }
     match name {
-        "model" => settings.model.to_value(),
-        "device" => settings.device.to_value(),
-        "precision" => settings.precision.to_value(),
-        "threads" => settings.threads.to_value(),
+        "model" => settings.choice.model.to_value(),
+        "device" => settings.choice.device.to_value(),
+        "cuda-device-id" => settings.choice.cuda_device_id.to_value(),
+        "precision" => settings.choice.precision.to_value(),
+        "threads" => settings.choice.threads.to_value(),
         "keyframes" => settings.keyframes.to_value(),
         "compare" => settings.live.compare.to_value(),
         "overload" => settings.live.overload.to_value(),
-        "message" => settings.live.message.to_value(),
+        "post-messages" | "message" => settings.live.post_messages.to_value(),
         _ => unreachable!("GObject gets properties that there are"),
     }
 }

@@ -1,5 +1,6 @@
 //! Values of the properties.
 
+use tunableconv::engine::{self, DeviceChoice, Options};
 use tunableconv::tuning::MAX_PARAMETERS;
 
 use super::definition::Definition;
@@ -23,8 +24,11 @@ pub enum Compare {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "TunableConvOverload")]
 pub enum Overload {
-    /// Filter it all the same.
+    /// Send it as it is where a sink has said that it drops late frames.
     #[default]
+    #[enum_value(name = "Send frames as they came in while a sink drops late ones", nick = "auto")]
+    Auto,
+    /// Filter it all the same.
     #[enum_value(name = "Filter every frame, also when it will be late", nick = "wait")]
     Wait,
     /// Send it as it is.
@@ -32,17 +36,82 @@ pub enum Overload {
     Passthrough,
 }
 
+/// Where to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "TunableConvDevice")]
+pub enum Device {
+    /// CUDA if it can.
+    #[default]
+    #[enum_value(name = "CUDA if it is built in and a device answers, else the CPU", nick = "auto")]
+    Auto,
+    /// The CPU.
+    #[enum_value(name = "The CPU", nick = "cpu")]
+    Cpu,
+    /// A CUDA device.
+    #[enum_value(name = "The CUDA device of `cuda-device-id`", nick = "cuda")]
+    Cuda,
+}
+
+/// Number format to compute in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "TunableConvPrecision")]
+pub enum Precision {
+    /// The fastest.
+    #[default]
+    #[enum_value(
+        name = "int8 if the model is calibrated for it and the CPU is fast at it, else f32",
+        nick = "auto"
+    )]
+    Auto,
+    /// 32-bit float.
+    #[enum_value(name = "32-bit float", nick = "f32")]
+    F32,
+    /// 8-bit integer.
+    #[enum_value(name = "8-bit integer", nick = "int8")]
+    Int8,
+}
+
+/// What decides which engine runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    /// Path of the checkpoint, of elements with that property; empty for the built-in one.
+    pub model: Option<String>,
+    /// Where it runs.
+    pub device: Device,
+    /// Which CUDA device.
+    pub cuda_device_id: u32,
+    /// What it computes in.
+    pub precision: Precision,
+    /// Threads on the CPU; 0 for all cores, shared with other elements.
+    pub threads: u32,
+}
+
+impl Choice {
+    /// As the library takes it.
+    pub fn options(&self) -> Options {
+        Options {
+            device: match self.device {
+                Device::Auto => DeviceChoice::Auto,
+                Device::Cpu => DeviceChoice::Cpu,
+                Device::Cuda => DeviceChoice::Cuda(self.cuda_device_id as usize),
+            },
+            precision: match self.precision {
+                Precision::Auto => engine::Precision::Auto,
+                Precision::F32 => engine::Precision::F32,
+                Precision::Int8 => engine::Precision::Int8,
+            },
+            threads: self.threads as usize,
+        }
+    }
+}
+
 /// Everything that can be set from outside, and what properties tell of the running model.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Path of the checkpoint, of elements with that property; empty for the built-in one.
-    pub model: Option<String>,
-    /// As [`tunableconv::engine::DeviceChoice`] reads it.
-    pub device: String,
-    /// As [`tunableconv::engine::Precision`] reads it.
-    pub precision: String,
-    /// Threads on the CPU; 0 for all cores, shared with other elements.
-    pub threads: u32,
+    /// Which engine is to run.
+    pub choice: Choice,
+    /// Which one runs, or is the next to; `None` while stopped.
+    pub in_force: Option<Choice>,
     /// As [`super::keyframes::parse`] reads it.
     pub keyframes: Option<String>,
     /// What may change with every frame.
@@ -63,7 +132,7 @@ pub struct Live {
     /// What to do with frames that would be late.
     pub overload: Overload,
     /// Whether to post statistics.
-    pub message: bool,
+    pub post_messages: bool,
 }
 
 /// What `stats` tells of a started element.
@@ -92,16 +161,14 @@ impl Settings {
             }
         };
         Self {
-            model: None,
-            device: "auto".into(),
-            precision: "auto".into(),
-            threads: 0,
+            choice: Choice::default(),
+            in_force: None,
             keyframes: None,
             live: Live {
                 knobs: Knobs::unset(definition.scale),
                 compare: Compare::default(),
                 overload: Overload::default(),
-                message: false,
+                post_messages: false,
             },
             defaults,
             engine: Running::default(),

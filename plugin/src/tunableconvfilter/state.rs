@@ -1,7 +1,5 @@
 //! The loaded model while the element is started.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -10,20 +8,18 @@ use gstreamer_video as gst_video;
 use gst::prelude::*;
 use gst_video::prelude::*;
 use gst_video::{VideoFrameRef, VideoInfo};
-use tunableconv::checkpoint::Colour;
-use tunableconv::engine::{Engine, Model, Options};
+use tunableconv::engine::Engine;
 use tunableconv::tuning::{MAX_PARAMETERS, Tuning, TuningSpace};
 use tunableconv::{Error, Result};
 
-use super::definition::{Definition, ModelSource};
 use super::fields::Scan;
-use super::knobs::{Knobs, parameter_knobs};
-use super::models::{built_in, load};
+use super::knobs::Knobs;
+use super::load::Loaded;
 use super::overload::{Decision, Policy};
-use super::settings::{Compare, Running, Settings};
+use super::settings::Compare;
 use super::unpack::Unpacked;
 use super::warm_up::Clock;
-use super::{formats, frame, memory, mix, unpack, warm_up};
+use super::{formats, frame, frame_times, memory, mix, warm_up};
 
 /// What claims to be shorter is of a stream whose rate nobody knew: muxers and encoders then write
 /// frames of a nanosecond.
@@ -31,7 +27,7 @@ const SHORTEST_FRAME: gst::ClockTime = gst::ClockTime::from_useconds(100);
 
 /// Belongs to the streaming thread, and to `start` and `stop` when there is none.
 pub struct State {
-    engine: Box<dyn Engine>,
+    loaded: Loaded,
     /// What the engine is set to.
     tuning: Tuning,
     /// Why it could not be set, until a frame reports it.
@@ -75,48 +71,14 @@ impl FrameTask {
 }
 
 impl State {
-    /// Loads the model of an element and makes an engine for it.
+    /// A state with an engine.
     ///
     /// # Errors
-    /// A message for the bus, with the library's own.
-    pub fn open(definition: &Definition, settings: &Settings) -> Result<Self, gst::ErrorMessage> {
-        let options = Options {
-            device: settings.device.parse().map_err(settings_error)?,
-            precision: settings.precision.parse().map_err(settings_error)?,
-            threads: settings.threads as usize,
-        };
-        let model = match file_of(definition, settings) {
-            None => Arc::clone(built_in().map_err(model_error)?),
-            Some(path) => load(path).map_err(model_error)?,
-        };
-        if definition.source != ModelSource::Property {
-            let known = names(definition.knobs.iter().map(|knob| &knob.name));
-            let knobs = parameter_knobs(&model.metadata().tuning);
-            let now = names(knobs.iter().map(|knob| &knob.name));
-            if known != now {
-                let file = name_of(definition, settings);
-                return Err(gst::error_msg!(
-                    gst::ResourceError::OpenRead,
-                    ("Cannot load the model: {file}: its parameters are {now}, but were {known} \
-                      when GStreamer looked for models; start the application again")
-                ));
-            }
-        }
-        Self::with_engine(open_engine(&model, &options)?, settings)
-    }
-
-    /// A state with an engine that is there already.
-    ///
-    /// # Errors
-    /// A message for the bus, with the library's own.
-    pub fn with_engine(
-        engine: Box<dyn Engine>,
-        settings: &Settings,
-    ) -> Result<Self, gst::ErrorMessage> {
-        let knobs = settings.live.knobs;
-        let tuning = knobs.tuning(&engine.metadata().tuning).map_err(model_error)?;
+    /// As [`Knobs::tuning`].
+    pub fn new(loaded: Loaded, knobs: Knobs) -> Result<Self> {
+        let tuning = knobs.tuning(&loaded.engine.metadata().tuning)?;
         Ok(Self {
-            engine,
+            loaded,
             tuning,
             failure: None,
             info: None,
@@ -135,25 +97,26 @@ impl State {
         })
     }
 
-    /// What runs.
-    pub fn running(&self, definition: &Definition, settings: &Settings) -> Running {
-        Running {
-            engine: self.engine.description().into(),
-            precision: self.engine.precision().to_string(),
-            model: name_of(definition, settings),
+    /// Puts another engine in the place of this one, which it returns.
+    pub fn replace(&mut self, next: Loaded, time: Option<Duration>) -> Loaded {
+        self.warned = [false; MAX_PARAMETERS];
+        self.failure = None;
+        if let Some(time) = time {
+            self.policy = Policy::new(clock_time(time));
         }
+        std::mem::replace(&mut self.loaded, next)
     }
 
     /// The model's tuning parameters.
     pub fn space(&self) -> &TuningSpace {
-        &self.engine.metadata().tuning
+        &self.loaded.engine.metadata().tuning
     }
 
     /// Sets the tuning of the next frame; returns whether it is another one than that of the last.
     /// A failure is reported by that frame's [`State::transform`].
     pub fn set_knobs(&mut self, knobs: Knobs) -> bool {
         let set = knobs.tuning(self.space()).and_then(|tuning| {
-            let folded = self.engine.set_tuning(&tuning)?;
+            let folded = self.loaded.engine.set_tuning(&tuning)?;
             self.tuning = tuning;
             Ok(folded)
         });
@@ -171,33 +134,28 @@ impl State {
 
     /// Indices of knobs that were set without a parameter, each once.
     pub fn newly_without_parameter(&mut self, knobs: Knobs) -> Vec<usize> {
-        let unknown = knobs.without_parameter(&self.engine.metadata().tuning);
+        let unknown = knobs.without_parameter(self.space());
         unknown.filter(|&index| !std::mem::replace(&mut self.warned[index], true)).collect()
     }
 
-    /// Prepares for frames of these caps; returns how long one takes if that was measured anew.
+    /// Prepares for frames of these caps; returns how long one takes, unless they are those before.
     ///
     /// # Errors
-    /// As [`warm_up::warm_up`].
+    /// As [`warm_up::time_of_a_frame`].
     pub fn set_info(&mut self, info: &VideoInfo, clock: Clock<'_>) -> Result<Option<Duration>> {
         self.warned_of_fields &= self.info.as_ref() == Some(info);
-        let (format, bits) = (info.format(), info.comp_depth(0));
-        let unpacked = match formats::UNPACKED.contains(&format) {
-            true => Some(unpack::unpacked(info)?),
-            false => None,
-        };
-        let readable = unpacked.as_ref().unwrap_or(info);
         let is_known = self.info.as_ref().is_some_and(|old| {
             let size = |info: &VideoInfo| (info.format(), info.width(), info.height());
             size(old) == size(info) && old.colorimetry().range() == info.colorimetry().range()
         });
         self.info = Some(info.clone());
         self.packed = None;
-        self.unpacked = unpacked.is_some().then(|| Unpacked::new(info)).transpose()?;
+        let is_unpacked = formats::UNPACKED.contains(&info.format());
+        self.unpacked = is_unpacked.then(|| Unpacked::new(info)).transpose()?;
         if is_known {
             return Ok(None);
         }
-        let time = warm_up::warm_up(&mut *self.engine, (readable, bits), &self.tuning, clock)?;
+        let time = warm_up::time_of_a_frame(&mut self.loaded, info, &self.tuning, clock)?;
         self.policy = Policy::new(clock_time(time));
         self.last_running_time = None;
         Ok(Some(time))
@@ -220,7 +178,7 @@ impl State {
 
     /// Whether frames come out as they go in.
     pub fn is_identity(&self) -> bool {
-        self.failure.is_none() && self.engine.is_identity()
+        self.failure.is_none() && self.loaded.engine.is_identity()
     }
 
     /// Time from this frame to the next: what the buffer or the caps say, or as from the last.
@@ -266,6 +224,13 @@ impl State {
         self.last_message = None;
     }
 
+    /// Tells the process how long frames of this stream take.
+    pub fn learn(&self, time: Duration) {
+        if let (Some(engine), Some(info)) = (&self.loaded.alike, &self.info) {
+            frame_times::learn(engine, info, time);
+        }
+    }
+
     /// Filters one frame.
     ///
     /// # Errors
@@ -300,7 +265,7 @@ impl State {
         if self.frame.is_untouched() {
             return input.copy(&mut output).map_err(|error| Error::Frame(error.to_string()));
         }
-        let (engine, bits) = (&mut *self.engine, info.comp_depth(0));
+        let (engine, bits) = (&mut *self.loaded.engine, info.comp_depth(0));
         let Some(unpacked) = &mut self.unpacked else {
             return filter(engine, self.frame, bits, &input, &mut output);
         };
@@ -348,49 +313,4 @@ fn filter(
 /// As GStreamer counts time.
 pub fn clock_time(time: Duration) -> gst::ClockTime {
     gst::ClockTime::from_nseconds(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX - 1))
-}
-
-fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
-    names.map(String::as_str).collect::<Vec<_>>().join(", ")
-}
-
-/// The file of the model; `None` for the built-in one.
-fn file_of<'a>(definition: &'a Definition, settings: &'a Settings) -> Option<&'a Path> {
-    match &definition.source {
-        ModelSource::BuiltIn => None,
-        ModelSource::File(path) => Some(path),
-        ModelSource::Property => {
-            settings.model.as_deref().filter(|path| !path.is_empty()).map(Path::new)
-        }
-    }
-}
-
-/// As messages name the model.
-fn name_of(definition: &Definition, settings: &Settings) -> String {
-    file_of(definition, settings)
-        .map_or_else(|| "built-in model".into(), |path| path.display().to_string())
-}
-
-fn open_engine(model: &Model, options: &Options) -> Result<Box<dyn Engine>, gst::ErrorMessage> {
-    let io = model.metadata().architecture.io();
-    if io.colour != Colour::Yuv420 || io.scale != 1 {
-        let (colour, scale) = (io.colour, io.scale);
-        return Err(gst::error_msg!(
-            gst::ResourceError::Settings,
-            ("This model turns {colour:?} into {scale} times its size; this element runs models \
-              that turn Yuv420 into the same size")
-        ));
-    }
-    model.open(options).map_err(|error| match error {
-        Error::Device { .. } | Error::Precision { .. } => settings_error(error),
-        _ => model_error(error),
-    })
-}
-
-fn model_error(error: Error) -> gst::ErrorMessage {
-    gst::error_msg!(gst::ResourceError::OpenRead, ("Cannot load the model: {error}"))
-}
-
-fn settings_error(error: Error) -> gst::ErrorMessage {
-    gst::error_msg!(gst::ResourceError::Settings, ("Cannot use the settings: {error}"))
 }

@@ -49,13 +49,19 @@ impl Stats {
         }
     }
 
-    /// Counts a filtered frame.
-    pub fn count_frame(&self, time: Duration) {
+    /// Counts a filtered frame; returns how many there were.
+    pub fn count_frame(&self, time: Duration) -> u64 {
         let index = self.frames.load(Ordering::Relaxed);
         let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.times_ns[(index % TIMED_FRAMES as u64) as usize].store(time_ns, Ordering::Relaxed);
         // A reader that sees the count sees the time.
         self.frames.store(index + 1, Ordering::Release);
+        index + 1
+    }
+
+    /// Median of the times of the last filtered frames.
+    pub fn median(&self) -> Duration {
+        Duration::from_nanos(self.times(self.frames.load(Ordering::Acquire)).median)
     }
 
     /// Frames that were filtered or left untouched for their tuning, and frames left untouched
@@ -119,7 +125,9 @@ mod tests {
     fn frame_times_are_those_of_the_last_frames() {
         let stats = Stats::default();
         let count = |times: &[u64]| {
-            times.iter().for_each(|&time| stats.count_frame(Duration::from_nanos(time)));
+            for &time in times {
+                stats.count_frame(Duration::from_nanos(time));
+            }
             stats.times(stats.frames.load(Ordering::Relaxed))
         };
         assert_eq!(count(&[]), Times { median: 0, mean: 0, p95: 0 });

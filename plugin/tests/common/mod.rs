@@ -150,8 +150,8 @@ impl Model {
         init();
         gst::ElementFactory::make("tunableconvfilter")
             .property("model", self.path())
-            .property("device", "cpu")
-            .property("precision", "f32")
+            .property_from_str("device", "cpu")
+            .property_from_str("precision", "f32")
             .build()
             .unwrap()
     }

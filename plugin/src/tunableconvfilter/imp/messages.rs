@@ -13,6 +13,9 @@ use super::super::overload::Timing;
 use super::super::state::clock_time;
 use super::{CAT, TunableConvBase, lock};
 
+/// Latency over the time that a frame takes: the machine will not always be as idle.
+const HEADROOM: f64 = 1.5;
+
 impl TunableConvBase {
     /// Tells why a frame cannot be filtered.
     pub(super) fn fail(&self, error: &tunableconv::Error) -> gst::FlowError {
@@ -20,14 +23,21 @@ impl TunableConvBase {
         gst::FlowError::Error
     }
 
+    /// Tells what was not taken.
+    pub(super) fn warn(&self, code: gst::ResourceError, text: &str) {
+        gst::element_imp_warning!(self, code, ("{text}"));
+    }
+
     /// Without a bus nobody hears it.
     pub(super) fn post(&self, message: gst::Message) {
         let _ = self.obj().post_message(message);
     }
 
-    /// Answers LATENCY queries with `latency` from now on, unless it is near what they got before.
-    pub(super) fn announce_latency(&self, latency: Duration) {
-        if self.time.set_latency(clock_time(latency)) {
+    /// Answers LATENCY queries by the time that a frame takes from now on, unless what they got before
+    /// will do.
+    pub(super) fn announce_latency(&self, time: Duration) {
+        let latency = time.mul_f64(HEADROOM);
+        if self.time.raise_latency(clock_time(latency)) {
             gst::info!(CAT, imp = self, "Latency is {latency:?}");
             self.post(gst::message::Latency::builder().src(&*self.obj()).build());
         }

@@ -1,0 +1,128 @@
+//! What becomes of `model`, `device`, `precision`, `threads` and `keyframes` when they are set.
+//!
+//! While the element is stopped they are only looked at. While it is started, keyframes are in force
+//! at once; another engine is made beside the one that runs, by a thread of GStreamer's pool, and
+//! the streaming thread takes it before its next frame. What fails is told, and what is in force
+//! stays.
+
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gstreamer as gst;
+
+use super::super::keyframes::{self, Track};
+use super::super::live::Moment;
+use super::super::load::{self, Loaded, Next};
+use super::super::properties::{differing, has_model};
+use super::super::settings::Choice;
+use super::super::warm_up;
+use super::{CAT, TunableConvBase, lock};
+
+impl TunableConvBase {
+    /// One of the properties of the choice was set.
+    pub(super) fn choose(&self) {
+        let (choice, in_force) = {
+            let settings = lock(&self.settings);
+            (settings.choice.clone(), settings.in_force.clone())
+        };
+        if in_force.is_some() {
+            self.obj().call_async(|element| element.imp().load_beside());
+        } else if let Err(error) = load::look(self.definition, &choice) {
+            self.warn(error.code, &error.text);
+        }
+    }
+
+    /// Makes the engine that is chosen, unless it is in force already.
+    fn load_beside(&self) {
+        // One after the other; the last one makes what was chosen last.
+        let _alone = lock(&self.loading);
+        let start = lock(&self.next).start;
+        let (choice, in_force, knobs) = {
+            let settings = lock(&self.settings);
+            (settings.choice.clone(), settings.in_force.clone(), settings.live.knobs)
+        };
+        let Some(in_force) = in_force.filter(|in_force| *in_force != choice) else { return };
+        let loaded = Loaded::open(self.definition, &choice).and_then(|mut loaded| {
+            let info = lock(&self.state).as_ref().and_then(|state| state.info().cloned());
+            let time = info.map(|info| {
+                let tuning = knobs.tuning(&loaded.engine.metadata().tuning)?;
+                let clock = || Moment::now(&self.obj());
+                warm_up::time_of_a_frame(&mut loaded, &info, &tuning, &clock)
+            });
+            Ok(Next { time: time.transpose().map_err(load::of_model)?, loaded })
+        });
+        match loaded {
+            Ok(next) => {
+                gst::info!(CAT, imp = self, "Next is {}", next.loaded.running.engine);
+                let mut slot = lock(&self.next);
+                if slot.start != start {
+                    return;
+                }
+                slot.next = Some(next);
+                drop(slot);
+                lock(&self.settings).in_force = Some(choice);
+                self.obj().notify("stats");
+            }
+            Err(error) => {
+                let restored = self.stand_at(&choice, in_force);
+                self.warn(error.code, &format!("{}; the one that runs stays", error.text));
+                restored.into_iter().for_each(|name| self.obj().notify(name));
+            }
+        }
+    }
+
+    /// Gives the properties the values that are in force, unless they were set again meanwhile;
+    /// returns those that changed.
+    fn stand_at(&self, refused: &Choice, in_force: Choice) -> Vec<&'static str> {
+        let mut names = differing(refused, &in_force);
+        names.retain(|name| *name != "model" || has_model(self.definition));
+        let mut settings = lock(&self.settings);
+        if settings.choice != *refused {
+            return vec![];
+        }
+        settings.choice = in_force;
+        names
+    }
+
+    /// The property was set, and had this value before.
+    pub(super) fn use_keyframes(&self, before: Option<String>) {
+        let (text, is_started) = {
+            let settings = lock(&self.settings);
+            (settings.keyframes.clone(), settings.in_force.is_some())
+        };
+        match self.tracks(text.as_deref()) {
+            Ok(tracks) if is_started => self.bind(&tracks),
+            Ok(_) => {}
+            Err(reason) if is_started => {
+                {
+                    let mut settings = lock(&self.settings);
+                    if settings.keyframes == text {
+                        settings.keyframes = before;
+                    }
+                }
+                let text = format!("Cannot use the settings: {reason}; those before stay");
+                self.warn(gst::ResourceError::Settings, &text);
+                self.obj().notify("keyframes");
+            }
+            Err(reason) => {
+                let text = format!("Cannot use the settings: {reason}");
+                self.warn(gst::ResourceError::Settings, &text);
+            }
+        }
+    }
+
+    /// The tracks of a text.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub(super) fn tracks(&self, text: Option<&str>) -> Result<Vec<Track>, String> {
+        let tracks = keyframes::parse(text.unwrap_or_default())
+            .and_then(|tracks| keyframes::check(&tracks, &self.definition.knobs).map(|()| tracks));
+        tracks.map_err(|reason| format!("keyframes: {reason}"))
+    }
+
+    /// Puts control bindings for these tracks in the place of those before.
+    pub(super) fn bind(&self, tracks: &[Track]) {
+        let others = lock(&self.bindings).replace(self.obj().upcast_ref(), tracks);
+        self.warn_of_bindings(&others);
+    }
+}
