@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::play::{Player, media};
 use common::{Model, Picture, stamped};
 use gstreamer as gst;
 use gstreamer_check as gst_check;
@@ -27,12 +28,13 @@ struct Stats {
     frame_time_mean_ns: u64,
     frame_time_p95_ns: u64,
     latency_ns: u64,
+    saturation: f64,
 }
 
 fn stats(element: &gst::Element) -> Stats {
     let stats = element.property::<gst::Structure>("stats");
     assert_eq!(stats.name(), "application/x-tunableconvfilter-stats");
-    assert_eq!(stats.n_fields(), 11);
+    assert_eq!(stats.n_fields(), 12);
     Stats {
         engine: stats.get("engine").unwrap(),
         precision: stats.get("precision").unwrap(),
@@ -45,6 +47,7 @@ fn stats(element: &gst::Element) -> Stats {
         frame_time_mean_ns: stats.get("frame-time-mean-ns").unwrap(),
         frame_time_p95_ns: stats.get("frame-time-p95-ns").unwrap(),
         latency_ns: stats.get("latency-ns").unwrap(),
+        saturation: stats.get("saturation").unwrap(),
     }
 }
 
@@ -123,4 +126,24 @@ fn they_cannot_be_set() {
     let stats = Model::new().element().find_property("stats").unwrap();
     assert!(!stats.flags().contains(glib::ParamFlags::WRITABLE));
     assert_eq!(stats.value_type(), gst::Structure::static_type());
+}
+
+/// What no picture looks like, int8 was not calibrated for.
+#[test]
+fn saturation_tells_pictures_from_what_int8_is_not_made_for() {
+    let saturation = |source: &str, precision: &str| {
+        let player = Player::of_text(&format!(
+            "{source} ! videoscale ! video/x-raw,format=I420,width=320,height=180 \
+             ! tunableconvfilter name=filter precision={precision} ! appsink name=frames0"
+        ));
+        player.next(0).unwrap().unwrap();
+        stats(&player.pipeline.by_name("filter").unwrap()).saturation
+    };
+    let picture =
+        format!("filesrc location={} ! pngdec ! videoconvert", media("still.png").display());
+    let snow = "videotestsrc num-buffers=1 pattern=snow";
+    assert_eq!(saturation(&picture, "f32"), 0.0);
+    assert_eq!(saturation(snow, "f32"), 0.0);
+    assert!(saturation(&picture, "int8") < 0.0005);
+    assert!(saturation(snow, "int8") > 0.005);
 }

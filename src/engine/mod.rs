@@ -48,6 +48,13 @@ pub trait Engine: Send {
         0.0
     }
 
+    /// Share of the activations in the last frame that were as large as the checkpoint's calibration
+    /// lets them be, from 0 to 1: far more than it was calibrated for means that int8 is far off.
+    /// Always 0 where nothing is calibrated.
+    fn saturation(&self) -> f64 {
+        0.0
+    }
+
     /// Width and height of the output for an input of this size.
     fn output_size(&self, width: usize, height: usize) -> (usize, usize) {
         let scale = self.metadata().architecture.io().scale;

@@ -331,7 +331,7 @@ impl BaseTransformImpl for TunableConvBase {
                 let time = Moment::now(&self.obj()).since(&start);
                 if transformed.is_ok() && !state.frame.is_untouched() {
                     state.policy.measured(clock_time(time));
-                    let count = self.stats.count_frame(time);
+                    let count = self.stats.count_frame(time, state.saturation());
                     if count.is_multiple_of(REFINED_EVERY) {
                         refined = Some(self.stats.median());
                         state.learn(self.stats.median());

@@ -73,7 +73,8 @@ pub fn common() -> &'static [glib::ParamSpec] {
                      would have been late (`overloaded`), and new tunings (`refolds`); median, mean \
                      and 95th percentile of the times of the last 64 filtered frames \
                      (`frame-time-ns`, `frame-time-mean-ns`, `frame-time-p95-ns`); `latency-ns`, as \
-                     announced",
+                     announced; `saturation`, the share of the last frame's activations that int8 \
+                     had to cut to their calibrated range",
                 )
                 .read_only()
                 .build(),

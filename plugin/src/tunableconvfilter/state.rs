@@ -224,6 +224,11 @@ impl State {
         self.last_message = None;
     }
 
+    /// See [`Engine::saturation`].
+    pub fn saturation(&self) -> f64 {
+        self.loaded.engine.saturation()
+    }
+
     /// Tells the process how long frames of this stream take.
     pub fn learn(&self, time: Duration) {
         if let (Some(engine), Some(info)) = (&self.loaded.alike, &self.info) {

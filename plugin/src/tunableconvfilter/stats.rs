@@ -20,6 +20,8 @@ pub struct Stats {
     pub overloaded: AtomicU64,
     /// Times that the net was folded at a new tuning.
     pub refolds: AtomicU64,
+    /// Bits of the share of activations at the end of their calibrated range in the last frame.
+    saturation: AtomicU64,
     /// Ring of the times of the last filtered frames, in nanoseconds.
     times_ns: [AtomicU64; TIMED_FRAMES],
 }
@@ -31,6 +33,7 @@ impl Default for Stats {
             passthrough: AtomicU64::new(0),
             overloaded: AtomicU64::new(0),
             refolds: AtomicU64::new(0),
+            saturation: AtomicU64::new(0),
             times_ns: [const { AtomicU64::new(0) }; TIMED_FRAMES],
         }
     }
@@ -44,13 +47,17 @@ pub fn count(counter: &AtomicU64) {
 impl Stats {
     /// Starts again at nothing.
     pub fn reset(&self) {
-        for counter in [&self.frames, &self.passthrough, &self.overloaded, &self.refolds] {
+        for counter in
+            [&self.frames, &self.passthrough, &self.overloaded, &self.refolds, &self.saturation]
+        {
             counter.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Counts a filtered frame; returns how many there were.
-    pub fn count_frame(&self, time: Duration) -> u64 {
+    /// Counts a filtered frame, of whose activations this share is at the end of the calibrated
+    /// range; returns how many there were.
+    pub fn count_frame(&self, time: Duration, saturation: f64) -> u64 {
+        self.saturation.store(saturation.to_bits(), Ordering::Relaxed);
         let index = self.frames.load(Ordering::Relaxed);
         let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.times_ns[(index % TIMED_FRAMES as u64) as usize].store(time_ns, Ordering::Relaxed);
@@ -89,6 +96,7 @@ impl Stats {
             .field("frame-time-mean-ns", times.mean)
             .field("frame-time-p95-ns", times.p95)
             .field("latency-ns", latency_ns)
+            .field("saturation", f64::from_bits(count(&self.saturation)))
             .build()
     }
 
@@ -126,7 +134,7 @@ mod tests {
         let stats = Stats::default();
         let count = |times: &[u64]| {
             for &time in times {
-                stats.count_frame(Duration::from_nanos(time));
+                stats.count_frame(Duration::from_nanos(time), 0.0);
             }
             stats.times(stats.frames.load(Ordering::Relaxed))
         };

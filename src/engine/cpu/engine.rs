@@ -389,6 +389,10 @@ impl Engine for CpuEngine {
         self.smoothing.at(&self.tuning)
     }
 
+    fn saturation(&self) -> f64 {
+        self.pipeline.saturation()
+    }
+
     fn process(&mut self, input: &Frame<'_>, output: &mut FrameMut<'_>) -> Result<()> {
         self.process_tiled(input, output, None)
     }

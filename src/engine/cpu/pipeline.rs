@@ -11,9 +11,9 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::kernels::Level;
 use super::kernels::aligned::{Aligned, Number};
 use super::kernels::conv_row::{ConvRow, RowOut};
+use super::kernels::{Job, Level};
 use super::line_buffer::{Element, Kind, LineBuffer, LineShape, Values};
 use super::plan::{LayerSpec, Plan, Step, Tile};
 use super::rows::{Input, RowSink, RowSource};
@@ -32,6 +32,9 @@ const SCRATCH_SLACK: usize = 24;
 
 /// Segments under a kernel, see [`super::plan::ChainSpec`].
 const MAX_SEGMENTS: usize = 15;
+
+/// Every row of so many is looked at for saturated activations.
+const LOOKED_AT: usize = 16;
 
 /// The folded convolutions of one layer, one for each row that a shuffle makes of it.
 pub(crate) enum Layer {
@@ -98,6 +101,14 @@ pub(crate) struct Pipeline {
     layers: Vec<Layer>,
     workers: Workers,
     prepared: Option<Prepared>,
+    saturation: Saturation,
+}
+
+/// How many of the activations that were looked at are the largest that their edge can store.
+#[derive(Default)]
+struct Saturation {
+    largest: AtomicUsize,
+    all: AtomicUsize,
 }
 
 impl Pipeline {
@@ -110,7 +121,8 @@ impl Pipeline {
         workers: Workers,
     ) -> Self {
         assert!(edges.len() == plan.edges() && layers.len() + 1 == edges.len());
-        Self { plan, level, edges, layers, workers, prepared: None }
+        let saturation = Saturation::default();
+        Self { plan, level, edges, layers, workers, prepared: None, saturation }
     }
 
     /// Layers and edges, to set their weights, scales and zero points; then call
@@ -136,6 +148,13 @@ impl Pipeline {
         };
         prepared.buffers.iter().map(of_buffers).sum::<usize>()
             + prepared.padding.iter().map(Values::bytes).sum::<usize>()
+    }
+
+    /// Share of integer activations in the last frame that are the largest that can be stored; only
+    /// some rows are looked at.
+    pub(crate) fn saturation(&self) -> f64 {
+        let Saturation { largest, all } = &self.saturation;
+        largest.load(Ordering::Relaxed) as f64 / all.load(Ordering::Relaxed).max(1) as f64
     }
 
     /// Makes tiles and line buffers for inputs of this size, cut as asked or, by default, so that
@@ -245,14 +264,17 @@ impl Pipeline {
     /// # Panics
     /// Without [`Pipeline::prepare`].
     pub(crate) fn run(&mut self, source: &impl RowSource, sink: &impl RowSink) {
-        let Self { plan, level, edges, layers, workers, prepared } = self;
+        let Self { plan, level, edges, layers, workers, prepared, saturation } = self;
+        *saturation = Saturation::default();
+        let saturation = &*saturation;
         let prepared = prepared.as_ref().expect("prepared before the first frame");
         let next_tile = AtomicUsize::new(0);
         let job = |worker: usize| {
             let mut buffers = prepared.buffers[worker].lock().expect("no worker has panicked");
             let Buffers { edges: lines, scratch, next } = &mut *buffers;
             while let Some(tile) = prepared.tiles.get(next_tile.fetch_add(1, Ordering::Relaxed)) {
-                let run = TileRun { plan, level: *level, edges, layers, prepared, tile };
+                let run =
+                    TileRun { plan, level: *level, edges, layers, prepared, tile, saturation };
                 plan.steps(&prepared.sizes, tile, next, |step| match step {
                     Step::Load(row) => run.load(lines, row, source),
                     Step::Compute { layer, row } => run.compute(lines, scratch, layer, row, sink),
@@ -296,6 +318,7 @@ struct TileRun<'a> {
     layers: &'a [Layer],
     prepared: &'a Prepared,
     tile: &'a Tile,
+    saturation: &'a Saturation,
 }
 
 impl TileRun<'_> {
@@ -409,11 +432,13 @@ impl TileRun<'_> {
                 Kind::I16 { low, high } => {
                     let to = &mut output.row_mut::<i16>(row)[start..];
                     conv.run(segments, pixels, RowOut::I16 { to, zero: &edge.zero, low, high });
+                    self.look(row, &to[..width * channels], high);
                     self.pad::<i16>(output, layer + 1, row);
                 }
                 Kind::U8 => {
                     let to = &mut output.row_mut::<u8>(row)[start..];
                     conv.run(segments, pixels, RowOut::U8 { to, zero: &edge.zero });
+                    self.look(row, &to[..width * channels], u8::MAX);
                     self.pad::<u8>(output, layer + 1, row);
                 }
             }
@@ -478,9 +503,37 @@ impl TileRun<'_> {
         winograd::transform(self.level, from, channels, stride, line.row_mut(row));
     }
 
+    /// Counts the values of a row that are the largest, now and then.
+    fn look<T: Copy + PartialEq>(&self, row: usize, values: &[T], largest: T) {
+        if row.is_multiple_of(LOOKED_AT) {
+            let mut count = 0;
+            self.level.run(Count { values, largest, count: &mut count });
+            self.saturation.largest.fetch_add(count, Ordering::Relaxed);
+            self.saturation.all.fetch_add(values.len(), Ordering::Relaxed);
+        }
+    }
+
     /// Pads a row of an edge.
     fn pad<T: Element>(&self, line: &mut LineBuffer, edge: usize, row: usize) {
         let padding = T::of(&self.prepared.padding[edge]).expect("the plan knows the type");
         line.pad(row, self.tile.columns[edge].len(), padding);
+    }
+}
+
+/// Counts values.
+struct Count<'a, T> {
+    values: &'a [T],
+    largest: T,
+    count: &'a mut usize,
+}
+
+impl<T: Copy + PartialEq> Job for Count<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        // Short sums stay in narrow lanes.
+        for values in self.values.chunks(128) {
+            let count: u8 = values.iter().map(|&value| u8::from(value == self.largest)).sum();
+            *self.count += usize::from(count);
+        }
     }
 }
