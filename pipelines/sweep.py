@@ -5,7 +5,7 @@
     sweep.py OUT.mkv --input FILE        a video file, with its sound as AAC
 
 The video becomes H.264 with 8 bits and 4:2:0; a rotated one is turned upright, an interlaced one
-deinterlaced. GST_PLUGIN_PATH says where the plugin is (default: ../target/release). `make setup`
+deinterlaced, and a side of an odd length loses a pixel. GST_PLUGIN_PATH says where the plugin is (default: ../target/release). `make setup`
 installs what this needs.
 """
 
@@ -44,16 +44,28 @@ def build(arguments, output):
     pipeline = Gst.parse_launch(
         f"{'filesrc name=source ! ' if arguments.input else ''}{source} "
         "streams. ! video/x-raw(ANY) ! videoconvert ! deinterlace ! videoconvert "
-        "! tunableconvfilter name=filter ! queue ! videoflip video-direction=auto ! videoconvert "
-        "! video/x-raw,format=I420 ! x264enc speed-preset=veryfast pass=quant quantizer=18 "
+        "! tunableconvfilter name=filter ! queue ! videoflip video-direction=auto ! videocrop name=even "
+        "! videoconvert ! video/x-raw,format=I420 ! x264enc speed-preset=veryfast pass=quant quantizer=18 "
         "! h264parse ! matroskamux name=mux ! filesink name=sink"
     )
     if arguments.input:
         pipeline.get_by_name("source").set_property("location", arguments.input)
         pipeline.get_by_name("streams").connect("pad-added", add_sound, pipeline)
+    even = pipeline.get_by_name("even")
+    even.get_static_pad("sink").add_probe(Gst.PadProbeType.EVENT_DOWNSTREAM, make_even, even)
     pipeline.get_by_name("sink").set_property("location", output)
     pipeline.get_by_name("filter").set_property("model", arguments.model)
     return pipeline
+
+
+def make_even(pad, info, crop):
+    """Takes a pixel from sides of an odd length, which 4:2:0 of H.264 does not have."""
+    event = info.get_event()
+    if event.type == Gst.EventType.CAPS:
+        caps = event.parse_caps().get_structure(0)
+        crop.set_property("right", caps.get_value("width") % 2)
+        crop.set_property("bottom", caps.get_value("height") % 2)
+    return Gst.PadProbeReturn.OK
 
 
 def add_sound(streams, pad, pipeline):

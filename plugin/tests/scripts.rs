@@ -246,6 +246,8 @@ fn sweep_py_sweeps_a_file() {
     assert_eq!((frames.len(), frames[0].size()), (23, (108, 192)));
     assert_eq!(frames[0].format(), VideoFormat::I420);
     assert!(!sound(&output, "audio/mpeg").is_empty());
+    assert_runs(sweep(&media("odd.webm")));
+    assert_eq!(frames_of(&output, "decodebin")[0].size(), (160, 90));
     assert!(!sweep(Path::new("/nonexistent")).output().unwrap().status.success());
     let mut names = model.folder.path().read_dir().unwrap().map(|it| it.unwrap().file_name());
     assert!(!names.any(|name| name.to_str().unwrap().starts_with('.')), "a part is left");
