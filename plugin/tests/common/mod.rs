@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 pub mod play;
+pub mod source;
 
 use std::ffi::OsStr;
 use std::fs;
