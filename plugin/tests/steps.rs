@@ -1,0 +1,148 @@
+//! Random steps: one or two pipelines, which two threads write properties of all the while, are
+//! started, stopped, sought, flushed, given other caps, taken apart and put together again. No step
+//! hangs, no error comes that no step explains, GLib has nothing critical to say, and at the end no
+//! object is left and no memory has been lost.
+//!
+//! `STEPS=200000 SEED=7 cargo test -p tunableconv -p gst-plugin-tunableconv --test steps -- --nocapture`
+//! makes it that many steps, other ones. Threads run as they like, so that a seed gives the same
+//! steps but not always the same failure.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+#[path = "steps/guard.rs"]
+mod guard;
+#[path = "steps/knobs.rs"]
+mod knobs;
+#[path = "steps/parts.rs"]
+mod parts;
+#[path = "steps/stage.rs"]
+mod stage;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Instant;
+
+use common::{Model, Random};
+use guard::Guard;
+use knobs::Writers;
+use stage::Stage;
+
+const STEPS: usize = 10_000;
+const SEED: u64 = 1;
+
+/// Steps after which all pipelines are new ones.
+const LIFE: usize = 100;
+
+/// What memory may grow by in the last two thirds: less than a small frame for each step.
+const MAX_GROWTH_BYTES: usize = 4 << 20;
+
+/// Set in the process that takes the steps: tracers are chosen before GStreamer starts, and a failure
+/// aborts.
+const IS_CHILD: &str = "TUNABLECONV_STEPS_CHILD";
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// A number below `end`.
+fn below(random: &mut Random, end: usize) -> usize {
+    let unit = f64::from(random.next() + 1.0) / 2.0;
+    ((unit * end as f64) as usize).min(end - 1)
+}
+
+/// One of these.
+fn pick<T: Copy>(random: &mut Random, of: &[T]) -> T {
+    of[below(random, of.len())]
+}
+
+#[test]
+fn random_steps_leave_nothing_behind() {
+    if std::env::var_os(IS_CHILD).is_some() {
+        return run();
+    }
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "random_steps_leave_nothing_behind", "--nocapture"])
+        .env(IS_CHILD, "1")
+        .env("GST_TRACERS", "leaks")
+        .env("GST_DEBUG", "GST_TRACER:7")
+        .env("G_DEBUG", "fatal-criticals")
+        // What threads that have ended leave in arenas of their own is no leak.
+        .env("MALLOC_ARENA_MAX", "1")
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}
+
+fn run() {
+    let steps = number("STEPS").map_or(STEPS, |steps| steps as usize);
+    let seed = number("SEED").unwrap_or(SEED);
+    let guard = Guard::new(seed);
+    common::init();
+    let model = Model::new();
+    let mut random = Random(seed);
+    // The first number of near seeds is nearly the same.
+    random.next();
+
+    let objects = guard.live_objects();
+    let begin = Instant::now();
+    let mut taken = BTreeMap::new();
+    take(&guard, &model, &mut random, 0..steps / 3, &mut taken);
+    let memory = guard::memory();
+    take(&guard, &model, &mut random, steps / 3..steps, &mut taken);
+    let memory_after = guard::memory();
+    let objects_after = guard.objects_left(&objects);
+
+    println!(
+        "{steps} steps of seed {seed} in {:.1} s, memory {} KiB after a third and {} KiB at the \
+         end, {} objects before and {} after them",
+        begin.elapsed().as_secs_f64(),
+        memory >> 10,
+        memory_after >> 10,
+        objects.values().sum::<usize>(),
+        objects_after.values().sum::<usize>(),
+    );
+    println!("{taken:?}");
+    assert_eq!(objects_after, objects, "objects are left");
+    assert!(memory_after <= memory + MAX_GROWTH_BYTES, "{memory} bytes grew to {memory_after}");
+    let untaken: Vec<_> =
+        stage::WEIGHTS.iter().filter(|(step, _)| !taken.contains_key(step)).collect();
+    assert!(untaken.is_empty() || steps < STEPS, "steps that were never possible: {untaken:?}");
+}
+
+/// Takes steps with pipelines of its own, and counts them by name.
+fn take(
+    guard: &Guard,
+    model: &Model,
+    random: &mut Random,
+    steps: std::ops::Range<usize>,
+    taken: &mut BTreeMap<&'static str, usize>,
+) {
+    let mut step = steps.start;
+    while step < steps.end {
+        let writers = Writers::new(random);
+        let mut stages: Vec<Stage> = (0..1 + below(random, 2))
+            .map(|index| Stage::new(model, index, random, &writers, guard))
+            .collect();
+        let end = steps.end.min(step + LIFE);
+        while step < end {
+            let index = below(random, stages.len());
+            *taken.entry(stages[index].step(random, step)).or_default() += 1;
+            writers.tick();
+            for stage in &mut stages {
+                stage.check_messages();
+            }
+            step += 1;
+        }
+        // Of two pipelines either may be the last.
+        if below(random, 2) == 0 {
+            stages.reverse();
+        }
+        for stage in stages {
+            guard.enter(format!("{step}: end of {}", stage.name()));
+            stage.end();
+        }
+        guard.enter(format!("{step}: end of the writers"));
+        drop(writers);
+    }
+}
