@@ -138,7 +138,7 @@ fn precision_and_threads_are_those_of_the_next_engine() {
 }
 
 #[test]
-fn keyframes_are_in_force_at_once_and_wrong_ones_never() {
+fn keyframes_are_in_force_at_once_and_the_last_good_ones_while_others_are_typed() {
     let model = Model::new();
     let mut playing = Playing::new(&model);
     let picture = playing.picture.clone();
@@ -147,14 +147,15 @@ fn keyframes_are_in_force_at_once_and_wrong_ones_never() {
         playing.element.set_property("keyframes", &text);
         assert_eq!(playing.next(), model.filter(&picture, &[alpha, 0.0]));
         playing.element.set_property("keyframes", "alpha=0s:2");
-        assert_eq!(playing.element.property::<String>("keyframes"), text);
+        assert_eq!(playing.element.property::<String>("keyframes"), "alpha=0s:2");
         assert_eq!(playing.next(), model.filter(&picture, &[alpha, 0.0]));
     }
     let warnings = playing.warnings();
     let text = "Cannot use the settings: keyframes: `alpha` is 2 at 0:00:00.000000000, expected \
-                0.0..=1.0; those before stay";
+                0.0..=1.0; those before stay in force";
     assert_eq!(warnings, [text; 2]);
     playing.element.set_property("keyframes", None::<String>);
+    assert_eq!(playing.element.property::<String>("keyframes"), "");
     playing.element.set_property("alpha", 0.5);
     assert_eq!(playing.next(), model.filter(&picture, &[0.5, 0.0]));
 }

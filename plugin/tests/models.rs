@@ -76,6 +76,13 @@ fn models_on_the_path_have_elements_and_broken_ones_a_warning() {
     // Files that came, without anything else that would make GStreamer look again.
     fs::copy(&model.path, folder.join("Night.safetensors")).unwrap();
     fs::write(folder.join("broken.safetensors"), b"not a model").unwrap();
+    let names = ["keyframes", "model", "threads", "qos", "name"];
+    for name in names {
+        let mut checkpoint = model.checkpoint.clone();
+        checkpoint.metadata.tuning.parameters[0].name = name.into();
+        let file = folder.join(format!("named-{name}.safetensors"));
+        checkpoint.write(&file).unwrap();
+    }
     let (found, text, warnings) = inspect(&model, &path, "tunableconv-night").unwrap();
     assert!(found, "{warnings}");
     for expected in
@@ -84,7 +91,11 @@ fn models_on_the_path_have_elements_and_broken_ones_a_warning() {
         assert!(text.contains(expected), "no `{expected}` in {text}");
     }
     let warnings: Vec<&str> = warnings.lines().filter(|l| l.contains("tunableconv: ")).collect();
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert_eq!(warnings.len(), 2 + names.len(), "{warnings:?}");
+    for name in names {
+        let text = format!("`{name}`: the element has another property of this name");
+        assert!(warnings.iter().any(|line| line.contains(&text)), "{name}: {warnings:?}");
+    }
     let broken = folder.join("broken.safetensors");
     let broken = format!("{}: not a valid checkpoint", broken.display());
     assert!(warnings.iter().any(|line| line.contains(&broken)), "{warnings:?}");

@@ -2,7 +2,7 @@
 //!
 //! A class with properties that are known only at run time cannot be an `ObjectSubclass`. So the
 //! abstract base is one, and the concrete classes are registered with GLib itself: they add their
-//! knobs to what they inherit, and `model` where any model can be run. Property N of a class is
+//! knobs to what they inherit, and a few that are described by them. Property N of a class is
 //! knob N − 1; the base gets and sets it.
 
 use std::collections::HashMap;
@@ -107,8 +107,8 @@ unsafe extern "C" fn class_init(class: glib_ffi::gpointer, definition: glib_ffi:
         (*object_class).set_property = (*parent).set_property;
         (*object_class).get_property = (*parent).get_property;
     }
-    let model = properties::has_model(definition).then(properties::model);
-    for (id, property) in (1..).zip(definition.knobs.iter().map(property).chain(model)) {
+    let properties = definition.knobs.iter().map(property).chain(properties::own(definition));
+    for (id, property) in (1..).zip(properties) {
         // SAFETY: the class has no property of this number or name yet: the definition was checked.
         unsafe {
             gobject_ffi::g_object_class_install_property(

@@ -1,9 +1,9 @@
 //! Virtual methods of the abstract base, which does all the work.
 //!
-//! Locks, never two held together but for `loading`: `settings` is held for copies only, so that setting or reading a
-//! property never waits for a frame; `state` is held while a frame is filtered; `bindings` while
-//! the bindings of `keyframes` are looked at; `loading` while another engine is made. What `stats` tells of the running model is a copy in
-//! `settings`, or atomic.
+//! Locks, never two held together but for `loading`: `settings` is held for copies only, so that
+//! setting or reading a property never waits for a frame; `state` is held while a frame is filtered;
+//! `bindings` while the bindings of `keyframes` are looked at; `loading` while another engine is
+//! made. What `stats` tells of the running model is a copy in `settings`, or atomic.
 
 mod choice;
 mod messages;
@@ -127,16 +127,14 @@ impl ObjectImpl for TunableConvBase {
 
     fn set_property(&self, id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let place = (id, pspec.owner_type() == self.obj().type_());
-        let (part, keyframes) = {
+        let part = {
             let settings = &mut lock(&self.settings);
-            let keyframes = settings.keyframes.clone();
-            let part = properties::set(settings, self.definition, place, pspec.name(), value);
-            (part, keyframes)
+            properties::set(settings, self.definition, place, pspec.name(), value)
         };
         match part {
             Part::Live => {}
             Part::Choice => self.choose(),
-            Part::Keyframes => self.use_keyframes(keyframes),
+            Part::Keyframes => self.use_keyframes(),
         }
     }
 
@@ -191,7 +189,7 @@ impl BaseTransformImpl for TunableConvBase {
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        let tracks = self.tracks(settings.keyframes.as_deref()).map_err(|reason| {
+        self.tracks(&settings.keyframes).map_err(|reason| {
             gst::error_msg!(gst::ResourceError::Settings, ("Cannot use the settings: {reason}"))
         })?;
         let loaded = match lock(&self.engine).take() {
@@ -218,7 +216,6 @@ impl BaseTransformImpl for TunableConvBase {
         let unknown = state.newly_without_parameter(settings.live.knobs);
         self.warn_of_knobs(&unknown, &state.space().names());
         *lock(&self.state) = Some(state);
-        self.bind(&tracks);
         if choice != settings.choice {
             // It was chosen while the other one was loaded.
             self.choose();
@@ -456,6 +453,9 @@ impl TunableConvBase {
     /// Applies the control bindings for a frame with this stream time.
     fn sync_controls(&self, stream_time: Option<gst::ClockTime>) {
         let obj = self.obj();
+        // Here and nowhere else, as GStreamer goes through the bindings of an object without a lock.
+        let controlled = lock(&self.bindings).renew(obj.upcast_ref());
+        self.warn_of_bindings(&controlled);
         if let Some(stream_time) = stream_time
             && let Err(error) = obj.sync_values(stream_time)
         {

@@ -130,25 +130,30 @@ pub fn check(tracks: &[Track], knobs: &[Knob]) -> Result<(), String> {
 
 /// The control bindings that the property has made, by the properties that they control.
 #[derive(Default)]
-pub struct Bindings(Vec<(String, gst::ControlBinding)>);
+pub struct Bindings {
+    ours: Vec<(String, gst::ControlBinding)>,
+    /// What was set since; for the next frame.
+    pub next: Option<Vec<Track>>,
+}
 
 impl Bindings {
-    /// Replaces the bindings by those of the tracks; returns the properties that have one of the
-    /// application, which stays.
-    pub fn replace(&mut self, object: &gst::Object, tracks: &[Track]) -> Vec<String> {
-        for (_, binding) in self.0.drain(..) {
+    /// Replaces the bindings by those of the next tracks, if there are; returns the properties that
+    /// have one of the application, which stays.
+    pub fn renew(&mut self, object: &gst::Object) -> Vec<String> {
+        let Some(tracks) = self.next.take() else { return vec![] };
+        for (_, binding) in self.ours.drain(..) {
             // The application may have replaced it.
             object.remove_control_binding(&binding);
         }
         let mut others = vec![];
         for track in tracks {
             if object.control_binding(&track.property).is_some() {
-                others.push(track.property.clone());
+                others.push(track.property);
                 continue;
             }
             let binding = track.binding(object);
             match object.add_control_binding(&binding) {
-                Ok(()) => self.0.push((track.property.clone(), binding.upcast())),
+                Ok(()) => self.ours.push((track.property, binding.upcast())),
                 Err(_) => unreachable!("knobs are controllable"),
             }
         }
@@ -158,7 +163,7 @@ impl Bindings {
     /// Properties whose binding the application has replaced since; each is told once.
     pub fn replaced(&mut self, object: &gst::Object) -> Vec<String> {
         let mut names = vec![];
-        self.0.retain(|(name, binding)| {
+        self.ours.retain(|(name, binding)| {
             let is_ours = object.control_binding(name).as_ref() == Some(binding);
             if !is_ours {
                 names.push(name.clone());

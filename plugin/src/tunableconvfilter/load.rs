@@ -123,9 +123,7 @@ fn file_of<'a>(definition: &'a Definition, choice: &'a Choice) -> Option<&'a Pat
     match &definition.source {
         ModelSource::BuiltIn => None,
         ModelSource::File(path) => Some(path),
-        ModelSource::Property => {
-            choice.model.as_deref().filter(|path| !path.is_empty()).map(Path::new)
-        }
+        ModelSource::Property => (!choice.model.is_empty()).then(|| Path::new(&choice.model)),
     }
 }
 

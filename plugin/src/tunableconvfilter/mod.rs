@@ -110,7 +110,9 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
 
     let class = glib::object::Class::<TunableConvBase>::from_type(TunableConvBase::static_type());
     let class = class.ok_or_else(|| glib::bool_error!("no class of the base"))?;
-    let (definitions, errors) = models::definitions(|name| class.find_property(name).is_some());
+    let (definitions, errors) = models::definitions(|name| {
+        class.find_property(name).is_some() || properties::OWN.contains(&name)
+    });
     for definition in definitions {
         register_one(plugin, definition)?;
     }

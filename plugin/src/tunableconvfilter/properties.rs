@@ -6,6 +6,7 @@ use gst::prelude::*;
 use gstreamer as gst;
 
 use super::definition::{Definition, ModelSource};
+use super::knobs::Knob;
 use super::settings::{Choice, Compare, Device, Overload, Precision, Settings};
 
 /// Specifications of the properties that all elements have.
@@ -14,32 +15,30 @@ pub fn common() -> &'static [glib::ParamSpec] {
         vec![
             glib::ParamSpecEnum::builder_with_default("device", Device::default())
                 .nick("Device")
-                .blurb("Where to run")
+                .blurb(
+                    "Where to run; automatic: CUDA if it is built in and a device answers, else the \
+                     CPU",
+                )
                 .mutable_playing()
                 .build(),
             glib::ParamSpecUInt::builder("cuda-device-id")
                 .nick("CUDA device")
-                .blurb("Which CUDA device, where `device` is cuda")
+                .blurb("Number of the CUDA device, where the device is CUDA")
                 .maximum(i32::MAX as u32)
                 .mutable_playing()
                 .build(),
             glib::ParamSpecEnum::builder_with_default("precision", Precision::default())
                 .nick("Precision")
-                .blurb("Number format to compute in")
+                .blurb(
+                    "Number format to compute in; automatic: int8 if the model is calibrated for it \
+                     and the CPU is fast at it, else f32",
+                )
                 .mutable_playing()
                 .build(),
             glib::ParamSpecUInt::builder("threads")
                 .nick("Threads")
                 .blurb("Threads on the CPU; 0 for one per core, shared by all such elements")
                 .maximum(1024)
-                .mutable_playing()
-                .build(),
-            glib::ParamSpecString::builder("keyframes")
-                .nick("Keyframes")
-                .blurb(
-                    "Values of parameters at stream times, e.g. \
-                     \"alpha=0s:0,4s:1;beta(step)=0s:.5,2s:1\"; between them linear, step or cubic",
-                )
                 .mutable_playing()
                 .build(),
             glib::ParamSpecEnum::builder_with_default("compare", Compare::default())
@@ -49,32 +48,34 @@ pub fn common() -> &'static [glib::ParamSpec] {
                 .build(),
             glib::ParamSpecEnum::builder_with_default("overload", Overload::default())
                 .nick("Overload")
-                .blurb("What to do with a frame that would come too late")
+                .blurb(
+                    "What to do with a frame that would come too late; automatic: pass it unfiltered \
+                     while a sink drops late frames",
+                )
                 .mutable_playing()
                 .build(),
             glib::ParamSpecBoolean::builder("post-messages")
                 .nick("Post messages")
-                .blurb("Post `stats` on the bus for every second of the stream")
+                .blurb("Post the statistics on the bus for every second of the stream")
                 .mutable_playing()
                 .build(),
             glib::ParamSpecBoolean::builder("message")
                 .nick("Message")
-                .blurb("The old name of `post-messages`")
+                .blurb("The old name of post-messages")
                 .flags(glib::ParamFlags::READWRITE | glib::ParamFlags::DEPRECATED)
                 .mutable_playing()
                 .build(),
             glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                 .nick("Statistics")
                 .blurb(
-                    "What runs, and how fast: `engine`, `precision` and `model` (texts, empty \
-                     while stopped); since the start, frames that were filtered (`frames`), that \
-                     passed untouched because the tuning was zero or their fields cannot be filtered \
-                     (`passthrough`) and because they \
-                     would have been late (`overloaded`), and new tunings (`refolds`); median, mean \
-                     and 95th percentile of the times of the last 64 filtered frames \
-                     (`frame-time-ns`, `frame-time-mean-ns`, `frame-time-p95-ns`); `latency-ns`, as \
-                     announced; `saturation`, the share of the last frame's activations that int8 \
-                     had to cut to their calibrated range",
+                    "What runs, and how fast: engine, precision and model (texts, empty while \
+                     stopped); since the start, frames that were filtered (frames), that passed \
+                     untouched because the tuning was zero or their fields cannot be filtered \
+                     (passthrough) and because they would have been late (overloaded), and new \
+                     tunings (refolds); median, mean and 95th percentile of the times of the last \
+                     64 filtered frames (frame-time-ns, frame-time-mean-ns, frame-time-p95-ns); \
+                     latency-ns, as announced; saturation, the share of the last frame's \
+                     activations that int8 had to cut to their calibrated range",
                 )
                 .read_only()
                 .build(),
@@ -83,13 +84,30 @@ pub fn common() -> &'static [glib::ParamSpec] {
     &COMMON
 }
 
-/// Specification of `model`, which elements of any model have.
-pub fn model() -> glib::ParamSpec {
-    glib::ParamSpecString::builder("model")
-        .nick("Model")
-        .blurb("Path of the checkpoint to run; empty for the built-in one")
-        .mutable_playing()
-        .build()
+/// Names of the properties that [`own`] describes.
+pub const OWN: [&str; 2] = ["keyframes", "model"];
+
+/// Specifications of the properties that an element has besides those and its knobs.
+pub fn own(definition: &Definition) -> Vec<glib::ParamSpec> {
+    let text = |name: &str, nick: &str, blurb: &str| {
+        // Editors cannot show no text at all, only an empty one.
+        let text = glib::ParamSpecString::builder(name).nick(nick).blurb(blurb);
+        text.default_value(Some("")).mutable_playing().build()
+    };
+    let example =
+        |Knob { name, minimum, maximum, .. }: &Knob| format!("{name}=0s:{minimum},4s:{maximum}");
+    let examples: Vec<_> = definition.knobs.iter().take(2).map(example).collect();
+    let keyframes = format!(
+        "Values of parameters at stream times, e.g. \"{}\"; linear between them, or as said before \
+         the first =, by (step) or (cubic)",
+        examples.join(";")
+    );
+    let mut own = vec![text("keyframes", "Keyframes", &keyframes)];
+    if has_model(definition) {
+        let model = "Path of the checkpoint to run; empty for the built-in one";
+        own.push(text("model", "Model", model));
+    }
+    own
 }
 
 /// Whether an element has the property `model`.
@@ -123,17 +141,19 @@ pub fn set(
         return Part::Live;
     }
     let (choice, live) = (&mut settings.choice, &mut settings.live);
+    // No text is an empty one.
+    let text = || value.get::<Option<String>>().expect(TYPE).unwrap_or_default();
     match name {
         "compare" => live.compare = value.get().expect(TYPE),
         "overload" => live.overload = value.get().expect(TYPE),
         "post-messages" | "message" => live.post_messages = value.get().expect(TYPE),
         "keyframes" => {
-            settings.keyframes = value.get().expect(TYPE);
+            settings.keyframes = text();
             return Part::Keyframes;
         }
         _ => {
             match name {
-                "model" => choice.model = value.get().expect(TYPE),
+                "model" => choice.model = text(),
                 "device" => choice.device = value.get().expect(TYPE),
                 "cuda-device-id" => choice.cuda_device_id = value.get().expect(TYPE),
                 "precision" => choice.precision = value.get().expect(TYPE),

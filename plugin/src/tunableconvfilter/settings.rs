@@ -13,10 +13,10 @@ use super::models::built_in;
 pub enum Compare {
     /// The filtered picture.
     #[default]
-    #[enum_value(name = "The filtered picture", nick = "none")]
+    #[enum_value(name = "Filtered", nick = "none")]
     None,
     /// The left half as it came in.
-    #[enum_value(name = "The left half as it came in", nick = "split")]
+    #[enum_value(name = "Left half as it came in", nick = "split")]
     Split,
 }
 
@@ -26,13 +26,13 @@ pub enum Compare {
 pub enum Overload {
     /// Send it as it is where a sink has said that it drops late frames.
     #[default]
-    #[enum_value(name = "Send frames as they came in while a sink drops late ones", nick = "auto")]
+    #[enum_value(name = "Automatic", nick = "auto")]
     Auto,
     /// Filter it all the same.
-    #[enum_value(name = "Filter every frame, also when it will be late", nick = "wait")]
+    #[enum_value(name = "Filter every frame", nick = "wait")]
     Wait,
     /// Send it as it is.
-    #[enum_value(name = "Send a frame that would be late as it came in", nick = "passthrough")]
+    #[enum_value(name = "Pass late frames unfiltered", nick = "passthrough")]
     Passthrough,
 }
 
@@ -42,13 +42,13 @@ pub enum Overload {
 pub enum Device {
     /// CUDA if it can.
     #[default]
-    #[enum_value(name = "CUDA if it is built in and a device answers, else the CPU", nick = "auto")]
+    #[enum_value(name = "Automatic", nick = "auto")]
     Auto,
     /// The CPU.
-    #[enum_value(name = "The CPU", nick = "cpu")]
+    #[enum_value(name = "CPU", nick = "cpu")]
     Cpu,
     /// A CUDA device.
-    #[enum_value(name = "The CUDA device of `cuda-device-id`", nick = "cuda")]
+    #[enum_value(name = "CUDA", nick = "cuda")]
     Cuda,
 }
 
@@ -58,10 +58,7 @@ pub enum Device {
 pub enum Precision {
     /// The fastest.
     #[default]
-    #[enum_value(
-        name = "int8 if the model is calibrated for it and the CPU is fast at it, else f32",
-        nick = "auto"
-    )]
+    #[enum_value(name = "Automatic", nick = "auto")]
     Auto,
     /// 32-bit float.
     #[enum_value(name = "32-bit float", nick = "f32")]
@@ -75,7 +72,7 @@ pub enum Precision {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Choice {
     /// Path of the checkpoint, of elements with that property; empty for the built-in one.
-    pub model: Option<String>,
+    pub model: String,
     /// Where it runs.
     pub device: Device,
     /// Which CUDA device.
@@ -113,7 +110,7 @@ pub struct Settings {
     /// Which one runs, or is the next to; `None` while stopped.
     pub in_force: Option<Choice>,
     /// As [`super::keyframes::parse`] reads it.
-    pub keyframes: Option<String>,
+    pub keyframes: String,
     /// What may change with every frame.
     pub live: Live,
     /// What knobs that were never set stand at, in the model last loaded.
@@ -163,7 +160,7 @@ impl Settings {
         Self {
             choice: Choice::default(),
             in_force: None,
-            keyframes: None,
+            keyframes: String::new(),
             live: Live {
                 knobs: Knobs::unset(definition.scale),
                 compare: Compare::default(),

@@ -1,5 +1,6 @@
 //! What a run must not do: hang, be critical, leak.
 
+use std::backtrace::Backtrace;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::sync::{Arc, Condvar, Mutex};
@@ -43,7 +44,10 @@ impl Guard {
             glib::log_default_handler(domain, level, Some(text));
         });
         let panicked = guard.clone();
-        std::panic::set_hook(Box::new(move |info| panicked.fail(&info.to_string())));
+        std::panic::set_hook(Box::new(move |info| {
+            let trace = Backtrace::force_capture();
+            panicked.fail(&format!("{info}\n{trace}"));
+        }));
         guard
     }
 

@@ -100,12 +100,26 @@ fn write((state, ticked): &(Mutex<State>, Condvar), mut random: Random) {
 }
 
 fn write_one(filter: &gst::Element, random: &mut Random) {
-    match below(random, 8) {
+    match below(random, 9) {
         0 | 1 => filter.set_property("alpha", pick(random, &[0.0, 0.0, 0.3, 1.0])),
         2 | 3 => filter.set_property("beta", pick(random, &[0.0, 0.0, 0.0, 0.5])),
         4 => filter.set_property_from_str("compare", pick(random, &["none", "split"])),
-        5 => filter.set_property_from_str("overload", pick(random, &["wait", "passthrough"])),
-        6 => filter.set_property("message", below(random, 2) == 0),
+        5 => {
+            filter.set_property_from_str("overload", pick(random, &["auto", "wait", "passthrough"]))
+        }
+        6 => filter.set_property("post-messages", below(random, 2) == 0),
+        7 => match below(random, 3) {
+            0 => filter.set_property("threads", below(random, 3) as u32),
+            1 => filter.set_property_from_str("precision", pick(random, &["auto", "f32"])),
+            // The same file, by another path.
+            _ => {
+                let path = filter.property::<String>("model");
+                let (folder, name) = path.rsplit_once('/').unwrap();
+                let longer = format!("{folder}/./{name}");
+                let other = folder.strip_suffix("/.").map_or(longer, |f| format!("{f}/{name}"));
+                filter.set_property("model", other);
+            }
+        },
         _ => {
             let stats = filter.property::<gst::Structure>("stats");
             assert!(stats.get::<u64>("frames").is_ok());

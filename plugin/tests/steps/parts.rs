@@ -11,7 +11,23 @@ use super::common::Random;
 use super::knobs::Ticker;
 use super::{below, pick};
 
-const FORMATS: [&str; 8] = ["I420", "NV12", "YV12", "GRAY8", "Y444", "RGBA", "I420_10LE", "YUY2"];
+const FORMATS: [&str; 12] = [
+    "I420",
+    "NV12",
+    "YV12",
+    "GRAY8",
+    "Y444",
+    "RGBA",
+    "I420_10LE",
+    "P010_10LE",
+    "YUY2",
+    "UYVY",
+    "v210",
+    "Y42B",
+];
+
+/// Of frames whose fields have whole rows of chroma.
+const MODES: [&str; 3] = ["progressive", "mixed", "interleaved"];
 
 const SIZES: [(i32, i32); 4] = [(48, 32), (32, 48), (17, 9), (64, 36)];
 
@@ -85,10 +101,12 @@ pub fn make(factory: &str) -> gst::Element {
 
 pub fn random_caps(random: &mut Random) -> gst::Caps {
     let (width, height) = pick(random, &SIZES);
+    let mode = if height % 4 == 0 { pick(random, &MODES) } else { MODES[0] };
     gst::Caps::builder("video/x-raw")
         .field("format", pick(random, &FORMATS))
         .field("width", width)
         .field("height", height)
+        .field("interlace-mode", mode)
         .field("framerate", gst::Fraction::new(pick(random, &RATES), 1))
         .build()
 }

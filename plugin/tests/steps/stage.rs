@@ -1,7 +1,7 @@
 //! A pipeline that goes through anything.
 //!
 //! ```text
-//! source [! tee ! queue ! sink] ! before ! filter ! after [! tee ! queue ! sink] ! sink
+//! source [→ tee → queue → sink] → before → filter → after [→ tee → queue → sink] → sink
 //! ```
 //!
 //! `before` and `after` are queues or nothing much, and stay where they are when the filter between
@@ -18,7 +18,7 @@ use super::parts::{FRAMES_ON_THE_WAY, Flowing, branch, make, new_sink, random_ca
 use super::{below, pick};
 
 /// Every kind of step, and how often it is taken among those that are possible.
-pub const WEIGHTS: [(&str, usize); 18] = [
+pub const WEIGHTS: [(&str, usize); 19] = [
     ("frames", 8),
     ("state", 6),
     ("seek", 4),
@@ -32,6 +32,7 @@ pub const WEIGHTS: [(&str, usize); 18] = [
     ("end", 1),
     ("gap", 2),
     ("keyframes", 3),
+    ("half keyframes", 1),
     ("wrong keyframes", 1),
     ("latency", 2),
     ("lateness", 2),
@@ -262,6 +263,18 @@ impl Stage {
                 enter(keyframes.into());
                 self.filter.set_property("keyframes", keyframes);
             }
+            "half keyframes" => {
+                let keyframes = self.filter.property::<String>("keyframes");
+                enter(keyframes.clone());
+                self.filter.set_property("keyframes", "alpha=0s:");
+                self.filter.set_property("keyframes", keyframes);
+                self.check_messages_but(|message| match message.view() {
+                    gst::MessageView::Warning(warning) => {
+                        warning.error().to_string().contains("keyframes: `0s:`: expected")
+                    }
+                    _ => false,
+                });
+            }
             "wrong keyframes" => {
                 enter(String::new());
                 self.fail_to_start();
@@ -300,7 +313,7 @@ impl Stage {
     fn can(&self, step: &str) -> bool {
         let is_running = self.target == gst::State::Playing && !self.flowing.has_ended();
         match step {
-            "state" | "caps" | "latency" => true,
+            "state" | "caps" | "latency" | "keyframes" | "half keyframes" => true,
             "seek" if self.is_live => false,
             "seek" => is_running || self.target >= gst::State::Paused && !self.is_changing,
             "flush and seek" => is_running && self.is_in && !self.is_live,
@@ -312,7 +325,6 @@ impl Stage {
             "relink" => is_running && (self.is_live || !self.is_synced),
             "flush" | "take out" | "gap" => is_running && self.is_in,
             "put in" => is_running && !self.is_in,
-            "keyframes" => self.target <= gst::State::Ready,
             "wrong keyframes" => self.target <= gst::State::Ready && self.is_in,
             _ => self.is_in,
         }
@@ -460,8 +472,8 @@ impl Stage {
             self.ticker.remove(&self.filter);
             self.filter = gst::ElementFactory::make("tunableconvfilter")
                 .property("model", &self.model_path)
-                .property("device", "cpu")
-                .property("precision", "f32")
+                .property_from_str("device", "cpu")
+                .property_from_str("precision", "f32")
                 .build()
                 .unwrap();
             self.ticker.add(&self.filter);
@@ -509,7 +521,7 @@ impl Stage {
     /// Keyframes that nobody can read are one error.
     fn fail_to_start(&mut self) {
         self.check_messages();
-        let keyframes = self.filter.property::<Option<String>>("keyframes");
+        let keyframes = self.filter.property::<String>("keyframes");
         self.filter.set_property("keyframes", "alpha=soon:1");
         assert!(self.pipeline.set_state(gst::State::Paused).is_err());
         let errors = std::iter::from_fn(|| self.bus.pop_filtered(&[gst::MessageType::Error]));

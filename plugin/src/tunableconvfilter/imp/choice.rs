@@ -1,7 +1,7 @@
 //! What becomes of `model`, `device`, `precision`, `threads` and `keyframes` when they are set.
 //!
-//! While the element is stopped they are only looked at. While it is started, keyframes are in force
-//! at once; another engine is made beside the one that runs, by a thread of GStreamer's pool, and
+//! While the element is stopped they are only looked at. While it is started, keyframes are those of
+//! the next frame; another engine is made beside the one that runs, by a thread of GStreamer's pool, and
 //! the streaming thread takes it before its next frame. What fails is told, and what is in force
 //! stays.
 
@@ -83,28 +83,18 @@ impl TunableConvBase {
         names
     }
 
-    /// The property was set, and had this value before.
-    pub(super) fn use_keyframes(&self, before: Option<String>) {
+    /// The property was set. A text that cannot be read stays there, as somebody may be typing it;
+    /// the tracks before it stay in force.
+    pub(super) fn use_keyframes(&self) {
         let (text, is_started) = {
             let settings = lock(&self.settings);
             (settings.keyframes.clone(), settings.in_force.is_some())
         };
-        match self.tracks(text.as_deref()) {
-            Ok(tracks) if is_started => self.bind(&tracks),
-            Ok(_) => {}
-            Err(reason) if is_started => {
-                {
-                    let mut settings = lock(&self.settings);
-                    if settings.keyframes == text {
-                        settings.keyframes = before;
-                    }
-                }
-                let text = format!("Cannot use the settings: {reason}; those before stay");
-                self.warn(gst::ResourceError::Settings, &text);
-                self.obj().notify("keyframes");
-            }
+        match self.tracks(&text) {
+            Ok(tracks) => lock(&self.bindings).next = Some(tracks),
             Err(reason) => {
-                let text = format!("Cannot use the settings: {reason}");
+                let rest = if is_started { "; those before stay in force" } else { "" };
+                let text = format!("Cannot use the settings: {reason}{rest}");
                 self.warn(gst::ResourceError::Settings, &text);
             }
         }
@@ -114,15 +104,9 @@ impl TunableConvBase {
     ///
     /// # Errors
     /// What was expected.
-    pub(super) fn tracks(&self, text: Option<&str>) -> Result<Vec<Track>, String> {
-        let tracks = keyframes::parse(text.unwrap_or_default())
+    pub(super) fn tracks(&self, text: &str) -> Result<Vec<Track>, String> {
+        let tracks = keyframes::parse(text)
             .and_then(|tracks| keyframes::check(&tracks, &self.definition.knobs).map(|()| tracks));
         tracks.map_err(|reason| format!("keyframes: {reason}"))
-    }
-
-    /// Puts control bindings for these tracks in the place of those before.
-    pub(super) fn bind(&self, tracks: &[Track]) {
-        let others = lock(&self.bindings).replace(self.obj().upcast_ref(), tracks);
-        self.warn_of_bindings(&others);
     }
 }
