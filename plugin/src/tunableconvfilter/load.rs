@@ -33,6 +33,8 @@ pub struct Slot {
     pub start: u64,
     /// The engine.
     pub next: Option<Next>,
+    /// Whether somebody is about to look at what is chosen, and make that engine.
+    pub is_asked_for: bool,
 }
 
 /// Another engine than the one that runs, for the next frame.

@@ -18,6 +18,15 @@ const TOLD: usize = 20;
 /// Objects by type.
 pub type Objects = BTreeMap<String, usize>;
 
+/// What a process that makes and drops the same again and again has too much of in the end.
+#[derive(Clone, Copy)]
+pub struct Memory {
+    /// All that the system has given.
+    pub resident_bytes: usize,
+    /// All that is allocated and not freed.
+    pub used_bytes: usize,
+}
+
 struct Steps {
     seed: u64,
     entered: u64,
@@ -107,33 +116,45 @@ impl Guard {
         let begin = Instant::now();
         loop {
             let objects = self.live_objects();
-            if objects == *at_least || begin.elapsed() > PATIENCE / 2 {
+            if objects == *at_least {
+                return objects;
+            }
+            if begin.elapsed() > PATIENCE / 2 {
+                self.each_live_object(|text| eprintln!("{text}"));
                 return objects;
             }
             std::thread::yield_now();
         }
     }
 
-    /// How many objects of each type are alive, by the tracer `leaks`, which says so in the log.
+    /// How many objects of each type are alive.
     pub fn live_objects(&self) -> Objects {
+        let mut objects = Objects::new();
+        self.each_live_object(|text| {
+            let name = text.split_once(',').map_or(text, |(name, _)| name);
+            *objects.entry(name.to_owned()).or_default() += 1;
+        });
+        assert!(!objects.is_empty(), "the tracer says nothing");
+        objects
+    }
+
+    /// What the tracer `leaks` tells in the log of each object that is alive: its type, and more.
+    fn each_live_object(&self, mut tell: impl FnMut(&str)) {
         let tracers = gst::active_tracers();
         let leaks = tracers.iter().find(|tracer| tracer.type_().name() == "GstLeaksTracer");
         let leaks = leaks.expect("the tracer `leaks`");
-        let counts = Arc::new(Mutex::new(Objects::new()));
-        let counted = Arc::clone(&counts);
+        let texts = Arc::<Mutex<Vec<String>>>::default();
+        let told = Arc::clone(&texts);
         gst::log::remove_default_log_function();
         let function = gst::log::add_log_function(move |_, _, _, _, _, _, message| {
             let text = message.get().unwrap_or_default();
-            let alive = text.strip_prefix("object-alive, type-name=(string)");
-            if let Some((name, _)) = alive.and_then(|alive| alive.split_once(',')) {
-                *counted.lock().unwrap().entry(name.to_owned()).or_default() += 1;
+            if let Some(alive) = text.strip_prefix("object-alive, type-name=(string)") {
+                told.lock().unwrap().push(alive.to_owned());
             }
         });
         leaks.emit_by_name::<()>("log-live-objects", &[]);
         gst::log::remove_log_function(function);
-        let counts = std::mem::take(&mut *counts.lock().unwrap());
-        assert!(!counts.is_empty(), "the tracer says nothing");
-        counts
+        texts.lock().unwrap().iter().for_each(|text| tell(text));
     }
 }
 
@@ -158,10 +179,15 @@ fn threads() -> String {
     tasks.filter_map(name).map(|name| name.trim().to_owned()).collect::<Vec<_>>().join(", ")
 }
 
-/// Bytes of memory in use.
-pub fn memory() -> usize {
+/// What this process has now.
+pub fn memory() -> Memory {
+    // SAFETY: they are safe with any threads; the first joins what is free, the second reads counters.
+    let heap = unsafe {
+        libc::malloc_trim(0);
+        libc::mallinfo2()
+    };
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     let kib: usize = line.trim().trim_end_matches("kB").trim().parse().unwrap();
-    kib << 10
+    Memory { resident_bytes: kib << 10, used_bytes: heap.uordblks + heap.hblkhd }
 }

@@ -5,6 +5,8 @@
 //! the streaming thread takes it before its next frame. What fails is told, and what is in force
 //! stays.
 
+use std::mem;
+
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gstreamer as gst;
@@ -25,7 +27,10 @@ impl TunableConvBase {
             (settings.choice.clone(), settings.in_force.clone())
         };
         if in_force.is_some() {
-            self.obj().call_async(|element| element.imp().load_beside());
+            // Whoever waits to make the one chosen before makes this one.
+            if !mem::replace(&mut lock(&self.next).is_asked_for, true) {
+                self.obj().call_async(|element| element.imp().load_beside());
+            }
         } else if let Err(error) = load::look(self.definition, &choice) {
             self.warn(error.code, &error.text);
         }
@@ -35,7 +40,11 @@ impl TunableConvBase {
     fn load_beside(&self) {
         // One after the other; the last one makes what was chosen last.
         let _alone = lock(&self.loading);
-        let start = lock(&self.next).start;
+        let start = {
+            let mut slot = lock(&self.next);
+            slot.is_asked_for = false;
+            slot.start
+        };
         let (choice, in_force, knobs) = {
             let settings = lock(&self.settings);
             (settings.choice.clone(), settings.in_force.clone(), settings.live.knobs)
