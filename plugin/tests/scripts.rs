@@ -221,17 +221,7 @@ fn file_sh_leaves_nothing_behind_where_it_fails() {
 fn sweep_py_sweeps_a_file() {
     let Some(model) = model() else { return };
     let clip = clip(&model);
-    let imports = "import gi; gi.require_version('GstController', '1.0'); \
-                   from gi.repository import GstController";
-    let has_gi = |python: &&&str| {
-        let output = model.command(python).args(["-c", imports]).output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    // The first python3 in the path may be one without the system's packages.
-    let Some(python) = ["python3", "/usr/bin/python3"].iter().find(has_gi) else {
-        println!("skipped: no python3 with gi and GstController");
-        return;
-    };
+    let Some(python) = model.python("GstController") else { return };
     let output = model.folder.path().join("sweep.mkv");
     let sweep = |input: &Path| {
         let mut run = model.command(python);

@@ -172,6 +172,23 @@ impl Model {
         command
     }
 
+    /// A Python that has this module of GStreamer's; says so where there is none.
+    pub fn python(&self, module: &str) -> Option<&'static str> {
+        let imports = format!(
+            "import gi; gi.require_version('{module}', '1.0'); from gi.repository import {module}"
+        );
+        let has_module = |python: &&str| {
+            let output = self.command(python).args(["-c", &imports]).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        // The first python3 in the path may be one without the system's packages.
+        let python = ["python3", "/usr/bin/python3"].into_iter().find(has_module);
+        if python.is_none() {
+            println!("skipped: no python3 with gi and {module}");
+        }
+        python
+    }
+
     /// The element between pads with these caps, playing.
     pub fn harness(&self, element: &gst::Element, info: &VideoInfo) -> Harness {
         let mut harness = Harness::with_element(element, Some("sink"), Some("src"));
