@@ -94,12 +94,13 @@ pub fn own(definition: &Definition) -> Vec<glib::ParamSpec> {
         let text = glib::ParamSpecString::builder(name).nick(nick).blurb(blurb);
         text.default_value(Some("")).mutable_playing().build()
     };
-    let example =
-        |Knob { name, minimum, maximum, .. }: &Knob| format!("{name}=0s:{minimum},4s:{maximum}");
-    let examples: Vec<_> = definition.knobs.iter().take(2).map(example).collect();
+    let modes = ["", "(step)"];
+    let example = |(Knob { name, minimum, maximum, .. }, mode): (&Knob, &str)| {
+        format!("{name}{mode}=0s:{minimum},4s:{maximum}")
+    };
+    let examples: Vec<_> = definition.knobs.iter().zip(modes).map(example).collect();
     let keyframes = format!(
-        "Values of parameters at stream times, e.g. \"{}\"; linear between them, or as said before \
-         the first =, by (step) or (cubic)",
+        "Values of parameters at stream times, e.g. \"{}\"; between them linear, (step) or (cubic)",
         examples.join(";")
     );
     let mut own = vec![text("keyframes", "Keyframes", &keyframes)];
