@@ -66,17 +66,18 @@ fn random_steps_leave_nothing_behind() {
     if std::env::var_os(IS_CHILD).is_some() {
         return run();
     }
-    let status = Command::new(std::env::current_exe().unwrap())
+    let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "random_steps_leave_nothing_behind", "--nocapture"])
         .env(IS_CHILD, "1")
         .env("GST_TRACERS", std::env::var("GST_TRACERS").unwrap_or("leaks".into()))
-        .env("GST_DEBUG", "GST_TRACER:7")
         .env("G_DEBUG", "fatal-criticals")
         // What threads that have ended leave in arenas of their own is no leak.
         .env("MALLOC_ARENA_MAX", "1")
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success(), "{status}");
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", output.status);
 }
 
 fn run() {

@@ -146,6 +146,7 @@ impl Guard {
         let texts = Arc::<Mutex<Vec<String>>>::default();
         let told = Arc::clone(&texts);
         gst::log::remove_default_log_function();
+        gst::log::set_threshold_for_name("GST_TRACER", gst::DebugLevel::Trace);
         let function = gst::log::add_log_function(move |_, _, _, _, _, _, message| {
             let text = message.get().unwrap_or_default();
             if let Some(alive) = text.strip_prefix("object-alive, type-name=(string)") {

@@ -250,6 +250,8 @@ impl Stage {
             "gap" => {
                 enter(String::new());
                 self.settle();
+                // Sinks are then ready to pause, which is too early while the source still negotiates.
+                self.flowing.wait_for(1);
                 let pad = self.filter.static_pad("sink").unwrap();
                 self.while_blocked(&self.before, || {
                     let pts = self.flowing.last_pts();
@@ -367,6 +369,11 @@ impl Stage {
 
     fn set_state(&mut self, state: gst::State) {
         self.check_messages();
+        // A live `GstBaseSrc` that negotiates can't be paused: it waits, locked, for an answer which
+        // comes after the frames that paused sinks keep.
+        if self.is_live && self.target == gst::State::Playing && state < self.target {
+            self.wait_for_change();
+        }
         self.set_state_now(state);
         self.target = state;
         if state <= gst::State::Ready {
