@@ -13,8 +13,9 @@ fi
 export GST_PLUGIN_PATH
 : "${SINK:=videoconvert ! autovideosink}"
 
+# `async-handling` makes the end of short clips sure, see file.sh.
 # Word splitting makes arguments of the piece of pipeline.
 # shellcheck disable=SC2086
-exec gst-launch-1.0 -e filesrc location="$1" ! decodebin ! videoconvert \
+exec gst-launch-1.0 -e filesrc location="$1" ! decodebin async-handling=true ! videoconvert \
     ! tunableconv-broadcast denoise="${2:-1}" deblur="${3:-0}" compare=split \
     ! queue ! $SINK

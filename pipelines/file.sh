@@ -47,10 +47,12 @@ case $(LC_ALL=C gst-discoverer-1.0 "$in" 2>&1) in
 *"An error was encountered"*) fail "$in: no video in it that can be decoded" ;;
 esac
 
-# Caps of all streams, from a first pass to the end, which alone GStreamer reports reliably.
+# Caps of all streams, from a first pass to the end, which alone GStreamer reports reliably. Without
+# `async-handling`, what `decodebin` says of its state may overtake the pipeline's own change, which
+# then never tells of the end (seen with 1.22).
 [ -z "$sounds" ] || sounds="$sounds;audio/x-raw"
 streams=$(gst-launch-1.0 --no-fault -v filesrc location="$in" \
-    ! decodebin caps="video/x-raw(ANY);$sounds" ! fakesink) || true
+    ! decodebin async-handling=true caps="video/x-raw(ANY);$sounds" ! fakesink) || true
 # What follows $1 in the first line with it.
 first() {
     echo "$streams" | sed -n "s/.*caps = $1//p" | head -n 1
@@ -91,7 +93,7 @@ trap 'exit 130' HUP INT TERM
 # Sound waits in its queue while x264enc looks ahead.
 # shellcheck disable=SC2086  # words of a pipeline
 gst-launch-1.0 --no-fault filesrc location="$in" \
-    ! decodebin name=streams caps="video/x-raw(ANY);$sounds" \
+    ! decodebin name=streams async-handling=true caps="video/x-raw(ANY);$sounds" \
     streams. ! "video/x-raw(ANY)" ! videoconvert ! deinterlace ! videoconvert \
     ! $crop tunableconvfilter ${MODEL:+model="$MODEL"} alpha="${3:-1}" beta="${4:-0}" \
     ! queue ! videoflip video-direction=auto ! $rate videoconvert $encode \

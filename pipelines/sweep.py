@@ -40,7 +40,9 @@ def parse_arguments():
 
 
 def build(arguments, output):
-    source = "decodebin name=streams" if arguments.input else f"{TEST_PATTERN} ! queue name=streams"
+    # `async-handling` makes the end of short clips sure, see file.sh.
+    decoder = "decodebin name=streams async-handling=true"
+    source = decoder if arguments.input else f"{TEST_PATTERN} ! queue name=streams"
     pipeline = Gst.parse_launch(
         f"{'filesrc name=source ! ' if arguments.input else ''}{source} "
         "streams. ! video/x-raw(ANY) ! videoconvert ! deinterlace ! videoconvert "

@@ -131,7 +131,8 @@ fn launch(model: &Model, clip: &Clip, elements: &str) -> Vec<Frame> {
     let decoder = match clip.name {
         "still.png" => "pngdec",
         "still.jpg" => "jpegdec",
-        _ => "decodebin",
+        // Else `decodebin` may keep the end from gst-launch-1.0, see pipelines/file.sh.
+        _ => "decodebin async-handling=true",
     };
     let output = model.folder.path().join("frames");
     let text = format!(

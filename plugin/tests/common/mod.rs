@@ -158,15 +158,17 @@ impl Model {
     }
 
     /// A program that sees the shared library that belongs to this test, through a registry of its
-    /// own.
+    /// own, and that ends with 124 when it hangs.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let folder = self.folder.path().join("plugin");
         if !folder.exists() {
             fs::create_dir(&folder).unwrap();
             symlink(library(), folder.join(LIBRARY)).unwrap();
         }
-        let mut command = Command::new(program);
+        let mut command = Command::new("timeout");
         command
+            .arg("300")
+            .arg(program.as_ref())
             .env("GST_PLUGIN_PATH", folder)
             .env("GST_REGISTRY", self.folder.path().join("registry.bin"));
         command
