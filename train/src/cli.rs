@@ -2,8 +2,10 @@
 
 mod evaluate;
 mod score;
+mod train;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser, Subcommand};
@@ -15,11 +17,9 @@ use tunableconv_train::calibrate::{self, Settings as Calibration};
 use tunableconv_train::export_onnx::{self, Form};
 use tunableconv_train::forward::forward;
 use tunableconv_train::inspect::describe;
-use tunableconv_train::recipe::Recipe;
 use tunableconv_train::rgb::Rgb;
 use tunableconv_train::score::Conditions;
 use tunableconv_train::sweep::sweep;
-use tunableconv_train::trainer::{self, Cadence, Sources};
 use tunableconv_train::video::{Strengths, degrade_y4m};
 use tunableconv_train::yuv::Matrix;
 
@@ -37,7 +37,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train a recipe on folders of images.
-    Train(TrainArgs),
+    Train(train::TrainArgs),
     /// Score a checkpoint at one tuning on a folder of clean images.
     Score(score::ScoreArgs),
     /// Report on a checkpoint: quality over its domain, control, flicker and pictures.
@@ -57,43 +57,6 @@ enum Command {
     Sweep(SweepArgs),
     /// Degrade a Y4M clip the way training images are.
     Degrade(DegradeArgs),
-}
-
-#[derive(Args)]
-struct TrainArgs {
-    /// Recipe (TOML); left out with --resume.
-    recipe: Option<PathBuf>,
-    /// Folders of PNG, JPEG or WebP images.
-    #[arg(long, required = true, num_args = 1.., value_name = "DIR")]
-    data: Vec<PathBuf>,
-    /// Run directory to make, or with --resume to continue.
-    #[arg(long, value_name = "DIR")]
-    run: PathBuf,
-    /// Folders of pairs of clips, NAME.clean.y4m and NAME.degraded.y4m, for recipes with a recorded
-    /// degradation.
-    #[arg(long, num_args = 1.., value_name = "DIR")]
-    pairs: Vec<PathBuf>,
-    /// Weights of a feature network (VGG-19 or SqueezeNet), for recipes with losses on features.
-    #[arg(long, value_name = "FILE")]
-    features: Option<PathBuf>,
-    /// Start from the weights of this checkpoint.
-    #[arg(long, value_name = "CKPT", conflicts_with = "resume")]
-    from: Option<PathBuf>,
-    /// Continue the run in --run from its last saved state.
-    #[arg(long)]
-    resume: bool,
-    /// Instead of the recipe's number of steps.
-    #[arg(long)]
-    steps: Option<u64>,
-    /// Instead of the recipe's seed.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Steps between lines of the metrics log.
-    #[arg(long, default_value_t = Cadence::default().log_every, value_parser = at_least_one())]
-    log_every: u64,
-    /// Steps between saved states.
-    #[arg(long, default_value_t = Cadence::default().save_every, value_parser = at_least_one())]
-    save_every: u64,
 }
 
 #[derive(Args)]
@@ -232,7 +195,7 @@ impl Cli {
     ///
     /// # Errors
     /// Whatever went wrong, as a chain of causes.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         if self.threads > 0 {
             rayon::ThreadPoolBuilder::new()
                 .num_threads(self.threads)
@@ -240,47 +203,23 @@ impl Cli {
                 .context("cannot start the worker threads")?;
         }
         match self.command {
-            Command::Train(args) => train(args),
-            Command::Score(args) => score::run(&args, self.threads),
-            Command::Evaluate(args) => evaluate::run(args, self.threads),
+            Command::Train(args) => return train::run(args),
+            Command::Score(args) => score::run(&args, self.threads)?,
+            Command::Evaluate(args) => evaluate::run(args, self.threads)?,
             Command::Forward(args) => {
                 let device = args.device.open()?.device;
-                forward(&Net::load(&args.checkpoint, &device)?, &args.input, &args.output)
+                forward(&Net::load(&args.checkpoint, &device)?, &args.input, &args.output)?;
             }
-            Command::Calibrate(args) => calibrate(args),
-            Command::ExportOnnx(args) => export_onnx(&args),
+            Command::Calibrate(args) => calibrate(args)?,
+            Command::ExportOnnx(args) => export_onnx(&args)?,
             Command::Inspect { checkpoint } => {
                 print!("{}", describe(&Checkpoint::read(&checkpoint)?));
-                Ok(())
             }
-            Command::Sweep(args) => draw_sweep(&args, self.threads),
-            Command::Degrade(args) => degrade(&args),
+            Command::Sweep(args) => draw_sweep(&args, self.threads)?,
+            Command::Degrade(args) => degrade(&args)?,
         }
+        Ok(ExitCode::SUCCESS)
     }
-}
-
-fn train(args: TrainArgs) -> anyhow::Result<()> {
-    let cadence = Cadence { log_every: args.log_every, save_every: args.save_every };
-    let sources = Sources { folders: args.data, pairs: args.pairs, features: args.features };
-    let checkpoint = match (args.recipe, args.resume) {
-        (None, true) => {
-            if args.steps.or(args.seed).is_some() {
-                bail!("--steps and --seed are part of the run's recipe, which --resume keeps");
-            }
-            trainer::resume(&sources, &args.run, cadence)?
-        }
-        (Some(path), false) => {
-            let mut recipe = Recipe::read(&path)?;
-            recipe.steps = args.steps.unwrap_or(recipe.steps);
-            recipe.seed = args.seed.unwrap_or(recipe.seed);
-            recipe.validate()?;
-            trainer::start(recipe, &sources, args.from.as_deref(), &args.run, cadence)?
-        }
-        (Some(_), true) => bail!("give a recipe or --resume, not both: a run keeps its recipe"),
-        (None, false) => bail!("give a recipe, or --resume to continue the run in --run"),
-    };
-    println!("{}", checkpoint.display());
-    Ok(())
 }
 
 fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rand::{Rng, RngExt as _};
 use rayon::prelude::*;
 
+use crate::content::{Hash, hash_file, hash_set};
 use crate::rgb::{Rgb, load_image};
 
 const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
@@ -19,6 +20,7 @@ const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 pub struct ImageFolder {
     images: Vec<RgbImage>,
     paths: Vec<PathBuf>,
+    hashes: Vec<Hash>,
     skipped: usize,
     min_side: usize,
 }
@@ -32,13 +34,14 @@ impl ImageFolder {
     /// If one of `dirs` does not exist or cannot be listed, or no usable image is left in it.
     pub fn load(dirs: &[PathBuf], min_side: usize) -> anyhow::Result<Self> {
         ensure!(!dirs.is_empty(), "no image folder was given");
-        let mut folder = Self { images: Vec::new(), paths: Vec::new(), skipped: 0, min_side };
+        let mut folder =
+            Self { images: vec![], paths: vec![], hashes: vec![], skipped: 0, min_side };
         for dir in dirs {
             let paths = list_images(dir)?;
             let bar = ProgressBar::new(paths.len() as u64)
                 .with_style(bar_style())
                 .with_message(format!("reading {}", dir.display()));
-            let decoded: Vec<anyhow::Result<RgbImage>> = paths
+            let decoded: Vec<anyhow::Result<(RgbImage, Hash)>> = paths
                 .par_iter()
                 .map(|path| {
                     let image = load_usable(path, min_side);
@@ -50,9 +53,10 @@ impl ImageFolder {
             let before = folder.images.len();
             for (path, image) in paths.into_iter().zip(decoded) {
                 match image {
-                    Ok(image) => {
+                    Ok((image, hash)) => {
                         folder.images.push(image);
                         folder.paths.push(path);
+                        folder.hashes.push(hash);
                     }
                     Err(error) => {
                         folder.skipped += 1;
@@ -93,6 +97,43 @@ impl ImageFolder {
     #[must_use]
     pub fn paths(&self) -> &[PathBuf] {
         &self.paths
+    }
+
+    /// Hash of the names and contents of the images' files.
+    #[must_use]
+    pub fn hash(&self) -> Hash {
+        hash_set(self.paths.iter().map(PathBuf::as_path).zip(self.hashes.iter().copied()))
+    }
+
+    /// Takes `count` random images out, in their order.
+    ///
+    /// # Panics
+    /// If that leaves none.
+    pub fn set_aside<R: Rng + ?Sized>(&mut self, count: usize, rng: &mut R) -> Self {
+        assert!(count < self.len(), "{count} of {} images", self.len());
+        let mut aside = Self { images: vec![], paths: vec![], hashes: vec![], skipped: 0, ..*self };
+        let mut chosen = rand::seq::index::sample(rng, self.len(), count).into_vec();
+        chosen.sort_unstable();
+        for index in chosen.into_iter().rev() {
+            aside.images.push(self.images.remove(index));
+            aside.paths.push(self.paths.remove(index));
+            aside.hashes.push(self.hashes.remove(index));
+        }
+        aside.images.reverse();
+        aside.paths.reverse();
+        aside.hashes.reverse();
+        aside
+    }
+
+    /// The middle of an image, of at most `side` pixels each way, in even numbers of them.
+    #[must_use]
+    pub fn middle(&self, index: usize, side: usize) -> Rgb {
+        let image = &self.images[index];
+        let (width, height) = image.dimensions();
+        let span = |length: u32| length.min(side as u32) & !1;
+        let (w, h) = (span(width), span(height));
+        let view = image::imageops::crop_imm(image, (width - w) / 2, (height - h) / 2, w, h);
+        Rgb::from_image(&view.to_image())
     }
 
     /// A square crop at a random place of a random image, in one of its eight orientations, all
@@ -136,7 +177,7 @@ fn pick_span<R: Rng + ?Sized>(len: usize, size: usize, halo: usize, rng: &mut R)
     }
 }
 
-fn load_usable(path: &Path, min_side: usize) -> anyhow::Result<RgbImage> {
+fn load_usable(path: &Path, min_side: usize) -> anyhow::Result<(RgbImage, Hash)> {
     // Opening a pipe would wait for its writer.
     ensure!(path.is_file(), "{} is not a file", path.display());
     let image = load_image(path)?;
@@ -146,7 +187,7 @@ fn load_usable(path: &Path, min_side: usize) -> anyhow::Result<RgbImage> {
         "{}: {width}x{height} is smaller than {min_side} pixels",
         path.display()
     );
-    Ok(image)
+    Ok((image, hash_file(path)?))
 }
 
 fn bar_style() -> ProgressStyle {

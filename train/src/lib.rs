@@ -1,13 +1,15 @@
 //! Training and evaluation of tunable video filters.
 //!
 //! A training step: [`data`] → [`degrade`] → [`yuv`] → [`corner_targets`] → [`batch`] → [`trainer`] →
-//! [`multi_loss`] → [`optimiser`]; what decides it is the [`recipe`], what remains of it the
-//! [`run_dir`].
+//! [`multi_loss`] → [`optimiser`]; what decides it is the [`recipe`], what is measured meanwhile is
+//! [`validation`], and what remains the [`run_dir`].
 
 pub mod adversary;
 pub mod batch;
 pub mod calibrate;
+pub mod chart;
 pub mod collapse;
+pub mod content;
 pub mod corner_targets;
 pub mod data;
 pub mod degrade;
@@ -31,5 +33,6 @@ pub mod sheet;
 pub mod sweep;
 pub mod trainer;
 pub mod tunings;
+pub mod validation;
 pub mod video;
 pub mod yuv;

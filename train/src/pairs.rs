@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use rand::{Rng, RngExt as _};
 
+use crate::content::{Hash, hash_file, hash_set};
 use crate::data::list_files;
 use crate::rgb::Rgb;
 use crate::video::Clip;
@@ -43,9 +44,20 @@ const MAX_BYTES: u64 = 8 << 30;
 /// Pairs of frames held in memory as 8-bit planes: as many bytes as their files have.
 #[derive(Debug)]
 pub struct PairFolder {
+    clips: Vec<ClipPair>,
+    /// Of all clips, one after the other.
     frames: Vec<FramePair>,
     skipped: usize,
     min_side: usize,
+}
+
+/// What is known of one pair of clips.
+#[derive(Clone, Debug)]
+struct ClipPair {
+    clean: PathBuf,
+    degraded: PathBuf,
+    hashes: [Hash; 2],
+    frames: usize,
 }
 
 /// One picture, twice.
@@ -73,7 +85,7 @@ impl PairFolder {
 
     fn load_within(dirs: &[PathBuf], min_side: usize, max_bytes: u64) -> anyhow::Result<Self> {
         ensure!(!dirs.is_empty(), "no folder of pairs was given");
-        let mut folder = Self { frames: Vec::new(), skipped: 0, min_side };
+        let mut folder = Self { clips: vec![], frames: vec![], skipped: 0, min_side };
         let mut bytes = 0;
         for dir in dirs {
             let before = folder.frames.len();
@@ -86,8 +98,12 @@ impl PairFolder {
                      shorter clips",
                     clean.display()
                 );
-                match read_pair(&clean, &degraded, min_side) {
-                    Ok(frames) => {
+                let read = read_pair(&clean, &degraded, min_side)
+                    .and_then(|frames| Ok((frames, [hash_file(&clean)?, hash_file(&degraded)?])));
+                match read {
+                    Ok((frames, hashes)) => {
+                        let clip = ClipPair { clean, degraded, hashes, frames: frames.len() };
+                        folder.clips.push(clip);
                         folder.frames.extend(frames);
                         bytes += size;
                     }
@@ -119,6 +135,57 @@ impl PairFolder {
     #[must_use]
     pub fn skipped(&self) -> usize {
         self.skipped
+    }
+
+    /// Number of pairs of clips; at least 1.
+    #[must_use]
+    pub fn clips(&self) -> usize {
+        self.clips.len()
+    }
+
+    /// Hash of the names and contents of the clips' files.
+    #[must_use]
+    pub fn hash(&self) -> Hash {
+        hash_set(self.clips.iter().flat_map(|clip| {
+            let [clean, degraded] = clip.hashes;
+            [(clip.clean.as_path(), clean), (clip.degraded.as_path(), degraded)]
+        }))
+    }
+
+    /// Takes `count` random pairs of clips out, in their order.
+    ///
+    /// # Panics
+    /// If that leaves none.
+    pub fn set_aside<R: Rng + ?Sized>(&mut self, count: usize, rng: &mut R) -> Self {
+        assert!(count < self.clips(), "{count} of {} pairs of clips", self.clips());
+        let chosen = rand::seq::index::sample(rng, self.clips(), count).into_vec();
+        let (mut kept, mut aside) = (
+            Self { clips: vec![], frames: vec![], ..*self },
+            Self { clips: vec![], frames: vec![], skipped: 0, ..*self },
+        );
+        let mut frames = std::mem::take(&mut self.frames).into_iter();
+        for (index, clip) in std::mem::take(&mut self.clips).into_iter().enumerate() {
+            let to = if chosen.contains(&index) { &mut aside } else { &mut kept };
+            to.frames.extend(frames.by_ref().take(clip.frames));
+            to.clips.push(clip);
+        }
+        *self = kept;
+        aside
+    }
+
+    /// The middle of a pair of frames, clean and degraded, of at most `side` pixels each way, in even
+    /// numbers of them.
+    #[must_use]
+    pub fn middle(&self, index: usize, side: usize) -> (Rgb, Rgb) {
+        let frame = &self.frames[index];
+        let span = |length: usize| {
+            let span = length.min(side) & !1;
+            let start = ((length - span) / 2) & !1;
+            (start..start + span).collect::<Vec<_>>()
+        };
+        let (columns, rows) = (span(frame.width), span(frame.height));
+        let of = |planes| frame.to_rgb(planes, &columns, &rows);
+        (of(&frame.clean), of(&frame.degraded))
     }
 
     /// A square crop at a random place of a random pair of frames, in one of its eight

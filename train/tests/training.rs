@@ -56,11 +56,7 @@ fn a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one() {
     at.succeed(&format!("train --resume --run killed --data data {rest}"));
     assert!(at.read("killed/state.safetensors") == at.read("whole/state.safetensors"));
     assert!(at.read("killed/checkpoint.safetensors") == at.read("whole/checkpoint.safetensors"));
-    let steps = |log: Vec<u8>| {
-        let text = String::from_utf8(log).unwrap();
-        text.lines().map(|l| l.split(',').next().unwrap().to_string()).collect::<Vec<_>>()
-    };
-    assert_eq!(steps(at.read("killed/metrics.csv")), steps(at.read("whole/metrics.csv")));
+    assert!(at.read("killed/metrics.csv") == at.read("whole/metrics.csv"));
 }
 
 #[test]
@@ -73,7 +69,8 @@ fn a_run_is_neither_overwritten_nor_resumed_on_other_images() {
     assert!(at.fail("train --resume --run a --data data --seed 9").contains("--resume keeps"));
     assert!(at.fail("train tiny.toml --resume --run a --data data").contains("not both"));
     std::fs::remove_file(at.path("data/1.png")).unwrap();
-    assert!(at.fail("train --resume --run a --data data").contains("began with 3 images"));
+    let began = "began with 3 images, there are 2 now";
+    assert!(at.fail("train --resume --run a --data data").contains(began));
     assert!(before == at.read("a/state.safetensors"));
 }
 
@@ -122,7 +119,7 @@ fn bad_image_folders_are_named_and_broken_images_skipped() {
     let warnings = String::from_utf8(run.get_output().stderr.clone()).unwrap();
     assert_eq!(warnings.matches("broken.jpg").count(), 1, "{warnings}");
     assert!(warnings.contains("3 images, 1 skipped"), "{warnings}");
-    assert_eq!(entries(&at.path("a")), 5);
+    assert_eq!(entries(&at.path("a")), 6);
 }
 
 #[test]
@@ -270,5 +267,5 @@ fn recorded_degradations_come_from_pairs_of_clips() {
     at.succeed(&format!("{line} --pairs pairs"));
     write_pair(&at, "pairs/two");
     let error = at.fail("train --resume --run a --data data --pairs pairs");
-    assert!(error.contains("2 pairs of frames, these are 4"), "{error}");
+    assert!(error.contains("began with 1 pairs of clips, there are 2 now"), "{error}");
 }

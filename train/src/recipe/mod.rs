@@ -142,7 +142,10 @@ impl Recipe {
         let folder = path.parent().unwrap_or(Path::new(""));
         for objective in &mut recipe.objectives {
             if let LossKind::Style { image } = &mut objective.loss {
-                *image = folder.join(&image);
+                // A run keeps the recipe elsewhere.
+                let picture = folder.join(&image);
+                *image =
+                    std::path::absolute(&picture).with_context(|| picture.display().to_string())?;
             }
         }
         Ok(recipe)

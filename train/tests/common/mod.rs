@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use assert_cmd::Command;
 use image::RgbImage;
@@ -75,6 +75,16 @@ impl Workplace {
         workplace
     }
 
+    /// With a folder of more images, of which some are set aside for validation.
+    pub fn with_many() -> Self {
+        let at = Self::new();
+        std::fs::create_dir(at.path("many")).unwrap();
+        for index in 0..21 {
+            picture(48, 40, index).save(at.path(&format!("many/{index:02}.png"))).unwrap();
+        }
+        at
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -99,8 +109,8 @@ impl Workplace {
         String::from_utf8(output.stderr).unwrap().trim().into()
     }
 
-    /// Starts a run into `run` with this command line, and kills it once it has saved a state.
-    pub fn kill_run(&self, run: &str, line: &str) {
+    /// Starts a run into `run` with this command line, and returns it once it has saved a state.
+    pub fn begin_run(&self, run: &str, line: &str) -> Child {
         let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_tunableconv-train"))
             .current_dir(self.dir.path())
             .args(line.split_whitespace())
@@ -112,6 +122,12 @@ impl Workplace {
             assert!(process.try_wait().unwrap().is_none(), "the run ended before it saved");
             std::thread::yield_now();
         }
+        process
+    }
+
+    /// Starts a run into `run` with this command line, and kills it once it has saved a state.
+    pub fn kill_run(&self, run: &str, line: &str) {
+        let mut process = self.begin_run(run, line);
         process.kill().unwrap();
         assert!(!process.wait().unwrap().success(), "the run was over before it could be killed");
     }

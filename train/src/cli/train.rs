@@ -1,0 +1,125 @@
+//! `train`: what it takes, and how it is stopped.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use tunableconv_train::recipe::Recipe;
+use tunableconv_train::trainer::{self, CadenceChange, Outcome, Sources};
+
+use super::at_least_one;
+
+#[derive(Args)]
+pub struct TrainArgs {
+    /// Recipe (TOML); left out with --resume.
+    recipe: Option<PathBuf>,
+    /// Folders of PNG, JPEG or WebP images; with --resume those of the run if not given.
+    #[arg(long, num_args = 1.., value_name = "DIR", required_unless_present = "resume")]
+    data: Vec<PathBuf>,
+    /// Run directory to make, or with --resume to continue.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Folders of pairs of clips, NAME.clean.y4m and NAME.degraded.y4m, for recipes with a recorded
+    /// degradation.
+    #[arg(long, num_args = 1.., value_name = "DIR")]
+    pairs: Vec<PathBuf>,
+    /// Folders of images to validate on; a share of --data is set aside if not given.
+    #[arg(long, num_args = 1.., value_name = "DIR")]
+    val: Vec<PathBuf>,
+    /// Folders of pairs of clips to validate on; a share of --pairs is set aside if not given.
+    #[arg(long, num_args = 1.., value_name = "DIR")]
+    val_pairs: Vec<PathBuf>,
+    /// Share that is set aside for validation, of 8 images or more and at most 32 of them; 0 for none
+    /// [default: 0.05].
+    #[arg(long, value_name = "SHARE", conflicts_with = "resume")]
+    val_share: Option<f64>,
+    /// Weights of a feature network (VGG-19 or SqueezeNet), for recipes with losses on features.
+    #[arg(long, value_name = "FILE")]
+    features: Option<PathBuf>,
+    /// Start from the weights of this checkpoint.
+    #[arg(long, value_name = "CKPT", conflicts_with = "resume")]
+    from: Option<PathBuf>,
+    /// Continue the run in --run from its last saved state.
+    #[arg(long)]
+    resume: bool,
+    /// Instead of the recipe's number of steps. With --resume the run gets another length, and its
+    /// learning rate follows the schedule of that from where it is.
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Instead of the recipe's seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Steps between lines of the metrics log [default: 100, or as the run had it].
+    #[arg(long, value_name = "STEPS", value_parser = at_least_one())]
+    log_every: Option<u64>,
+    /// Steps between saved states [default: 500, or as the run had it].
+    #[arg(long, value_name = "STEPS", value_parser = at_least_one())]
+    save_every: Option<u64>,
+    /// Steps between validations [default: a fortieth of the run but at least 100, or as the run had
+    /// it].
+    #[arg(long, value_name = "STEPS", value_parser = at_least_one())]
+    val_every: Option<u64>,
+}
+
+pub fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
+    let cadence = CadenceChange {
+        log_every: args.log_every,
+        save_every: args.save_every,
+        val_every: args.val_every,
+    };
+    let sources = Sources {
+        folders: args.data,
+        pairs: args.pairs,
+        features: args.features,
+        val: args.val,
+        val_pairs: args.val_pairs,
+        val_share: args.val_share,
+    };
+    let signal = signals().context("cannot watch for signals")?;
+    let stop = || signal.load(Ordering::Relaxed) != 0;
+    let outcome = match (args.recipe, args.resume) {
+        (None, true) => {
+            if args.seed.is_some() {
+                bail!("--seed is part of the run's recipe, which --resume keeps");
+            }
+            trainer::resume(sources, &args.run, args.steps, cadence, &stop)?
+        }
+        (Some(path), false) => {
+            let mut recipe = Recipe::read(&path)?;
+            recipe.steps = args.steps.unwrap_or(recipe.steps);
+            recipe.seed = args.seed.unwrap_or(recipe.seed);
+            recipe.validate()?;
+            trainer::start(recipe, sources, args.from.as_deref(), &args.run, cadence, &stop)?
+        }
+        (Some(_), true) => bail!("give a recipe or --resume, not both: a run keeps its recipe"),
+        (None, false) => bail!("give a recipe, or --resume to continue the run in --run"),
+    };
+    match outcome {
+        Outcome::Finished(checkpoint) => {
+            println!("{}", checkpoint.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Stopped { steps } => {
+            let run = args.run.display();
+            eprintln!("stopped and saved at step {steps}; `train --resume --run {run}` goes on");
+            // As the shell has it for a program that the signal ended.
+            Ok(ExitCode::from(128 + signal.load(Ordering::Relaxed) as u8))
+        }
+    }
+}
+
+/// Where the number of a signal that asks for the end turns up; a second one ends at once.
+fn signals() -> std::io::Result<Arc<AtomicUsize>> {
+    let (number, is_second) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_default(signal, is_second.clone())?;
+        flag::register(signal, is_second.clone())?;
+        flag::register_usize(signal, number.clone(), signal as usize)?;
+    }
+    Ok(number)
+}

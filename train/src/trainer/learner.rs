@@ -1,0 +1,242 @@
+//! What training changes: the net's weights and all that goes with them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use candle_core::{Device, Module as _, Tensor};
+use tunableconv::checkpoint::{Calibration, Checkpoint, Metadata, Provenance};
+use tunableconv::engine::InputScale;
+use tunableconv::net::Net;
+use tunableconv::nn::FoldedChain;
+
+use super::window::Window;
+use crate::adversary::{self, Adversary};
+use crate::collapse::{self, collapse, trained_tensors};
+use crate::loss::features::FeatureNet;
+use crate::multi_loss::{DeviceBatch, Evaluation, MultiLoss};
+use crate::optimiser::{Adam, Slot, initial_slots};
+use crate::quantised::{QuantisedNet, initial_ranges, project_ranges, range_names};
+use crate::recipe::Recipe;
+use crate::run_dir::{Progress, State};
+
+/// The weights a run starts with: fresh ones, or those of the checkpoint `start`.
+///
+/// # Errors
+/// Weights that do not fit.
+pub fn initial_state(recipe: &Recipe, start: Option<&Checkpoint>) -> anyhow::Result<State> {
+    let specs = recipe.net.tensors(recipe.tuning.len());
+    let mut slots = initial_slots(&trained_tensors(&specs, recipe.overparameterise), recipe.seed);
+    slots.extend(Adversary::fresh_slots(recipe));
+    if let Some(start) = start {
+        let Metadata { architecture, tuning, .. } = &start.metadata;
+        let same = (architecture, tuning) == (&recipe.net, &recipe.tuning);
+        ensure!(same, "its net or tuning is not that of the recipe");
+        for (name, slot) in &mut slots {
+            if let Some(values) = start.tensors.get(name) {
+                *slot = Slot::new(slot.shape.clone(), values.clone());
+            } else if name.ends_with(collapse::SECOND) {
+                // The product of the factors is 0: the kernel is the checkpoint's.
+                *slot = Slot::new(slot.shape.clone(), vec![0.0; slot.value.len()]);
+            }
+        }
+    }
+    if recipe.quantised {
+        let start = start.context("a quantised recipe starts from a checkpoint: give --from")?;
+        let ranges = initial_ranges(start)?;
+        for spec in start.metadata.tensors() {
+            if let Some(values) = ranges.get(&spec.name) {
+                slots.insert(spec.name, Slot::new(spec.shape, values.clone()));
+            }
+        }
+    }
+    let means = if recipe.adaptive_weights { vec![0.0; recipe.objectives.len()] } else { vec![] };
+    let window = Window::new(recipe.objectives.len());
+    Ok(State { progress: Progress { steps: 0, window, best: None }, slots, means })
+}
+
+/// Everything that training changes.
+pub struct Learner {
+    recipe: Arc<Recipe>,
+    /// Where it computes.
+    pub device: Device,
+    /// Steps taken.
+    pub steps: u64,
+    adam: Adam,
+    adversary: Option<Adversary>,
+    multi_loss: MultiLoss,
+    metadata: Metadata,
+}
+
+/// What one step came to.
+pub struct Taken {
+    /// What was minimised.
+    pub loss: f32,
+    /// Before clipping.
+    pub gradient_norm: f64,
+    /// The losses.
+    pub evaluation: Evaluation,
+    /// Of an adversarial recipe.
+    pub discriminator_loss: Option<f64>,
+}
+
+impl Learner {
+    /// With the weights of `state`; `start` is the checkpoint that the run started from.
+    ///
+    /// # Errors
+    /// What the losses need and cannot be read; a failing device.
+    pub fn new(
+        recipe: Arc<Recipe>,
+        features: Option<FeatureNet>,
+        start: Option<Metadata>,
+        state: &State,
+    ) -> anyhow::Result<Self> {
+        let device = Device::Cpu;
+        let mut multi_loss = MultiLoss::new(&recipe, features, &device)?;
+        if let Some(own) = multi_loss.means() {
+            own.clone_from(&state.means);
+        }
+        let slots = state.slots.clone().into_iter();
+        let (own, slots): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            slots.partition(|(name, _)| name.starts_with(adversary::PREFIX));
+        let adversary = recipe.discriminator.as_ref();
+        let adversary =
+            adversary.map(|config| Adversary::new(&recipe, config, own, &device)).transpose()?;
+        let adam = Adam::new(recipe.optimiser.clone(), recipe.steps, slots, &device)?;
+        let metadata = metadata(&recipe, start);
+        let steps = state.progress.steps;
+        Ok(Self { recipe, device, steps, adam, adversary, multi_loss, metadata })
+    }
+
+    /// Takes a step.
+    ///
+    /// # Errors
+    /// Losses or gradients that are not finite; a failing device.
+    pub fn step(&mut self, batch: &DeviceBatch) -> anyhow::Result<Taken> {
+        let tensors = self.tensors()?;
+        let residual = if self.recipe.quantised {
+            let inputs: Vec<_> =
+                batch.ranges.iter().map(|range| InputScale::of_frames(*range, 8)).collect();
+            let net = QuantisedNet::new(self.metadata.clone(), tensors)?;
+            net.fold(&batch.tunings, &inputs)?.forward(&batch.input)?
+        } else {
+            self.fold(tensors, batch)?.forward(&batch.input)?
+        };
+        let judge = self.adversary.as_ref().map(Adversary::judge).transpose()?;
+        let judge = judge.as_ref().zip(self.adversary.as_ref().map(Adversary::config));
+        let evaluation = self.multi_loss.evaluate(batch, &residual, judge)?;
+
+        let gradient_norm = self.adam.step(self.steps, &evaluation.total.backward()?)?;
+        if self.recipe.quantised {
+            for name in range_names(&self.metadata) {
+                self.adam.project(&name, project_ranges)?;
+            }
+        }
+        let discriminator_loss = match (&mut self.adversary, &evaluation.judged) {
+            (Some(adversary), Some(judged)) => Some(adversary.step(self.steps, judged)?),
+            _ => None,
+        };
+        self.steps += 1;
+        let loss = evaluation.total.to_scalar::<f32>()?;
+        Ok(Taken { loss, gradient_norm, evaluation, discriminator_loss })
+    }
+
+    /// The net's tensors at this step, to be differentiated.
+    fn tensors(&self) -> anyhow::Result<HashMap<String, Tensor>> {
+        let vars = self.adam.vars().iter();
+        let trained = vars.map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
+        Ok(collapse(&trained)?)
+    }
+
+    fn fold(
+        &self,
+        tensors: HashMap<String, Tensor>,
+        batch: &DeviceBatch,
+    ) -> anyhow::Result<FoldedChain> {
+        let net = Net::from_tensors(self.metadata.clone(), tensors, &self.device)?;
+        Ok(net.model().fold(&batch.tunings)?)
+    }
+
+    /// Share of the channels between layers that are positive somewhere: it falls when a run
+    /// collapses.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn live_channels(&self, batch: &DeviceBatch) -> anyhow::Result<f64> {
+        let folded = self.fold(self.tensors()?, batch)?;
+        let (mut live, mut all) = (0.0, 0.0);
+        let mut x = batch.input.detach();
+        for layer in &folded.layers[..folded.layers.len() - 1] {
+            x = layer.forward(&x)?.detach();
+            let largest = x.max(3)?.max(2)?.max(0)?.to_vec1::<f32>()?;
+            live += largest.iter().filter(|v| **v > 0.0).count() as f64;
+            all += largest.len() as f64;
+        }
+        Ok(live / f64::max(all, 1.0))
+    }
+
+    /// Learning rate of the step just taken.
+    #[must_use]
+    pub fn learning_rate(&self) -> f64 {
+        self.adam.learning_rate(self.steps.saturating_sub(1))
+    }
+
+    /// The averaged weights.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn checkpoint(&self) -> anyhow::Result<Checkpoint> {
+        let averages = self.adam.slots().iter().map(|(name, slot)| {
+            let average = Tensor::from_slice(&slot.ema, slot.shape.as_slice(), &Device::Cpu)?;
+            Ok((name.clone(), average))
+        });
+        let averages = collapse(&averages.collect::<anyhow::Result<_>>()?)?;
+        let values = averages
+            .into_iter()
+            .map(|(name, average)| Ok((name, average.flatten_all()?.to_vec1::<f32>()?)));
+        let tensors = values.collect::<anyhow::Result<_>>()?;
+        let mut metadata = self.metadata.clone();
+        metadata.provenance.steps += self.steps;
+        Ok(Checkpoint { metadata, tensors })
+    }
+
+    /// What it needs to go on, with this progress.
+    #[must_use]
+    pub fn state(&mut self, progress: Progress) -> State {
+        let mut slots = self.adam.slots().clone();
+        slots.extend(self.adversary.iter().flat_map(|a| a.slots().clone()));
+        State { progress, slots, means: self.multi_loss.means().cloned().unwrap_or_default() }
+    }
+}
+
+/// What the checkpoints of a run say of themselves, without the steps of the run itself.
+fn metadata(recipe: &Recipe, start: Option<Metadata>) -> Metadata {
+    let mut metadata = Metadata {
+        architecture: recipe.net.clone(),
+        tuning: recipe.tuning.clone(),
+        provenance: Provenance {
+            recipe: recipe.name.clone(),
+            seed: recipe.seed,
+            steps: 0,
+            data: recipe.data.clone(),
+            crate_version: env!("CARGO_PKG_VERSION").into(),
+        },
+        calibration: None,
+    };
+    let Some(start) = start else { return metadata };
+    let provenance = &mut metadata.provenance;
+    provenance.recipe = format!("{}, then {}", start.provenance.recipe, recipe.name);
+    provenance.steps = start.provenance.steps;
+    for data in start.provenance.data {
+        if !provenance.data.contains(&data) {
+            provenance.data.push(data);
+        }
+    }
+    if recipe.quantised {
+        metadata.calibration = start.calibration.map(|calibration| Calibration {
+            data: format!("{}, then trained by {}", calibration.data, recipe.name),
+            ..calibration
+        });
+    }
+    metadata
+}

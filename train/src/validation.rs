@@ -1,0 +1,320 @@
+//! What a run is measured on while it trains: pictures that it is never trained on, degraded once and
+//! for all, filtered by the averaged weights through the engine at the corners and the middle of the
+//! domain.
+//!
+//! There are always as many pictures, each image serving for several where there are few. Each has the
+//! degradations of one of the recipe's samples, in turn, with strengths that depend on its number
+//! alone, so that runs of other seeds are compared on the same. Where the recipe
+//! has corner targets, a point's target is the weighted mean of the corners', at a corner its own; a
+//! picture counts only where that is another picture than the input. With other objectives the
+//! target is the clean picture.
+//!
+//! What decides which weights are the best is not PSNR, whose mean the pictures decide that have nearly
+//! nothing to restore, but the error as [`crate::corner_targets`] weighs it in training: each
+//! picture's divided by that between its input and its clean picture, luma's and chroma's apart.
+
+use anyhow::{Context as _, ensure};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use tunableconv::checkpoint::Checkpoint;
+use tunableconv::engine::{self, DeviceChoice, Options, Precision};
+use tunableconv::frame::CHANNELS;
+use tunableconv::tuning::{Domain, Tuning, TuningSpace};
+
+use crate::batch::Pictures;
+use crate::corner_targets::{channel_scales, corner_weights, mean_target};
+use crate::degrade::{Degradation, Draw, apply_all_corners};
+use crate::evaluate::points::{Place, points};
+use crate::metrics::{Scores, psnr};
+use crate::recipe::Recipe;
+use crate::rgb::Rgb;
+use crate::score::{IDENTICAL_DB, MATRIX, Mean, RANGE, filter};
+use crate::sheet::Sheet;
+use crate::yuv::Yuv420;
+
+/// Pictures measured on, of images evenly spaced through the set.
+const PICTURES: usize = 32;
+
+/// Side of the square used from the middle of a picture, in pixels.
+const SIDE: usize = 192;
+
+/// Rows and columns of points of a sample sheet, at most.
+const SHOWN: (usize, usize) = (4, 5);
+
+/// Parameters up to which every corner of a box is a point; above, those of one parameter and of all.
+const WHOLE_BOX: usize = 3;
+
+/// Pictures and points, ready to be measured on.
+pub struct Validation {
+    points: Vec<Point>,
+    pictures: Vec<Picture>,
+    precision: Precision,
+    threads: usize,
+}
+
+struct Point {
+    /// `name=value` of every parameter.
+    label: String,
+    tuning: Tuning,
+}
+
+struct Picture {
+    name: String,
+    clean: Yuv420,
+    degraded: Yuv420,
+    /// Of each channel's error.
+    scales: [f32; CHANNELS],
+    /// One for each point where there is something to learn.
+    targets: Vec<Option<Yuv420>>,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// Mean over points and pictures of the weighted error, as the loss of corner targets has it: the
+    /// less, the better.
+    pub loss: f64,
+    /// Means over the pictures, one entry per point.
+    pub scores: Vec<Scores>,
+}
+
+impl Measured {
+    /// Mean PSNR-Y over the points, in dB.
+    #[must_use]
+    pub fn psnr_y(&self) -> f64 {
+        self.scores.iter().map(|scores| scores.psnr_y).sum::<f64>() / self.scores.len() as f64
+    }
+}
+
+/// Sums of what is measured.
+struct Sums {
+    loss: f64,
+    points: Vec<Mean>,
+}
+
+impl Sums {
+    fn new(points: usize) -> Self {
+        Self { loss: 0.0, points: vec![Mean::default(); points] }
+    }
+
+    fn add(&mut self, point: usize, (loss, scores): (f64, Scores)) {
+        self.loss += loss;
+        self.points[point].add(scores);
+    }
+
+    fn mean(&self) -> Measured {
+        let count: usize = self.points.iter().map(|mean| mean.count).sum();
+        let scores = self.points.iter().map(Mean::mean).collect();
+        Measured { loss: self.loss / count as f64, scores }
+    }
+}
+
+impl Validation {
+    /// Degrades what `held` has for the recipe.
+    ///
+    /// # Errors
+    /// Pictures too small to be compared; none on which the recipe can show anything.
+    ///
+    /// # Panics
+    /// If the recipe has a recorded degradation and there are no pairs.
+    pub fn new(recipe: &Recipe, held: &Pictures, threads: usize) -> anyhow::Result<Self> {
+        let mut points = points_of(&recipe.tuning)?;
+        let picture = |number: usize| Picture::new(recipe, held, number, &points);
+        let mut pictures = (0..PICTURES).map(picture).collect::<anyhow::Result<Vec<_>>>()?;
+
+        // A point where no picture has a target tells nothing.
+        let counts = |j: &usize| pictures.iter().any(|picture| picture.targets[*j].is_some());
+        let counting: Vec<usize> = (0..points.len()).filter(counts).collect();
+        ensure!(
+            !counting.is_empty(),
+            "validation: no picture is degraded by what a parameter undoes"
+        );
+        for picture in &mut pictures {
+            picture.targets = counting.iter().map(|&j| picture.targets[j].take()).collect();
+        }
+        let mut index = 0..;
+        points.retain(|_| index.next().is_some_and(|j| counting.contains(&j)));
+        let precision = if recipe.quantised { Precision::Int8 } else { Precision::F32 };
+        Ok(Self { points, pictures, precision, threads })
+    }
+
+    /// The points, as `name=value` of their parameters.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.points.iter().map(|point| point.label.as_str())
+    }
+
+    /// What the unfiltered pictures come to.
+    ///
+    /// # Errors
+    /// None for pictures that [`Self::new`] took.
+    pub fn input(&self) -> anyhow::Result<Measured> {
+        let mut sums = Sums::new(self.points.len());
+        for point in 0..self.points.len() {
+            for picture in &self.pictures {
+                let scores = picture.compare(&picture.degraded, point)?;
+                scores.into_iter().for_each(|scores| sums.add(point, scores));
+            }
+        }
+        Ok(sums.mean())
+    }
+
+    /// Filters every picture at every point; returns a contact sheet of some, too.
+    ///
+    /// # Errors
+    /// A net that the engine does not run.
+    pub fn measure(&self, checkpoint: &Checkpoint) -> anyhow::Result<(Measured, Sheet)> {
+        let device = DeviceChoice::Cpu;
+        let options = Options { device, precision: self.precision, threads: self.threads };
+        let mut engine = engine::open(checkpoint, &options)?;
+        let mut sums = Sums::new(self.points.len());
+        let mut shown = vec![vec![]; self.pictures.len().min(SHOWN.0)];
+        for (index, point) in self.points.iter().enumerate() {
+            engine.set_tuning(&point.tuning)?;
+            for (number, picture) in self.pictures.iter().enumerate() {
+                let filtered = filter(engine.as_mut(), &picture.degraded)?;
+                let scores = picture.compare(&filtered, index)?;
+                scores.into_iter().for_each(|scores| sums.add(index, scores));
+                if let Some(row) = shown.get_mut(number).filter(|_| index < SHOWN.1) {
+                    row.push((filtered, scores.map(|(_, scores)| scores.psnr_y)));
+                }
+            }
+        }
+        let measured = sums.mean();
+        let from = &checkpoint.metadata.provenance;
+        let title = format!(
+            "{} after {} steps: PSNR-Y towards the target, mean {:.2} dB",
+            from.recipe,
+            from.steps,
+            measured.psnr_y()
+        );
+        Ok((measured, self.sheet(title, shown)))
+    }
+
+    fn sheet(&self, title: String, shown: Vec<Vec<(Yuv420, Option<f64>)>>) -> Sheet {
+        let show = |picture: &Yuv420| picture.to_rgb(MATRIX, RANGE).to_image();
+        let columns = self.points.len().min(SHOWN.1);
+        let titles = self.labels().take(columns).map(str::to_owned);
+        let mut sheet = Sheet::new(2 + columns)
+            .title(title)
+            .column_titles(["clean".to_owned(), "input".to_owned()].into_iter().chain(titles));
+        for (picture, row) in self.pictures.iter().zip(shown) {
+            sheet = sheet.tile(show(&picture.clean), picture.name.clone());
+            let db = psnr(&picture.degraded.y, &picture.clean.y, 255.0);
+            sheet = sheet.tile(show(&picture.degraded), format!("{db:.2} dB from clean"));
+            for (filtered, db) in row {
+                let caption = match db {
+                    None => "nothing to change".to_owned(),
+                    Some(db) if db > IDENTICAL_DB => "identical".to_owned(),
+                    Some(db) => format!("{db:.2} dB"),
+                };
+                sheet = sheet.tile(show(&filtered), caption);
+            }
+        }
+        sheet
+    }
+}
+
+impl Picture {
+    fn new(
+        recipe: &Recipe,
+        held: &Pictures,
+        number: usize,
+        points: &[Point],
+    ) -> anyhow::Result<Self> {
+        let (chain, samples) = (recipe.chain(), &recipe.batch.samples);
+        let sample = &samples[number % samples.len()];
+        let spread = |count: usize| match count < PICTURES {
+            true => number % count,
+            false => number * count / PICTURES,
+        };
+        let active: Vec<bool> =
+            recipe.degradations.iter().map(|link| sample.contains(&link.parameter)).collect();
+        let is_recorded = chain.first() == Some(&Degradation::Recorded {}) && active[0];
+        let (clean, twin, name) = if is_recorded {
+            let pairs = held.pairs.as_ref().expect("a recorded degradation comes with pairs");
+            let index = spread(pairs.len());
+            let (clean, twin) = pairs.middle(index, SIDE);
+            (clean, Some(twin), format!("pair {index}"))
+        } else {
+            let index = spread(held.images.len());
+            let name = held.images.paths()[index].file_stem().unwrap_or_default();
+            (held.images.middle(index, SIDE), None, name.to_string_lossy().into_owned())
+        };
+        let draw = Draw::sample(&chain, &active, &mut ChaCha8Rng::seed_from_u64(number as u64));
+        let mut masks = vec![vec![true; chain.len()], vec![false; chain.len()]];
+        if recipe.has_corner_targets() {
+            masks.extend(recipe.corners().into_iter().map(|corner| recipe.kept_at(corner)));
+        }
+        let images = apply_all_corners(&chain, &draw, &masks, &clean, twin.as_ref());
+        let mut all = images.iter().map(planes);
+        let (Some(degraded), Some(clean)) = (all.next(), all.next()) else {
+            unreachable!("there are two masks at least")
+        };
+        let corners: Vec<Yuv420> = all.collect();
+        let target = |point: &Point| {
+            if !recipe.has_corner_targets() {
+                return Some(clean.clone());
+            }
+            let weights = corner_weights(recipe, point.tuning.values());
+            Some(mean(&weights, &corners)).filter(|target| *target != degraded)
+        };
+        let targets = points.iter().map(target).collect();
+        let scales = channel_scales(&degraded.normalised(RANGE), &clean.normalised(RANGE));
+        let picture = Self { name, clean, degraded, scales, targets };
+        // As what is too small to be compared never can be.
+        Scores::of(&picture.degraded, &picture.clean).with_context(|| picture.name.clone())?;
+        Ok(picture)
+    }
+
+    /// How far a filtered picture is from the target of a point, where there is something to learn:
+    /// by weighted error, and by the usual scores.
+    fn compare(&self, filtered: &Yuv420, point: usize) -> anyhow::Result<Option<(f64, Scores)>> {
+        let Some(target) = &self.targets[point] else { return Ok(None) };
+        let (values, wanted) = (filtered.normalised(RANGE), target.normalised(RANGE));
+        let each = values.len() / CHANNELS;
+        let channels = values.chunks(each).zip(wanted.chunks(each)).zip(self.scales);
+        let loss = channels.map(|((values, wanted), scale)| {
+            let squares = values.iter().zip(wanted).map(|(a, b)| f64::from(a - b).powi(2));
+            f64::from(scale) * squares.sum::<f64>() / each as f64
+        });
+        Ok(Some((loss.sum::<f64>() / CHANNELS as f64, Scores::of(filtered, target)?)))
+    }
+}
+
+/// As video has them.
+fn planes(picture: &Rgb) -> Yuv420 {
+    let mut planes = Yuv420::from_rgb(picture, MATRIX, RANGE);
+    planes.round_to_8bit();
+    planes
+}
+
+/// Weighted mean of equally large pictures.
+fn mean(weights: &[f32], pictures: &[Yuv420]) -> Yuv420 {
+    let of = |plane: fn(&Yuv420) -> &Vec<f32>| {
+        let planes: Vec<_> = pictures.iter().map(|picture| plane(picture).clone()).collect();
+        mean_target(weights, &planes)
+    };
+    let (y, u, v) = (of(|p| &p.y), of(|p| &p.u), of(|p| &p.v));
+    Yuv420 { width: pictures[0].width, height: pictures[0].height, y, u, v }
+}
+
+/// Corners and the middle; without the corner of a box where all are off, which changes nothing.
+fn points_of(space: &TuningSpace) -> anyhow::Result<Vec<Point>> {
+    let p = space.len();
+    let counts = |point: &crate::evaluate::points::Point| match point.place {
+        Place::Edge => false,
+        Place::Centre => true,
+        Place::Corner if space.domain == Domain::Simplex => true,
+        Place::Corner => {
+            let on = point.tuning.iter().filter(|value| **value != 0.0).count();
+            on > 0 && (p <= WHOLE_BOX || on == 1 || on == p)
+        }
+    };
+    let point = |tuning: Vec<f64>| {
+        let entries = space.parameters.iter().zip(&tuning);
+        let entries = entries.map(|(p, v)| format!("{}={}", p.name, (v * 100.0).round() / 100.0));
+        let label = entries.collect::<Vec<_>>().join(" ");
+        Ok(Point { label, tuning: space.tuning(&tuning)? })
+    };
+    points(space).into_iter().filter(counts).map(|p| point(p.tuning)).collect()
+}
