@@ -10,6 +10,24 @@ use crate::{Error, Result};
 /// More parameters than any published tunable net has; bounds what a checkpoint may ask for.
 pub const MAX_PARAMETERS: usize = 16;
 
+/// Names that parameters cannot have in the element, whose other properties have them.
+pub const RESERVED_NAMES: [&str; 14] = [
+    "compare",
+    "cuda-device-id",
+    "device",
+    "keyframes",
+    "message",
+    "model",
+    "name",
+    "overload",
+    "parent",
+    "post-messages",
+    "precision",
+    "qos",
+    "stats",
+    "threads",
+];
+
 /// How far the sum of a simplex tuning may be from 1.
 const SIMPLEX_TOLERANCE: f64 = 1e-4;
 
@@ -158,10 +176,15 @@ impl TuningSpace {
     /// A tuning from `(name, value)` pairs; parameters not named are 0.
     ///
     /// # Errors
-    /// [`Error::UnknownParameter`], or as [`TuningSpace::tuning`].
+    /// [`Error::UnknownParameter`], [`Error::Parameter`] where one is named twice, or as
+    /// [`TuningSpace::tuning`].
     pub fn tuning_from_names(&self, named: &[(String, f64)]) -> Result<Tuning> {
         let mut values = vec![0.0; self.len()];
-        for (name, value) in named {
+        for (number, (name, value)) in named.iter().enumerate() {
+            if named[..number].iter().any(|(other, _)| other == name) {
+                let reason = "it is given twice".into();
+                return Err(Error::Parameter { name: name.clone(), reason });
+            }
             let index = self.parameters.iter().position(|p| &p.name == name).ok_or_else(|| {
                 Error::UnknownParameter { name: name.clone(), names: self.names() }
             })?;

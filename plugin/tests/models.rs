@@ -115,3 +115,14 @@ fn models_on_the_path_have_elements_and_broken_ones_a_warning() {
     fs::remove_file(folder.join("Night.safetensors")).unwrap();
     assert!(!inspect(&model, &path, "tunableconv-night").unwrap().0, "it is gone");
 }
+
+#[test]
+fn the_trainer_knows_which_names_are_taken() {
+    common::init();
+    let element = gst::ElementFactory::make("tunableconvfilter").build().unwrap();
+    let mut names: Vec<String> =
+        element.list_properties().iter().map(|property| property.name().to_owned()).collect();
+    names.retain(|name| !["alpha", "beta", "gamma", "delta"].contains(&name.as_str()));
+    names.sort();
+    assert_eq!(names, tunableconv::tuning::RESERVED_NAMES);
+}

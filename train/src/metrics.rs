@@ -36,7 +36,7 @@ fn psnr_of_error(error: f64, count: usize, peak: f64) -> f64 {
 }
 
 /// Side of the SSIM window.
-const WINDOW: usize = 11;
+pub(crate) const WINDOW: usize = 11;
 
 /// Structural similarity (Wang et al., IEEE TIP 2004): Gaussian window 11×11, σ = 1.5,
 /// K₁ = 0.01, K₂ = 0.03, mean over the windows that lie wholly inside. 1 for identical planes.

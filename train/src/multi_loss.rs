@@ -169,12 +169,12 @@ impl MultiLoss {
                 (_, Some(target)) => &batch.targets[target],
             };
             let per_sample = match &term.objective.loss {
-                LossKind::CornerTargets => {
+                LossKind::CornerTargets {} => {
                     let (errors, luma) = corner_errors(batch, residual)?;
                     luma_error = Some(luma);
                     errors
                 }
-                LossKind::Adversarial => {
+                LossKind::Adversarial {} => {
                     let (discriminator, config) =
                         discriminator.context("an adversarial objective needs a discriminator")?;
                     let (real, fake) = (pictures.rgb(target)?, pictures.rgb(&pictures.output)?);
@@ -185,7 +185,7 @@ impl MultiLoss {
                 }
                 loss => self.loss(loss, term, &pictures, target).with_context(name)?,
             };
-            let is_game = term.objective.loss == LossKind::Adversarial;
+            let is_game = term.objective.loss == LossKind::Adversarial {};
             let weighted = (&per_sample * &batch.weights[index])?.sum_all()?;
             let sum = f64::from(weighted.to_scalar::<f32>()?);
             let weight = f64::from(batch.weights[index].sum_all()?.to_scalar::<f32>()?);
@@ -221,19 +221,19 @@ impl MultiLoss {
             Ok(net.features(&pictures.rgb(picture)?)?)
         };
         Ok(match loss {
-            LossKind::L1 => pixel::l1(output, target)?,
-            LossKind::L2 => pixel::l2(output, target)?,
+            LossKind::L1 {} => pixel::l1(output, target)?,
+            LossKind::L2 {} => pixel::l2(output, target)?,
             LossKind::Charbonnier { epsilon } => pixel::charbonnier(output, target, *epsilon)?,
-            LossKind::Ssim => {
+            LossKind::Ssim {} => {
                 one_minus(&ssim::ssim(&colour::luma(output)?, &colour::luma(target)?)?)?
             }
-            LossKind::MsSsim => {
+            LossKind::MsSsim {} => {
                 one_minus(&ssim::ms_ssim(&colour::luma(output)?, &colour::luma(target)?)?)?
             }
-            LossKind::Features => feature_loss(&of_features(output)?, &of_features(target)?)?,
+            LossKind::Features {} => feature_loss(&of_features(output)?, &of_features(target)?)?,
             LossKind::Style { .. } => style_loss(&of_features(output)?, &term.style)?,
-            LossKind::TotalVariation => pixel::total_variation(&pictures.rgb(output)?)?,
-            LossKind::CornerTargets | LossKind::Adversarial => {
+            LossKind::TotalVariation {} => pixel::total_variation(&pictures.rgb(output)?)?,
+            LossKind::CornerTargets {} | LossKind::Adversarial {} => {
                 unreachable!("handled by the caller")
             }
         })

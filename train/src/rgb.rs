@@ -165,6 +165,11 @@ pub(crate) fn load_image(path: &Path) -> anyhow::Result<RgbImage> {
     if reader.format() == Some(image::ImageFormat::Jpeg) {
         let file =
             std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        anyhow::ensure!(
+            file.starts_with(&[0xFF, 0xD8]),
+            "{} is no image of a known kind, whatever its name says",
+            path.display()
+        );
         anyhow::ensure!(jpeg_is_whole(&file), "{} is cut short", path.display());
     }
     let mut limits = image::Limits::default();
@@ -180,10 +185,40 @@ pub(crate) fn load_image(path: &Path) -> anyhow::Result<RgbImage> {
     Ok(image)
 }
 
-/// Whether an end marker follows the last scan; the decoder fills what is missing with grey.
+/// Whether a JPEG file has its end marker (ISO/IEC 10918-1, annex B), whatever comes after that; the
+/// decoder fills what is missing with grey.
 fn jpeg_is_whole(file: &[u8]) -> bool {
-    let last = |marker| file.windows(2).rposition(|pair| pair == [0xFF, marker]);
-    last(0xD9) > last(0xDA)
+    const END: u8 = 0xD9;
+    const SCAN: u8 = 0xDA;
+    // Start of the image, restarts and TEM stand alone.
+    let has_segment = |marker: u8| !matches!(marker, 0x01 | 0xD0..=0xD8);
+    let mut rest = file;
+    loop {
+        let [0xFF, marker, after @ ..] = rest else { return false };
+        let marker = *marker;
+        // Any number of 0xFF may stand before a marker.
+        if marker == 0xFF {
+            rest = &rest[1..];
+            continue;
+        }
+        if marker == END {
+            return true;
+        }
+        rest = after;
+        if has_segment(marker) {
+            let Some(&[high, low]) = rest.first_chunk::<2>() else { return false };
+            let Some(next) = rest.get(usize::from(u16::from_be_bytes([high, low]))..) else {
+                return false;
+            };
+            rest = next;
+        }
+        if marker == SCAN {
+            // In coded data 0xFF is followed by 0, or by a restart.
+            let is_marker = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0 | 0xD0..=0xD7);
+            let Some(end) = rest.windows(2).position(is_marker) else { return false };
+            rest = &rest[end..];
+        }
+    }
 }
 
 #[cfg(test)]
@@ -201,6 +236,23 @@ mod tests {
         let back = Rgb::from_image(&image.to_image());
         assert_eq!(back, image);
         assert_eq!(image.to_image().get_pixel(1, 1).0, [4, 10, 16]);
+    }
+
+    #[test]
+    fn a_jpeg_is_whole_whatever_is_appended() {
+        let image = RgbImage::from_fn(90, 70, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8]));
+        let mut file = std::io::Cursor::new(vec![]);
+        let mut encoder = jpeg_encoder::Encoder::new(&mut file, 90);
+        encoder.set_restart_interval(3);
+        encoder.encode(&image, 90, 70, jpeg_encoder::ColorType::Rgb).unwrap();
+        let file = file.into_inner();
+        assert!(jpeg_is_whole(&file));
+        for trailer in [&[0xFF, 0xDA][..], b"\0\0\0\x18ftypmp42", &[0xFF; 9]] {
+            assert!(jpeg_is_whole(&[&file, trailer].concat()));
+        }
+        for end in 0..file.len() {
+            assert!(!jpeg_is_whole(&file[..end]), "cut at {end} of {}", file.len());
+        }
     }
 
     #[test]

@@ -13,12 +13,12 @@ use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tunableconv::engine::Engine;
-use tunableconv::frame::{FrameFormat, SampleFormat};
+use tunableconv::frame::{FrameFormat, MAX_SIDE, SampleFormat};
 use tunableconv::picture::Picture;
 
 use crate::data::list_images;
 use crate::degrade::{blur, noise_for_eval};
-use crate::metrics::Scores;
+use crate::metrics::{Scores, WINDOW};
 use crate::rgb::Rgb;
 use crate::yuv::{Matrix, Range, Yuv420};
 
@@ -95,8 +95,23 @@ pub struct Report {
     pub tuning: Vec<f32>,
 }
 
-/// Scores `engine`, at the tuning it has, on the images below `dir`. A broken image is skipped with
-/// a warning and counted.
+/// Reads an image that can be filtered and compared.
+///
+/// # Errors
+/// Names it, when it is broken or its sides are not within 11 to 8192 pixels.
+pub(crate) fn load(path: &Path) -> anyhow::Result<Rgb> {
+    let image = Rgb::load(path)?;
+    let (width, height) = (image.width, image.height);
+    ensure!(
+        width.min(height) >= WINDOW && width.max(height) <= MAX_SIDE,
+        "{}: {width}x{height}, expected sides of {WINDOW} to {MAX_SIDE} pixels",
+        path.display()
+    );
+    Ok(image)
+}
+
+/// Scores `engine`, at the tuning it has, on the images below `dir`. An image that is broken, or too
+/// small or large, is skipped with a warning and counted.
 ///
 /// # Errors
 /// No usable image, or a failing engine.
@@ -113,7 +128,7 @@ pub fn score(
     let mut skipped = 0;
     for (index, path) in paths.iter().enumerate() {
         bar.inc(1);
-        let clean = match Rgb::load(path) {
+        let clean = match load(path) {
             Ok(clean) => clean,
             Err(error) => {
                 bar.suspend(|| eprintln!("warning: skipped: {error:#}"));
@@ -130,7 +145,7 @@ pub fn score(
         output.add(scores(&filter(engine, &degraded)?)?);
     }
     bar.finish_and_clear();
-    ensure!(output.count > 0, "{}: no image in it can be read", dir.display());
+    ensure!(output.count > 0, "{}: no image in it can be used", dir.display());
     let images = output.count;
     let (output, input) = (output.mean(), input.mean());
     Ok(Report {

@@ -13,7 +13,7 @@ use crate::recipe::{Recipe, Tunings};
 pub fn sample_tuning<R: Rng + ?Sized>(recipe: &Recipe, rng: &mut R) -> Vec<f32> {
     let p = recipe.tuning.len();
     match recipe.batch.tunings {
-        Tunings::Uniform => uniform(recipe.tuning.domain, p, rng),
+        Tunings::Uniform {} => uniform(recipe.tuning.domain, p, rng),
         Tunings::CornerBoosted { share } if rng.random::<f64>() < share => {
             corner(recipe.tuning.domain, p, rng)
         }

@@ -40,7 +40,7 @@ const MAX_HEADER: u64 = 1024;
 /// unless the header says `XCOLORRANGE=FULL`; all header fields are carried over.
 ///
 /// # Errors
-/// If a strength is negative or not finite, a file cannot be read or written, the colour space
+/// If a strength is not within 0 to 1000, a file cannot be read or written, the colour space
 /// is another one, or the clip is empty, broken or cut short. The message names the file and,
 /// where it applies, the frame (from 0).
 pub fn degrade_y4m(
@@ -51,7 +51,7 @@ pub fn degrade_y4m(
     matrix: Matrix,
 ) -> anyhow::Result<usize> {
     for (name, sigma) in [("noise", strengths.noise_sigma), ("blur", strengths.blur_sigma)] {
-        ensure!(sigma.is_finite() && sigma >= 0.0, "{name} sigma must be 0 or more, got {sigma}");
+        ensure!((0.0..=1000.0).contains(&sigma), "{name} = {sigma}, expected 0 to 1000");
     }
     let mut clip = Clip::open(input).with_context(|| format!("cannot read {}", input.display()))?;
     let bar = ProgressBar::new(clip.expected_frames).with_style(bar_style());
@@ -144,6 +144,7 @@ pub(crate) struct Clip {
     /// The stream header with its newline, as it came.
     header: Vec<u8>,
     pub(crate) range: Range,
+    picture_bytes: u64,
     expected_frames: u64,
 }
 
@@ -170,6 +171,11 @@ impl Clip {
             } else if let Some(side) = field.strip_prefix(['W', 'H']) {
                 let side: usize = side.parse().with_context(|| format!("field {field}"))?;
                 ensure!(side <= MAX_SIDE, "{field}: sides end at {MAX_SIDE} pixels");
+            } else if let Some(order) = field.strip_prefix('I') {
+                ensure!(
+                    matches!(order, "p" | "?"),
+                    "its frames are interlaced (I{order}); only progressive ones (Ip) are supported"
+                );
             } else if field == "XCOLORRANGE=FULL" {
                 range = Range::Full;
             }
@@ -183,8 +189,10 @@ impl Clip {
         let (width, height) = (decoder.get_width(), decoder.get_height());
         let luma = (width * height) as u64;
         let chroma = (width.div_ceil(2) * height.div_ceil(2)) as u64;
-        let frame_bytes = "FRAME\n".len() as u64 + luma + 2 * chroma;
+        let picture_bytes = luma + 2 * chroma;
+        let frame_bytes = "FRAME\n".len() as u64 + picture_bytes;
         Ok(Self {
+            picture_bytes,
             expected_frames: bytes.saturating_sub(header.len() as u64) / frame_bytes,
             decoder,
             consumed,
@@ -193,9 +201,14 @@ impl Clip {
         })
     }
 
+    /// Width and height, in pixels.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.decoder.get_width(), self.decoder.get_height())
+    }
+
     /// The next frame, or `None` at the end of the file.
     pub(crate) fn next_frame(&mut self) -> anyhow::Result<Option<Frame>> {
-        let (width, height) = (self.decoder.get_width(), self.decoder.get_height());
+        let (width, height) = self.size();
         let before = self.consumed.get();
         match self.decoder.read_frame() {
             Ok(frame) => {
@@ -208,7 +221,12 @@ impl Clip {
             // The decoder reports both the end between frames and one within a frame.
             Err(y4m::Error::EOF) if self.consumed.get() == before => Ok(None),
             Err(y4m::Error::EOF) => bail!("the file is cut short"),
-            Err(error) => Err(error.into()),
+            // As when an encoder has written the padding of frames.
+            Err(_) => bail!(
+                "expected `FRAME` and the {} bytes of a picture of {width}x{height}, found something \
+                 else",
+                self.picture_bytes
+            ),
         }
     }
 }

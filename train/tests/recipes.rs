@@ -31,7 +31,7 @@ fn the_example_of_the_readme_is_a_valid_part_of_a_recipe() {
         .replace("\"deblur\"", "\"lifelike\"");
     let recipe = Recipe::parse(&format!("{simplex}\n{example}")).unwrap();
     assert_eq!(recipe.objectives.len(), 3);
-    assert_eq!(recipe.objectives[2].loss, LossKind::Adversarial);
+    assert_eq!(recipe.objectives[2].loss, LossKind::Adversarial {});
     assert!(recipe.needs_features() && !recipe.has_corner_targets());
     assert_eq!(Recipe::parse(&recipe.to_toml().unwrap()).unwrap(), recipe);
 }

@@ -65,7 +65,11 @@ fn print_report(report: &Report, checkpoint: &Checkpoint, tuning: &Tuning) {
     let parameters = checkpoint.metadata.tuning.parameters.iter().zip(tuning.values());
     let named: Vec<String> = parameters.map(|(p, v)| format!("{}={v}", p.name)).collect();
     let Conditions { noise, blur, .. } = report.conditions;
-    println!("{} images, noise {noise}, blur {blur}, {}", report.images, named.join(" "));
+    let skipped = match report.skipped {
+        0 => String::new(),
+        skipped => format!(" ({skipped} skipped)"),
+    };
+    println!("{} images{skipped}, noise {noise}, blur {blur}, {}", report.images, named.join(" "));
     println!("         PSNR-Y   PSNR-UV  SSIM-Y");
     let row = |name: &str, y: f64, uv: f64, ssim: f64| {
         println!("{name:<7} {y:>7.2}  {uv:>7.2}  {ssim:>6.4}");

@@ -11,6 +11,7 @@ use anyhow::{Context as _, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use tunableconv::engine::Engine;
+use tunableconv::frame::MAX_SIDE;
 
 use super::points::along;
 use crate::score::{bar_style, filter_in};
@@ -48,6 +49,12 @@ impl<'p> Checked<'p> {
     pub fn read(path: &'p Path) -> anyhow::Result<Self> {
         let cannot = || format!("cannot read {}", path.display());
         let mut clip = Clip::open(path).with_context(cannot)?;
+        let (width, height) = clip.size();
+        ensure!(
+            width.max(height) <= MAX_SIDE,
+            "{}: {width}x{height}, expected sides of at most {MAX_SIDE} pixels",
+            path.display()
+        );
         let mut frames = 0;
         while clip
             .next_frame()

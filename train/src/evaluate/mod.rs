@@ -86,6 +86,13 @@ impl Settings {
         for noise in [0.0].iter().chain(noise.first()) {
             all.extend(blur.iter().map(|&blur| condition(*noise, blur)));
         }
+        // What is given twice is measured once.
+        let mut seen: Vec<Conditions> = vec![];
+        all.retain(|condition| {
+            let is_new = !seen.contains(condition);
+            seen.push(*condition);
+            is_new
+        });
         ensure!(!all.is_empty(), "no condition: give a noise or a blur above 0");
         all.iter().try_for_each(Conditions::validate)?;
         Ok(all)

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::ensure;
 use candle_core::Tensor;
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -14,12 +13,8 @@ use super::control::{largest_second_difference, spearman};
 use super::points::{Place, Point, along, points};
 use super::{Distance, Undoes};
 use crate::metrics::{Scores, psnr};
-use crate::rgb::Rgb;
-use crate::score::{Conditions, IDENTICAL_DB, MATRIX, Mean, RANGE, bar_style, filter};
+use crate::score::{Conditions, IDENTICAL_DB, MATRIX, Mean, RANGE, bar_style, filter, load};
 use crate::yuv::Yuv420;
-
-/// Shortest side of an image that SSIM takes.
-const MIN_SIDE: usize = 11;
 
 /// Values of a sweep within the domain, evenly spaced.
 const STEPS: usize = 11;
@@ -236,18 +231,6 @@ pub fn measure(
         conditions: conditions.iter().enumerate().map(report).collect(),
         control: control.collect::<anyhow::Result<_>>()?,
     })
-}
-
-fn load(path: &std::path::Path) -> anyhow::Result<Rgb> {
-    let image = Rgb::load(path)?;
-    ensure!(
-        image.width.min(image.height) >= MIN_SIDE,
-        "{}: {}x{} is smaller than SSIM's window of {MIN_SIDE}x{MIN_SIDE}",
-        path.display(),
-        image.width,
-        image.height
-    );
-    Ok(image)
 }
 
 /// `conditions` keeping what no parameter that is on undoes; `None` away from the corners, or where

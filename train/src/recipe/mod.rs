@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tunableconv::checkpoint::{Architecture, DataSet};
-use tunableconv::tuning::{Domain, TuningSpace};
+use tunableconv::tuning::{Domain, RESERVED_NAMES, TuningSpace};
 
 use crate::degrade::{Degradation, check_chain};
 
@@ -86,7 +86,7 @@ pub struct Batch {
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Tunings {
     /// Uniformly.
-    Uniform,
+    Uniform {},
     /// A share from the corners (other than ω = 0 of a box), the others uniformly.
     CornerBoosted {
         /// 0 to 1.
@@ -181,8 +181,16 @@ impl Recipe {
         let named = self.tuning.parameters.iter().find(|p| !unit(p));
         ensure!(
             named.is_none(),
-            "tuning: parameter `{}` must range from 0 to 1: corner targets need it",
-            named.map_or("", |p| &p.name)
+            "tuning: parameter `{}` ranges from {} to {}, expected 0 to 1",
+            named.map_or("", |p| &p.name),
+            named.map_or(0.0, |p| p.minimum),
+            named.map_or(0.0, |p| p.maximum)
+        );
+        let reserved = self.tuning.parameters.iter().find(|p| RESERVED_NAMES.contains(&&*p.name));
+        ensure!(
+            reserved.is_none(),
+            "tuning: parameter `{}`: the element has another property of this name",
+            reserved.map_or("", |p| &p.name)
         );
         ensure!(self.steps > 0, "steps = 0, expected at least 1");
 
@@ -202,7 +210,9 @@ impl Recipe {
 
         let Batch { crop, micro_batches, samples, tunings, .. } = &self.batch;
         ensure!(*crop >= 8 && crop.is_multiple_of(2), "batch.crop = {crop}, expected even, ≥ 8");
-        ensure!(*crop <= 1024 && self.batch.halo <= 64, "batch: crop ≤ 1024 and halo ≤ 64");
+        ensure!(*crop <= 1024, "batch.crop = {crop}, expected at most 1024");
+        let halo = self.batch.halo;
+        ensure!(halo <= 64, "batch.halo = {halo}, expected at most 64");
         let size = micro_batches.saturating_mul(samples.len());
         ensure!((1..=4096).contains(&size), "batch: {size} samples a step, expected 1 to 4096");
         tunings.validate(&self.tuning).context("batch.tunings")?;
@@ -222,14 +232,17 @@ impl Recipe {
             objective.validate(&self.tuning).with_context(context)?;
         }
         let has = |kind: &LossKind| self.objectives.iter().any(|o| &o.loss == kind);
-        match (&self.discriminator, has(&LossKind::Adversarial)) {
+        match (&self.discriminator, has(&LossKind::Adversarial {})) {
             (None, true) => bail!("an adversarial objective needs a [discriminator]"),
             (Some(_), false) => bail!("discriminator: no objective is adversarial"),
             (Some(discriminator), true) => discriminator.validate().context("discriminator")?,
             (None, false) => {}
         }
         if let Some(Overparameterise { channels }) = self.overparameterise {
-            ensure!((1..=4096).contains(&channels), "overparameterise.channels: 1 to 4096");
+            ensure!(
+                (1..=4096).contains(&channels),
+                "overparameterise.channels = {channels}, expected 1 to 4096"
+            );
         }
         Ok(())
     }
@@ -246,7 +259,7 @@ impl Recipe {
 
     /// Whether the targets of the corners are needed.
     pub fn has_corner_targets(&self) -> bool {
-        self.objectives.iter().any(|objective| objective.loss == LossKind::CornerTargets)
+        self.objectives.iter().any(|objective| objective.loss == LossKind::CornerTargets {})
     }
 
     /// Which degradations the picture keeps that an objective compares the output with; `None` if
@@ -296,7 +309,7 @@ impl Recipe {
 impl Tunings {
     fn validate(&self, space: &TuningSpace) -> anyhow::Result<()> {
         match *self {
-            Self::Uniform => {}
+            Self::Uniform {} => {}
             Self::CornerBoosted { share } => {
                 ensure!((0.0..=1.0).contains(&share), "share = {share}, expected 0 to 1");
             }
@@ -325,7 +338,9 @@ impl Optimiser {
         positive("clip_norm", self.clip_norm)?;
         ensure!(
             (0.0..=self.learning_rate).contains(&self.final_learning_rate),
-            "optimiser.final_learning_rate: expected 0 to learning_rate"
+            "optimiser.final_learning_rate = {}, expected 0 to learning_rate = {}",
+            self.final_learning_rate,
+            self.learning_rate
         );
         for (name, value) in
             [("beta1", self.beta1), ("beta2", self.beta2), ("ema_decay", self.ema_decay)]

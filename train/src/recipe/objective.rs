@@ -46,57 +46,57 @@ pub enum Target {
 pub enum LossKind {
     /// The targets of all corners of the domain by squared error, each sample's divided by its own
     /// input-to-clean error, see [`crate::corner_targets`].
-    CornerTargets,
+    CornerTargets {},
     /// Mean absolute error of the planes.
-    L1,
+    L1 {},
     /// Mean squared error of the planes.
-    L2,
+    L2 {},
     /// Mean of √(d² + ε²) over the planes.
     Charbonnier {
         /// ε.
         epsilon: f64,
     },
     /// 1 − SSIM of luma.
-    Ssim,
+    Ssim {},
     /// 1 − MS-SSIM of luma, over as many scales as the crop has room for.
-    MsSsim,
+    MsSsim {},
     /// Distance between the features of a net that the user gives, in RGB.
-    Features,
+    Features {},
     /// Distance between the Gram matrices of those features and of a picture's, in RGB.
     Style {
         /// The picture, relative to the recipe.
         image: PathBuf,
     },
     /// Total variation of the output, in RGB.
-    TotalVariation,
+    TotalVariation {},
     /// What a discriminator, trained along, says of the output, in RGB.
-    Adversarial,
+    Adversarial {},
 }
 
 impl LossKind {
     /// As in recipes.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::CornerTargets => "corner-targets",
-            Self::L1 => "l1",
-            Self::L2 => "l2",
+            Self::CornerTargets {} => "corner-targets",
+            Self::L1 {} => "l1",
+            Self::L2 {} => "l2",
             Self::Charbonnier { .. } => "charbonnier",
-            Self::Ssim => "ssim",
-            Self::MsSsim => "ms-ssim",
-            Self::Features => "features",
+            Self::Ssim {} => "ssim",
+            Self::MsSsim {} => "ms-ssim",
+            Self::Features {} => "features",
             Self::Style { .. } => "style",
-            Self::TotalVariation => "total-variation",
-            Self::Adversarial => "adversarial",
+            Self::TotalVariation {} => "total-variation",
+            Self::Adversarial {} => "adversarial",
         }
     }
 
     /// Whether it needs a feature net.
     pub fn needs_features(&self) -> bool {
-        matches!(self, Self::Features | Self::Style { .. })
+        matches!(self, Self::Features {} | Self::Style { .. })
     }
 
     fn has_target(&self) -> bool {
-        !matches!(self, Self::CornerTargets | Self::Style { .. } | Self::TotalVariation)
+        !matches!(self, Self::CornerTargets {} | Self::Style { .. } | Self::TotalVariation {})
     }
 }
 
@@ -120,7 +120,7 @@ impl Objective {
             off: false,
             target: None,
             weight: 1.0,
-            loss: LossKind::CornerTargets,
+            loss: LossKind::CornerTargets {},
         }
     }
 
@@ -155,7 +155,7 @@ impl Objective {
         }
         let weight = self.weight;
         ensure!(weight > 0.0 && weight.is_finite(), "weight = {weight}, expected > 0");
-        let corner_targets = self.loss == LossKind::CornerTargets;
+        let corner_targets = self.loss == LossKind::CornerTargets {};
         if corner_targets && self.parameter.is_some() {
             bail!("corner-targets are weighted by every parameter, expected none of its own");
         }
