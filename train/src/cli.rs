@@ -27,8 +27,8 @@ use tunableconv_train::yuv::Matrix;
 #[derive(Parser)]
 #[command(version)]
 pub struct Cli {
-    /// Worker threads; 0: one per core.
-    #[arg(long, global = true, default_value_t = 0)]
+    /// Worker threads, at most 256; 0: one per core.
+    #[arg(long, global = true, default_value_t = 0, value_parser = threads)]
     pub threads: usize,
     #[command(subcommand)]
     command: Command,
@@ -196,12 +196,6 @@ impl Cli {
     /// # Errors
     /// Whatever went wrong, as a chain of causes.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        if self.threads > 0 {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(self.threads)
-                .build_global()
-                .context("cannot start the worker threads")?;
-        }
         match self.command {
             Command::Train(args) => return train::run(args),
             Command::Score(args) => score::run(&args, self.threads)?,
@@ -276,6 +270,11 @@ impl DegradationArgs {
     fn conditions(&self) -> Conditions {
         Conditions { noise: self.noise, blur: self.blur, ..Default::default() }
     }
+}
+
+fn threads(text: &str) -> anyhow::Result<usize> {
+    let threads = text.parse().ok().filter(|threads| *threads <= 256);
+    threads.context("expected 0 to 256")
 }
 
 fn at_least_one() -> impl clap::builder::TypedValueParser<Value = u64> {

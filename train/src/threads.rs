@@ -19,15 +19,20 @@ const RAYON: &str = "RAYON_NUM_THREADS";
 /// Starts the program again with `threads` (0: one per core) in the environment, unless it is there
 /// already; returns where it is, or where the system cannot do that.
 pub fn settle(threads: usize) {
-    if std::env::var_os(CANDLE).is_some() {
+    let rayon = std::env::var(RAYON).ok();
+    let is_settled = threads == 0 || rayon == Some(threads.to_string());
+    if std::env::var_os(CANDLE).is_some() && is_settled {
         return;
     }
-    let Ok(program) = std::env::current_exe() else { return };
+    let Ok(program) = std::env::current_exe() else { return without(threads) };
     let mut again = Command::new(program);
-    again.args(std::env::args_os().skip(1)).env(CANDLE, "1");
+    again.args(std::env::args_os().skip(1));
+    if std::env::var_os(CANDLE).is_none() {
+        again.env(CANDLE, "1");
+    }
     if threads > 0 {
         again.env(RAYON, threads.to_string());
-    } else if std::env::var_os(RAYON).is_none() {
+    } else if rayon.is_none() {
         let all = available_parallelism().map_or(1, NonZero::get);
         again.env(RAYON, all.to_string());
     }
@@ -37,5 +42,14 @@ pub fn settle(threads: usize) {
         // Returns only if it failed, and then everything works as well, only slower.
         let error = again.exec();
         eprintln!("warning: cannot start again with {CANDLE}=1, which is faster: {error}");
+    }
+    without(threads);
+}
+
+/// Bounds the threads of what is not told in the environment.
+fn without(threads: usize) {
+    if threads > 0 {
+        // Fails only if they run already, and none do.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     }
 }

@@ -147,3 +147,33 @@ fn links_are_followed_and_pipes_written_into() {
         assert!(at.path("latest").is_symlink() && at.path("reports/report.md").exists());
     }
 }
+
+/// Names of a process's threads.
+#[cfg(target_os = "linux")]
+fn threads_of(process: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+    tasks.filter_map(|task| name(task.ok()?)).map(|name| name.trim().to_owned()).collect()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn threads_are_as_many_as_asked_for() {
+    let at = Workplace::new();
+    for threads in [1, 5] {
+        let run = format!("run{threads}");
+        let line = format!(
+            "train tiny.toml --data data --run {run} --steps 100000 --save-every 5 --threads {threads}"
+        );
+        let mut process = at.begin_run(&run, &line);
+        let names = threads_of(process.id());
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let batches = names.iter().filter(|name| name.starts_with("batches")).count();
+        assert_eq!(batches, threads, "{names:?}");
+        // The trainer, those that compute, and those that make batches.
+        assert_eq!(names.len(), 1 + 2 * threads, "{names:?}");
+    }
+    // Nothing is started that is not needed, nor endlessly many.
+    assert!(at.fail("inspect tiny.toml --threads 5000").contains("expected 0 to 256"));
+}
