@@ -173,14 +173,18 @@ fn a_run_that_is_asked_to_stop_saves_and_goes_on_later() {
     let rest = "--steps 3000 --save-every 50 --log-every 500 --val-every 1000";
     at.succeed(&format!("train tiny.toml --data many --run whole {rest}"));
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let mut run =
+        let run =
             at.begin_run(signal, &format!("train tiny.toml --data many --run {signal} {rest}"));
         let kill = Command::new("kill").args(["-s", signal, &run.id().to_string()]).status();
         assert!(kill.unwrap().success());
-        assert_eq!(run.wait().unwrap().code(), Some(code), "{signal}");
+        let ended = run.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{signal}");
+        let told = String::from_utf8(ended.stderr).unwrap();
+        let (_, saved) = told.split_once("stopped and saved at step ").unwrap();
+        let (step, _) = saved.split_once(';').unwrap();
         let resumed = at.command(&format!("train --resume --run {signal}")).assert().success();
         let told = String::from_utf8(resumed.get_output().stderr.clone()).unwrap();
-        assert!(told.contains("resuming at step "), "{told}");
+        assert!(told.contains(&format!("resuming at step {step} of 3000")), "{told}");
         for file in ["state.safetensors", "metrics.csv"] {
             assert!(at.read(&format!("{signal}/{file}")) == at.read(&format!("whole/{file}")));
         }

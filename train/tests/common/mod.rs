@@ -114,7 +114,7 @@ impl Workplace {
         let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_tunableconv-train"))
             .current_dir(self.dir.path())
             .args(line.split_whitespace())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
