@@ -61,7 +61,7 @@ impl RunDir {
             fs::remove_file(&recipe_path)
                 .with_context(|| format!("cannot replace {}", recipe_path.display()))?;
         }
-        write_text(&dir.record_path(), &serde_json::to_string_pretty(record)?)?;
+        dir.write_record(record)?;
         write_text(&dir.metrics_path(), &format!("{header}\n"))?;
         if let Some(start) = start {
             start.write(&dir.start_path())?;
@@ -128,6 +128,14 @@ impl RunDir {
     /// The I/O error, naming the file.
     pub fn write_recipe(&self, recipe: &Recipe) -> anyhow::Result<()> {
         write_text(&self.path.join("recipe.toml"), &recipe.to_toml()?)
+    }
+
+    /// Writes what the run is made of.
+    ///
+    /// # Errors
+    /// The I/O error, naming the file.
+    pub fn write_record(&self, record: &RunRecord) -> anyhow::Result<()> {
+        write_text(&self.record_path(), &serde_json::to_string_pretty(record)?)
     }
 
     /// The checkpoint that the run started from, if it did.

@@ -112,7 +112,7 @@ pub fn start(
 }
 
 /// Continues the run in `run` to its last step; the weights become those of an uninterrupted run.
-/// What is not given in `sources` is read from where it was. With `steps` the run gets another
+/// What is not given in `sources` and `cadence` is as it was; what is, the run keeps. With `steps` the run gets another
 /// length: its learning rate follows the schedule of that from where it is.
 ///
 /// # Errors
@@ -133,10 +133,13 @@ pub fn resume(
         ensure!(steps > taken, "--steps {steps}: the run has taken {taken} steps already");
         recipe.steps = steps;
     }
-    let loaded = Loaded::new(&sources.absolute()?.or(&record.sources), &recipe)?;
+    let sources = sources.absolute()?.or(&record.sources);
+    let loaded = Loaded::new(&sources, &recipe)?;
     record.data.check(&loaded.record)?;
+    let record = RunRecord { sources, cadence: cadence.of(record.cadence), ..record };
     let metadata = start.map(|start| start.metadata);
-    let run_of = Run::new(recipe, loaded, metadata, &state, cadence.of(record.cadence))?;
+    let run_of = Run::new(recipe, loaded, metadata, &state, record.cadence)?;
+    dir.write_record(&record)?;
     metrics::rewind(&dir.metrics_path(), &run_of.header(), taken)?;
     if steps.is_some() {
         dir.write_recipe(&run_of.recipe)?;
