@@ -29,7 +29,7 @@ use tunableconv::nn::{
     VideoNet, VideoNetConfig,
 };
 use tunableconv_train::batch::{Batches, Pictures};
-use tunableconv_train::data::ImageFolder;
+use tunableconv_train::data::{ImageFolder, Keep};
 use tunableconv_train::multi_loss::{DeviceBatch, MultiLoss};
 use tunableconv_train::optimiser::{Adam, initial_slots};
 use tunableconv_train::recipe::{self, Recipe};
@@ -240,7 +240,8 @@ impl Trainer {
             });
             picture.save(folder.path().join(format!("{seed}.png")))?;
         }
-        let images = ImageFolder::load(&[folder.path().to_owned()], recipe.batch.crop)?;
+        let images =
+            ImageFolder::load(&[folder.path().to_owned()], recipe.batch.crop, Keep::Everything)?;
         let pictures = Arc::new(Pictures { images, pairs: None });
         let batches = Batches::start(&recipe, &pictures, 0..u64::MAX, rayon_threads())?;
         let Architecture::Video(config) = &recipe.net;

@@ -6,7 +6,7 @@ use image::RgbImage;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tunableconv_train::batch::{self, Pictures};
-use tunableconv_train::data::ImageFolder;
+use tunableconv_train::data::{ImageFolder, Keep};
 use tunableconv_train::degrade::{Degradation, Draw, Filter, apply};
 use tunableconv_train::recipe::Recipe;
 use tunableconv_train::rgb::Rgb;
@@ -66,7 +66,8 @@ fn shipped_batch(bencher: divan::Bencher) {
     for seed in 0..8 {
         picture(512, seed).save(dir.path().join(format!("{seed}.png"))).expect("room on the disk");
     }
-    let images = ImageFolder::load(&[dir.path().to_owned()], recipe.batch.crop).expect("pictures");
+    let images = ImageFolder::load(&[dir.path().to_owned()], recipe.batch.crop, Keep::Everything)
+        .expect("pictures");
     let pictures = Pictures { images, pairs: None };
     let mut step = 0;
     bencher.bench_local(|| {

@@ -21,6 +21,12 @@ pub fn hash_file(path: &Path) -> anyhow::Result<Hash> {
     hash.with_context(|| format!("cannot read {}", path.display()))
 }
 
+/// BLAKE3 of bytes.
+#[must_use]
+pub fn hash_bytes(bytes: &[u8]) -> Hash {
+    blake3::hash(bytes)
+}
+
 /// One hash of many files, by their names without folders and their contents, in order.
 pub fn hash_set<'a>(files: impl IntoIterator<Item = (&'a Path, Hash)>) -> Hash {
     let mut hasher = blake3::Hasher::new();

@@ -1,63 +1,77 @@
 //! Folders of clean images, and random crops out of them.
 
-use std::collections::HashSet;
-use std::fs;
+mod files;
+mod pieces;
+
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use image::RgbImage;
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::{Rng, RngExt as _};
 use rayon::prelude::*;
 
-use crate::content::{Hash, hash_file, hash_set};
-use crate::rgb::{Rgb, load_image};
+use crate::content::{Hash, hash_set};
+use crate::rgb::{ImageFile, Rgb};
 
-const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
+pub(crate) use files::list_files;
+pub use files::list_images;
+use pieces::Cut;
+pub use pieces::Keep;
 
-/// Images held in memory as 8-bit RGB.
+/// Images held in memory as 8-bit RGB, whole or in pieces.
 #[derive(Debug)]
 pub struct ImageFolder {
-    images: Vec<RgbImage>,
-    paths: Vec<PathBuf>,
-    hashes: Vec<Hash>,
+    images: Vec<Image>,
     skipped: usize,
     min_side: usize,
 }
 
+/// One of them.
+#[derive(Debug)]
+struct Image {
+    path: PathBuf,
+    /// Of the file.
+    hash: Hash,
+    /// Number of all pixels.
+    size: u64,
+    /// The image, or parts of it; at least one.
+    pieces: Vec<RgbImage>,
+}
+
 impl ImageFolder {
     /// Decodes every PNG, JPEG and WebP file in `dirs` and their subfolders, in the order of
-    /// [`list_images`] for one folder after the other. A file that is broken, or cannot be read,
-    /// or has a side shorter than `min_side` pixels, is skipped with a line on stderr.
+    /// [`list_images`] for one folder after the other, and keeps of them what `keep` says. A file
+    /// that is broken, or cannot be read, or has a side shorter than `min_side` pixels, is skipped
+    /// with a line on stderr.
     ///
     /// # Errors
-    /// If one of `dirs` does not exist or cannot be listed, or no usable image is left in it.
-    pub fn load(dirs: &[PathBuf], min_side: usize) -> anyhow::Result<Self> {
+    /// If one of `dirs` does not exist or cannot be listed, or no usable image is left in it, or
+    /// there is not room for all of them.
+    pub fn load(dirs: &[PathBuf], min_side: usize, keep: Keep) -> anyhow::Result<Self> {
         ensure!(!dirs.is_empty(), "no image folder was given");
-        let mut folder =
-            Self { images: vec![], paths: vec![], hashes: vec![], skipped: 0, min_side };
-        for dir in dirs {
-            let paths = list_images(dir)?;
+        let lists = dirs.iter().map(|dir| list_images(dir)).collect::<anyhow::Result<Vec<_>>>()?;
+        let sizes: Vec<Option<u64>> =
+            lists.par_iter().flatten().map(|path| ImageFile::size(path)).collect();
+        let cut = Cut::new(keep, &sizes)?;
+        let mut folder = Self { images: vec![], skipped: 0, min_side };
+        for (dir, paths) in dirs.iter().zip(lists) {
             let bar = ProgressBar::new(paths.len() as u64)
                 .with_style(bar_style())
                 .with_message(format!("reading {}", dir.display()));
-            let decoded: Vec<anyhow::Result<(RgbImage, Hash)>> = paths
-                .par_iter()
+            let read: Vec<anyhow::Result<Image>> = paths
+                .into_par_iter()
                 .map(|path| {
-                    let image = load_usable(path, min_side);
+                    let image = Image::load(path, min_side, cut);
                     bar.inc(1);
                     image
                 })
                 .collect();
             bar.finish_and_clear();
             let before = folder.images.len();
-            for (path, image) in paths.into_iter().zip(decoded) {
+            for image in read {
                 match image {
-                    Ok((image, hash)) => {
-                        folder.images.push(image);
-                        folder.paths.push(path);
-                        folder.hashes.push(hash);
-                    }
+                    Ok(image) => folder.images.push(image),
                     Err(error) => {
                         folder.skipped += 1;
                         eprintln!("warning: skipped: {error:#}");
@@ -87,22 +101,29 @@ impl ImageFolder {
         self.skipped
     }
 
-    /// The images.
+    /// Share of all pixels that is in memory, up to 1.
     #[must_use]
-    pub fn images(&self) -> &[RgbImage] {
-        &self.images
+    pub fn kept(&self) -> f64 {
+        let all: u64 = self.images.iter().map(|image| image.size).sum();
+        let pieces = self.images.iter().flat_map(|image| &image.pieces);
+        pieces.map(|piece| f64::from(piece.width()) * f64::from(piece.height())).sum::<f64>()
+            / all as f64
+    }
+
+    /// What is in memory of each image: all of it, or pieces.
+    pub fn pieces(&self) -> impl Iterator<Item = &[RgbImage]> {
+        self.images.iter().map(|image| image.pieces.as_slice())
     }
 
     /// Where each image came from.
-    #[must_use]
-    pub fn paths(&self) -> &[PathBuf] {
-        &self.paths
+    pub fn paths(&self) -> impl ExactSizeIterator<Item = &Path> {
+        self.images.iter().map(|image| image.path.as_path())
     }
 
     /// Hash of the names and contents of the images' files.
     #[must_use]
     pub fn hash(&self) -> Hash {
-        hash_set(self.paths.iter().map(PathBuf::as_path).zip(self.hashes.iter().copied()))
+        hash_set(self.images.iter().map(|image| (image.path.as_path(), image.hash)))
     }
 
     /// Takes `count` random images out, in their order.
@@ -111,33 +132,32 @@ impl ImageFolder {
     /// If that leaves none.
     pub fn set_aside<R: Rng + ?Sized>(&mut self, count: usize, rng: &mut R) -> Self {
         assert!(count < self.len(), "{count} of {} images", self.len());
-        let mut aside = Self { images: vec![], paths: vec![], hashes: vec![], skipped: 0, ..*self };
+        let mut aside = Self { images: vec![], skipped: 0, ..*self };
         let mut chosen = rand::seq::index::sample(rng, self.len(), count).into_vec();
         chosen.sort_unstable();
         for index in chosen.into_iter().rev() {
             aside.images.push(self.images.remove(index));
-            aside.paths.push(self.paths.remove(index));
-            aside.hashes.push(self.hashes.remove(index));
         }
         aside.images.reverse();
-        aside.paths.reverse();
-        aside.hashes.reverse();
         aside
     }
 
-    /// The middle of an image, of at most `side` pixels each way, in even numbers of them.
+    /// The middle of an image, or of its first piece, of at most `side` pixels each way, in even
+    /// numbers of them; and the name of its file.
     #[must_use]
-    pub fn middle(&self, index: usize, side: usize) -> Rgb {
-        let image = &self.images[index];
-        let (width, height) = image.dimensions();
+    pub fn middle(&self, index: usize, side: usize) -> (Rgb, String) {
+        let Image { path, pieces, .. } = &self.images[index];
+        let piece = &pieces[0];
+        let (width, height) = piece.dimensions();
         let span = |length: u32| length.min(side as u32) & !1;
         let (w, h) = (span(width), span(height));
-        let view = image::imageops::crop_imm(image, (width - w) / 2, (height - h) / 2, w, h);
-        Rgb::from_image(&view.to_image())
+        let view = image::imageops::crop_imm(piece, (width - w) / 2, (height - h) / 2, w, h);
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        (Rgb::from_image(&view.to_image()), name)
     }
 
-    /// A square crop at a random place of a random image, in one of its eight orientations, all
-    /// uniformly drawn.
+    /// A square crop at a random place of a random image, or of a random piece of it, in one of its
+    /// eight orientations, all uniformly drawn.
     ///
     /// Its side is `size + 2 · halo` pixels. Along an axis where the image is shorter than that,
     /// only the inner `size` pixels are sure to lie inside, and edges are replicated outside.
@@ -150,7 +170,10 @@ impl ImageFolder {
             "crops of {size} pixels from images that may have only {}",
             self.min_side
         );
-        let image = &self.images[rng.random_range(0..self.images.len())];
+        let image = match &self.images[rng.random_range(0..self.images.len())].pieces[..] {
+            [whole] => whole,
+            pieces => &pieces[rng.random_range(0..pieces.len())],
+        };
         let columns = pick_span(image.width() as usize, size, halo, rng);
         let rows = pick_span(image.height() as usize, size, halo, rng);
         let stride = 3 * image.width() as usize;
@@ -177,74 +200,22 @@ fn pick_span<R: Rng + ?Sized>(len: usize, size: usize, halo: usize, rng: &mut R)
     }
 }
 
-fn load_usable(path: &Path, min_side: usize) -> anyhow::Result<(RgbImage, Hash)> {
-    // Opening a pipe would wait for its writer.
-    ensure!(path.is_file(), "{} is not a file", path.display());
-    let image = load_image(path)?;
-    let (width, height) = image.dimensions();
-    ensure!(
-        width.min(height) as usize >= min_side,
-        "{}: {width}x{height} is smaller than {min_side} pixels",
-        path.display()
-    );
-    Ok((image, hash_file(path)?))
+impl Image {
+    fn load(path: PathBuf, min_side: usize, cut: Cut) -> anyhow::Result<Self> {
+        let (image, hash) = ImageFile::read(&path)?.decode_hashed()?;
+        let (width, height) = image.dimensions();
+        ensure!(
+            width.min(height) as usize >= min_side,
+            "{}: {width}x{height} is smaller than {min_side} pixels",
+            path.display()
+        );
+        let size = u64::from(width) * u64::from(height);
+        Ok(Self { path, hash, size, pieces: cut.apply(image, hash) })
+    }
 }
 
 fn bar_style() -> ProgressStyle {
     ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} {eta}")
         .expect("the template is a constant")
         .progress_chars("=> ")
-}
-
-/// The PNG, JPEG and WebP files (by extension, in either case) in `dir` and its subfolders,
-/// sorted by path. A subfolder that cannot be listed is skipped with a line on stderr.
-///
-/// # Errors
-/// If `dir` does not exist or cannot be listed; the message names it.
-pub fn list_images(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    list_files(dir, has_image_extension)
-}
-
-/// [`list_images`] for the files that `wanted` says.
-pub(crate) fn list_files(
-    dir: &Path,
-    wanted: impl Fn(&Path) -> bool,
-) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut folders = vec![dir.to_owned()];
-    // Links may lead back to a folder already seen.
-    let mut seen = HashSet::new();
-    while let Some(folder) = folders.pop() {
-        match entries(&folder, &mut seen) {
-            Ok(paths) => {
-                for path in paths {
-                    if path.is_dir() {
-                        folders.push(path);
-                    } else if wanted(&path) {
-                        files.push(path);
-                    }
-                }
-            }
-            Err(error) if folder == dir => return Err(error),
-            Err(error) => eprintln!("warning: skipped: {error:#}"),
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// What a folder holds; nothing if it was seen.
-fn entries(folder: &Path, seen: &mut HashSet<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
-    let context = || format!("cannot list the folder {}", folder.display());
-    if !seen.insert(folder.canonicalize().with_context(context)?) {
-        return Ok(Vec::new());
-    }
-    let entries = fs::read_dir(folder).with_context(context)?;
-    entries.map(|entry| Ok(entry.with_context(context)?.path())).collect()
-}
-
-fn has_image_extension(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| {
-        EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
-    })
 }

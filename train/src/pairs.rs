@@ -27,6 +27,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
+use bytesize::ByteSize;
 use rand::{Rng, RngExt as _};
 
 use crate::content::{Hash, hash_file, hash_set};
@@ -37,9 +38,6 @@ use crate::yuv::{Matrix, Range, Yuv420};
 
 const CLEAN: &str = ".clean.y4m";
 const DEGRADED: &str = ".degraded.y4m";
-
-/// The most that all clips together may hold, in bytes; they stay in memory.
-const MAX_BYTES: u64 = 8 << 30;
 
 /// Pairs of frames held in memory as 8-bit planes: as many bytes as their files have.
 #[derive(Debug)]
@@ -78,12 +76,8 @@ impl PairFolder {
     ///
     /// # Errors
     /// If one of `dirs` does not exist or cannot be listed, or no usable pair is left in it, or
-    /// all pairs together take more than 8 GiB.
-    pub fn load(dirs: &[PathBuf], min_side: usize) -> anyhow::Result<Self> {
-        Self::load_within(dirs, min_side, MAX_BYTES)
-    }
-
-    fn load_within(dirs: &[PathBuf], min_side: usize, max_bytes: u64) -> anyhow::Result<Self> {
+    /// all pairs together take more than `max_bytes` bytes.
+    pub fn load(dirs: &[PathBuf], min_side: usize, max_bytes: u64) -> anyhow::Result<Self> {
         ensure!(!dirs.is_empty(), "no folder of pairs was given");
         let mut folder = Self { clips: vec![], frames: vec![], skipped: 0, min_side };
         let mut bytes = 0;
@@ -94,9 +88,9 @@ impl PairFolder {
                     + fs::metadata(&degraded).map_or(0, |file| file.len());
                 ensure!(
                     bytes + size <= max_bytes,
-                    "{}: the pairs take more than {max_bytes} bytes of memory; use fewer or \
-                     shorter clips",
-                    clean.display()
+                    "{}: the pairs of clips take more than the {} there is room for",
+                    clean.display(),
+                    ByteSize(max_bytes)
                 );
                 let read = read_pair(&clean, &degraded, min_side)
                     .and_then(|frames| Ok((frames, [hash_file(&clean)?, hash_file(&degraded)?])));
@@ -129,6 +123,13 @@ impl PairFolder {
     #[expect(clippy::len_without_is_empty, reason = "a loaded folder is never empty")]
     pub fn len(&self) -> usize {
         self.frames.len()
+    }
+
+    /// Bytes that they take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let planes = |frame: &FramePair| frame.clean.iter().map(Vec::len).sum::<usize>();
+        self.frames.iter().map(|frame| 2 * planes(frame) as u64).sum()
     }
 
     /// Number of pairs of clips that were skipped.
@@ -390,7 +391,7 @@ mod tests {
             }
         }
         let bytes = 4 * good.len() as u64;
-        let load = |max_bytes| PairFolder::load_within(&[dir.path().to_owned()], 4, max_bytes);
+        let load = |max_bytes| PairFolder::load(&[dir.path().to_owned()], 4, max_bytes);
         assert_eq!(load(bytes).unwrap().len(), 4);
         let error = load(bytes - 1).unwrap_err();
         assert!(error.to_string().contains("b.clean.y4m"), "{error}");

@@ -1,9 +1,16 @@
 //! RGB images as planar floats, the form in which degradations are defined.
 
+use std::fs;
+use std::io::Cursor;
 use std::path::Path;
 
-use anyhow::Context as _;
-use image::RgbImage;
+use anyhow::{Context as _, bail, ensure};
+use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, RgbImage};
+
+use crate::content::{Hash, hash_bytes};
+
+/// Kinds of image files that are read.
+const READ: [ImageFormat; 3] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP];
 
 /// An RGB image in planar floats.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,8 +150,9 @@ impl Rgb {
         })
     }
 
-    /// Reads an image file; its content, not its name, tells the format. Alpha is dropped, grey is
-    /// replicated, 16 bit is rounded to 8.
+    /// Reads an image file; its content, not its name, tells the format. It is turned as its Exif
+    /// orientation says; what is transparent is seen on black, grey is replicated, 16 bit is rounded
+    /// to 8.
     ///
     /// # Errors
     /// If the file cannot be read or decoded, or decoding it would take more than 512 MiB; the
@@ -157,32 +165,85 @@ impl Rgb {
 /// The most that decoding one image may allocate, in bytes; a header may announce anything.
 const MAX_DECODER_BYTES: u64 = 512 << 20;
 
+/// The largest image file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// An image file in memory.
+pub(crate) struct ImageFile<'p> {
+    path: &'p Path,
+    bytes: Vec<u8>,
+}
+
+impl<'p> ImageFile<'p> {
+    /// Number of pixels that the header of a file tells of, if it tells.
+    pub(crate) fn size(path: &Path) -> Option<u64> {
+        // Opening a pipe would wait for its writer.
+        let reader = path.is_file().then(|| ImageReader::open(path))?.ok()?;
+        let (width, height) = reader.with_guessed_format().ok()?.into_dimensions().ok()?;
+        Some(u64::from(width) * u64::from(height))
+    }
+
+    pub(crate) fn read(path: &'p Path) -> anyhow::Result<Self> {
+        let context = || format!("cannot read {}", path.display());
+        let file = fs::metadata(path).with_context(context)?;
+        // Opening a pipe would wait for its writer.
+        ensure!(file.is_file(), "{} is not a file", path.display());
+        ensure!(
+            file.len() <= MAX_FILE_BYTES,
+            "{} has {} bytes, expected at most {MAX_FILE_BYTES}",
+            path.display(),
+            file.len()
+        );
+        Ok(Self { path, bytes: fs::read(path).with_context(context)? })
+    }
+
+    /// With the hash of the file.
+    pub(crate) fn decode_hashed(&self) -> anyhow::Result<(RgbImage, Hash)> {
+        Ok((self.decode()?, hash_bytes(&self.bytes)))
+    }
+
+    /// As 8-bit RGB; see [`Rgb::load`].
+    pub(crate) fn decode(&self) -> anyhow::Result<RgbImage> {
+        let path = self.path.display();
+        let format = image::guess_format(&self.bytes);
+        let format = format.ok().filter(|format| READ.contains(format));
+        let Some(format) = format else {
+            bail!("{path} is no PNG, JPEG or WebP image, whatever its name says");
+        };
+        ensure!(format != ImageFormat::Jpeg || jpeg_is_whole(&self.bytes), "{path} is cut short");
+        let decoded = || -> image::ImageResult<DynamicImage> {
+            let mut reader = ImageReader::with_format(Cursor::new(&self.bytes), format);
+            let mut limits = image::Limits::default();
+            limits.max_alloc = Some(MAX_DECODER_BYTES);
+            reader.limits(limits.clone());
+            let mut decoder = reader.into_decoder()?;
+            limits.reserve(decoder.total_bytes())?;
+            let orientation = decoder.orientation()?;
+            let mut image = DynamicImage::from_decoder(decoder)?;
+            image.apply_orientation(orientation);
+            Ok(image)
+        };
+        let image = decoded().with_context(|| format!("cannot decode {path}"))?;
+        let image = if image.color().has_alpha() { over_black(image) } else { image.into_rgb8() };
+        ensure!(image.width() > 0 && image.height() > 0, "{path} is an empty image");
+        Ok(image)
+    }
+}
+
 /// Reads an image file as 8-bit RGB; see [`Rgb::load`].
 pub(crate) fn load_image(path: &Path) -> anyhow::Result<RgbImage> {
-    let mut reader = image::ImageReader::open(path)
-        .and_then(image::ImageReader::with_guessed_format)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    if reader.format() == Some(image::ImageFormat::Jpeg) {
-        let file =
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        anyhow::ensure!(
-            file.starts_with(&[0xFF, 0xD8]),
-            "{} is no image of a known kind, whatever its name says",
-            path.display()
-        );
-        anyhow::ensure!(jpeg_is_whole(&file), "{} is cut short", path.display());
+    ImageFile::read(path)?.decode()
+}
+
+/// What is seen of an image on black: the colour of what is transparent means nothing.
+fn over_black(image: DynamicImage) -> RgbImage {
+    let image = image.into_rgba8();
+    let mut seen = RgbImage::new(image.width(), image.height());
+    for (seen, image::Rgba([red, green, blue, alpha])) in seen.pixels_mut().zip(image.pixels()) {
+        let seen_of = |value: u8| ((u16::from(value) * u16::from(*alpha) + 127) / 255) as u8;
+        seen.0 = [red, green, blue].map(|value| seen_of(*value));
     }
-    let mut limits = image::Limits::default();
-    limits.max_alloc = Some(MAX_DECODER_BYTES);
-    reader.limits(limits);
-    let image =
-        reader.decode().with_context(|| format!("cannot decode {}", path.display()))?.into_rgb8();
-    anyhow::ensure!(
-        image.width() > 0 && image.height() > 0,
-        "{} is an empty image",
-        path.display()
-    );
-    Ok(image)
+    seen
 }
 
 /// Whether a JPEG file has its end marker (ISO/IEC 10918-1, annex B), whatever comes after that; the

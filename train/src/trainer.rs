@@ -95,7 +95,7 @@ pub fn start(
     stop: Stop<'_>,
 ) -> anyhow::Result<Outcome> {
     RunDir::check_free(run)?;
-    let sources = sources.absolute()?;
+    let sources = sources.settled()?;
     let start = from.map(Checkpoint::read).transpose()?;
     let state = initial_state(&recipe, start.as_ref()).with_context(|| match from {
         Some(path) => format!("cannot start from {}", path.display()),
@@ -133,7 +133,7 @@ pub fn resume(
         ensure!(steps > taken, "--steps {steps}: the run has taken {taken} steps already");
         recipe.steps = steps;
     }
-    let sources = sources.absolute()?.or(&record.sources);
+    let sources = sources.or(&record.sources).settled()?;
     let loaded = Loaded::new(&sources, &recipe)?;
     record.data.check(&loaded.record)?;
     let record = RunRecord { sources, cadence: cadence.of(record.cadence), ..record };

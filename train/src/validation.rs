@@ -36,7 +36,7 @@ use crate::yuv::Yuv420;
 const PICTURES: usize = 32;
 
 /// Side of the square used from the middle of a picture, in pixels.
-const SIDE: usize = 192;
+pub const SIDE: usize = 192;
 
 /// Rows and columns of points of a sample sheet, at most.
 const SHOWN: (usize, usize) = (4, 5);
@@ -236,9 +236,8 @@ impl Picture {
             let (clean, twin) = pairs.middle(index, SIDE);
             (clean, Some(twin), format!("pair {index}"))
         } else {
-            let index = spread(held.images.len());
-            let name = held.images.paths()[index].file_stem().unwrap_or_default();
-            (held.images.middle(index, SIDE), None, name.to_string_lossy().into_owned())
+            let (clean, name) = held.images.middle(spread(held.images.len()), SIDE);
+            (clean, None, name)
         };
         let draw = Draw::sample(&chain, &active, &mut ChaCha8Rng::seed_from_u64(number as u64));
         let mut masks = vec![vec![true; chain.len()], vec![false; chain.len()]];

@@ -7,10 +7,11 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use image::{ImageFormat, Rgb as Pixel, RgbImage};
+use image::{ImageFormat, Rgb as Pixel, RgbImage, RgbaImage};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
-use tunableconv_train::data::{ImageFolder, list_images};
+use tunableconv_train::data::{ImageFolder, Keep, list_images};
+use tunableconv_train::rgb::Rgb;
 
 /// Red tells the column, green the row, blue the image.
 fn coordinates(width: u32, height: u32, blue: u8) -> RgbImage {
@@ -34,16 +35,13 @@ fn every_format_is_found_in_sorted_order_and_the_rest_is_counted() {
     save(dir.path(), "small.png", &coordinates(20, 15, 0));
     fs::write(dir.path().join("broken.png"), b"not a picture").unwrap();
     fs::write(dir.path().join("notes.txt"), b"not even meant to be one").unwrap();
-    let folder = ImageFolder::load(&[dir.path().to_owned()], 16).unwrap();
-    let names: Vec<String> = folder
-        .paths()
-        .iter()
-        .map(|p| p.strip_prefix(dir.path()).unwrap().display().to_string())
-        .collect();
+    let folder = ImageFolder::load(&[dir.path().to_owned()], 16, Keep::Everything).unwrap();
+    let names: Vec<String> =
+        folder.paths().map(|p| p.strip_prefix(dir.path()).unwrap().display().to_string()).collect();
     assert_eq!(names, ["a.jpeg", "b.Jpg", "c.PNG", "sub/deep/b.webp"]);
     assert_eq!(folder.len(), 4);
     assert_eq!(folder.skipped(), 2);
-    assert_eq!(folder.images()[2], image);
+    assert_eq!(folder.pieces().nth(2).unwrap(), [image]);
     assert_eq!(list_images(dir.path()).unwrap().len(), 6);
 }
 
@@ -53,8 +51,8 @@ fn a_file_is_read_by_content_when_its_name_is_wrong() {
     let image = coordinates(8, 8, 0);
     image.save(dir.path().join("x.png")).unwrap();
     fs::rename(dir.path().join("x.png"), dir.path().join("x.jpg")).unwrap();
-    let folder = ImageFolder::load(&[dir.path().to_owned()], 1).unwrap();
-    assert_eq!(folder.images()[0], image);
+    let folder = ImageFolder::load(&[dir.path().to_owned()], 1, Keep::Everything).unwrap();
+    assert_eq!(folder.pieces().next().unwrap(), [image]);
 }
 
 #[test]
@@ -65,10 +63,10 @@ fn a_missing_or_useless_folder_is_named() {
     let useless = dir.path().join("useless");
     save(&useless, "x.png", &coordinates(7, 8, 0));
     for (second, name) in [(useless, "useless"), (dir.path().join("missing"), "missing")] {
-        let error = ImageFolder::load(&[good.clone(), second], 8).unwrap_err();
+        let error = ImageFolder::load(&[good.clone(), second], 8, Keep::Everything).unwrap_err();
         assert!(format!("{error:#}").contains(name), "{error:#}");
     }
-    assert!(ImageFolder::load(&[], 8).is_err());
+    assert!(ImageFolder::load(&[], 8, Keep::Everything).is_err());
 }
 
 #[cfg(unix)]
@@ -86,7 +84,7 @@ fn crops_are_connected_windows_in_all_orientations_of_all_images() {
     for i in 0..3 {
         save(dir.path(), &format!("{i}.png"), &coordinates(40, 30, i));
     }
-    let folder = ImageFolder::load(&[dir.path().to_owned()], 16).unwrap();
+    let folder = ImageFolder::load(&[dir.path().to_owned()], 16, Keep::Everything).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut orientations = HashSet::new();
     let mut images = HashSet::new();
@@ -122,7 +120,7 @@ fn crops_are_connected_windows_in_all_orientations_of_all_images() {
 fn an_image_too_small_for_the_halo_is_replicated_outside() {
     let dir = tempfile::tempdir().unwrap();
     save(dir.path(), "x.png", &coordinates(8, 8, 1));
-    let folder = ImageFolder::load(&[dir.path().to_owned()], 8).unwrap();
+    let folder = ImageFolder::load(&[dir.path().to_owned()], 8, Keep::Everything).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     // Only one position is possible, so turning back by hand must give one of eight views.
     for _ in 0..20 {
@@ -143,7 +141,7 @@ fn an_image_too_small_for_the_halo_is_replicated_outside() {
 fn the_same_seed_gives_the_same_crops() {
     let dir = tempfile::tempdir().unwrap();
     save(dir.path(), "x.png", &coordinates(50, 50, 0));
-    let folder = ImageFolder::load(&[dir.path().to_owned()], 16).unwrap();
+    let folder = ImageFolder::load(&[dir.path().to_owned()], 16, Keep::Everything).unwrap();
     let crops = || {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         (0..5).map(|_| folder.sample_crop(16, 2, &mut rng)).collect::<Vec<_>>()
@@ -214,8 +212,8 @@ fn broken_files_never_stop_a_folder() {
         fs::write(dir.path().join(name), content).unwrap();
     }
     fs::create_dir(dir.path().join("folder.png")).unwrap();
-    let folder = ImageFolder::load(&[dir.path().to_owned()], 16).unwrap();
-    assert_eq!(folder.paths(), [dir.path().join("good.png")]);
+    let folder = ImageFolder::load(&[dir.path().to_owned()], 16, Keep::Everything).unwrap();
+    assert_eq!(folder.paths().collect::<Vec<_>>(), [dir.path().join("good.png")]);
     assert_eq!(folder.skipped(), broken.len());
 }
 
@@ -232,7 +230,7 @@ fn a_giant_is_refused_before_it_is_allocated() {
         fs::write(dir.path().join(name), content).unwrap();
     }
     let before = peak();
-    let folder = ImageFolder::load(&[dir.path().to_owned()], 16).unwrap();
+    let folder = ImageFolder::load(&[dir.path().to_owned()], 16, Keep::Everything).unwrap();
     assert_eq!((folder.len(), folder.skipped()), (1, 3));
     let (Some(before), Some(after)) = (before, peak()) else {
         eprintln!("skipped: no peak of memory without /proc");
@@ -251,10 +249,10 @@ fn grey_alpha_and_sixteen_bit_images_are_usable() {
     image::RgbaImage::from_pixel(8, 8, image::Rgba([1, 2, 3, 9])).save(at("alpha.webp")).unwrap();
     let deep = image::Rgb([257u16 * 5, 257 * 6 + 1, 65535]);
     image::ImageBuffer::<_, Vec<u16>>::from_pixel(8, 8, deep).save(at("deep.png")).unwrap();
-    let folder = ImageFolder::load(&[dir.path().to_owned()], 8).unwrap();
+    let folder = ImageFolder::load(&[dir.path().to_owned()], 8, Keep::Everything).unwrap();
     assert_eq!(folder.skipped(), 0);
-    let first: Vec<[u8; 3]> = folder.images().iter().map(|image| image.get_pixel(3, 3).0).collect();
-    assert_eq!(first, [[1, 2, 3], [5, 6, 255], [77; 3], [77; 3]]);
+    let first: Vec<[u8; 3]> = folder.pieces().map(|pieces| pieces[0].get_pixel(3, 3).0).collect();
+    assert_eq!(first, [[0; 3], [5, 6, 255], [77; 3], [77; 3]]);
 }
 
 #[cfg(unix)]
@@ -276,7 +274,7 @@ fn what_cannot_be_opened_is_skipped() {
     };
     lock(0o000);
     let open = fs::read_dir(dir.path().join("locked")).is_ok();
-    let folder = ImageFolder::load(&[dir.path().to_owned()], 8);
+    let folder = ImageFolder::load(&[dir.path().to_owned()], 8, Keep::Everything);
     lock(0o755);
     let folder = folder.unwrap();
     if open {
@@ -287,4 +285,61 @@ fn what_cannot_be_opened_is_skipped() {
     }
     assert_eq!(folder.len(), if open { 3 } else { 1 });
     assert_eq!(folder.skipped(), 1 + usize::from(pipe) + usize::from(!open));
+}
+
+#[test]
+fn images_that_do_not_fit_are_kept_in_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    save(dir.path(), "large.png", &coordinates(256, 256, 1));
+    save(dir.path(), "small.png", &coordinates(30, 20, 2));
+    let load = |bytes| {
+        let keep = Keep::Within { bytes, span: 24 };
+        ImageFolder::load(&[dir.path().to_owned()], 20, keep)
+    };
+    let folder = load(30_000).unwrap();
+    let pieces: Vec<_> = folder.pieces().collect();
+    let bytes = |images: &[RgbImage]| images.iter().map(|i| i.as_raw().len()).sum::<usize>();
+    let kept = pieces.iter().map(|images| bytes(images)).sum::<usize>();
+    assert!(kept <= 30_000, "{kept}");
+    assert_eq!(pieces[1], [coordinates(30, 20, 2)]);
+    assert!((folder.kept() - kept as f64 / 3.0 / f64::from(256 * 256 + 600)).abs() < 1e-9);
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    for _ in 0..200 {
+        let crop = folder.sample_crop(20, 2, &mut rng).to_image();
+        assert_eq!(crop.dimensions(), (24, 24));
+        let blues: HashSet<u8> = crop.pixels().map(|pixel| pixel.0[2]).collect();
+        assert_eq!(blues.len(), 1);
+    }
+    assert_eq!(load(200_000).unwrap().kept(), 1.0);
+    let error = load(3000).unwrap_err().to_string();
+    assert!(error.contains("crop of 24x24"), "{error}");
+    let keep = Keep::Middle { side: 25 };
+    let middles = ImageFolder::load(&[dir.path().to_owned()], 20, keep).unwrap();
+    let sizes: Vec<_> = middles.pieces().map(|pieces| pieces[0].dimensions()).collect();
+    assert_eq!(sizes, [(24, 24), (24, 20)]);
+    assert_eq!(middles.middle(0, 25), load(200_000).unwrap().middle(0, 25));
+}
+
+#[test]
+fn a_picture_is_seen_upright_and_without_what_is_transparent() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = coordinates(30, 20, 0);
+    let mut jpeg = Cursor::new(vec![]);
+    image.write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
+    let jpeg = jpeg.into_inner();
+    // Exif with one entry: orientation 6, the top of the picture is at its right.
+    let exif =
+        b"\xFF\xE1\0\x22Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    fs::write(dir.path().join("turned.jpg"), [&jpeg[..2], exif, &jpeg[2..]].concat()).unwrap();
+    fs::write(dir.path().join("upright.jpg"), &jpeg).unwrap();
+    let load = |name: &str| Rgb::load(&dir.path().join(name)).unwrap().to_image();
+    assert_eq!(load("turned.jpg"), image::imageops::rotate90(&load("upright.jpg")));
+    assert_eq!(load("upright.jpg").dimensions(), (30, 20));
+
+    let alpha =
+        RgbaImage::from_fn(9, 9, |x, _| image::Rgba([200, 100, 50, [0, 51, 255][x as usize % 3]]));
+    alpha.save(dir.path().join("alpha.png")).unwrap();
+    let seen = load("alpha.png");
+    let row: Vec<_> = (0..3).map(|x| seen.get_pixel(x, 4).0).collect();
+    assert_eq!(row, [[0; 3], [40, 20, 10], [200, 100, 50]]);
 }

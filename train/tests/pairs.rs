@@ -100,7 +100,7 @@ fn crops_of_both_come_from_the_same_place_and_orientation() {
             frames.push((rgb(seed), rgb(seed + 1000)));
         }
     }
-    let folder = PairFolder::load(&[dir.path().to_owned()], 8).unwrap();
+    let folder = PairFolder::load(&[dir.path().to_owned()], 8, u64::MAX).unwrap();
     assert_eq!((folder.len(), folder.skipped()), (3, 0));
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     // Halos that fit, are odd, and reach outside.
@@ -124,7 +124,7 @@ fn every_even_place_is_possible() {
     write_pair(dir.path(), "a", 16, 14, 0..1);
     let rgb = |seed| whole(16, 14, &planes(16, 14, seed), Matrix::Bt601, Range::Limited);
     let frames = [(rgb(0), rgb(1000))];
-    let folder = PairFolder::load(&[dir.path().to_owned()], 8).unwrap();
+    let folder = PairFolder::load(&[dir.path().to_owned()], 8, u64::MAX).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let places: HashSet<_> = (0..300)
         .map(|_| find(&folder.sample_crop_pair(8, 2, &mut rng), &frames, 2)[0])
@@ -142,7 +142,7 @@ fn range_and_height_tell_how_colours_are_read() {
         let path = dir.path().join(format!("tall.{name}.y4m"));
         write(&path, 8, 720, "C420 XCOLORRANGE=FULL", &[planes]);
     }
-    let folder = PairFolder::load(&[dir.path().to_owned()], 8).unwrap();
+    let folder = PairFolder::load(&[dir.path().to_owned()], 8, u64::MAX).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let (clean, degraded) = folder.sample_crop_pair(8, 0, &mut rng);
     // BT.709 at full range, by hand.
@@ -158,7 +158,7 @@ fn range_and_height_tell_how_colours_are_read() {
 fn the_same_seed_gives_the_same_pairs() {
     let dir = tempfile::tempdir().unwrap();
     write_pair(dir.path(), "a", 32, 32, 0..3);
-    let folder = PairFolder::load(&[dir.path().to_owned()], 16).unwrap();
+    let folder = PairFolder::load(&[dir.path().to_owned()], 16, u64::MAX).unwrap();
     let crops = || {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         (0..5).map(|_| folder.sample_crop_pair(16, 2, &mut rng)).collect::<Vec<_>>()
@@ -177,14 +177,14 @@ fn useless_pairs_are_skipped_and_a_useless_folder_is_named() {
     fs::write(good.join("empty.clean.y4m"), b"").unwrap();
     fs::write(good.join("empty.degraded.y4m"), b"").unwrap();
     fs::write(good.join("other.y4m"), b"no half of a pair").unwrap();
-    let folder = PairFolder::load(std::slice::from_ref(&good), 8).unwrap();
+    let folder = PairFolder::load(std::slice::from_ref(&good), 8, u64::MAX).unwrap();
     assert_eq!((folder.len(), folder.skipped()), (2, 3));
 
     let useless = dir.path().join("useless");
     write_pair(&useless, "small", 6, 16, 0..1);
     for (second, name) in [(useless, "useless"), (dir.path().join("missing"), "missing")] {
-        let error = PairFolder::load(&[good.clone(), second], 8).unwrap_err();
+        let error = PairFolder::load(&[good.clone(), second], 8, u64::MAX).unwrap_err();
         assert!(format!("{error:#}").contains(name), "{error:#}");
     }
-    assert!(PairFolder::load(&[], 8).is_err());
+    assert!(PairFolder::load(&[], 8, u64::MAX).is_err());
 }

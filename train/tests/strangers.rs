@@ -35,7 +35,7 @@ fn images_of_odd_sizes_do_not_cost_the_others() {
     let told = String::from_utf8(run.get_output().stderr.clone()).unwrap();
     assert!(line_with(&told, "b.png").contains("8x8, expected sides of 11 to 8192"), "{told}");
     assert!(line_with(&told, "z.png").contains("8200x12"), "{told}");
-    assert!(line_with(&told, "t.jpg").contains("no image of a known kind"), "{told}");
+    assert!(line_with(&told, "t.jpg").contains("no PNG, JPEG or WebP image"), "{told}");
     let scores = String::from_utf8(run.get_output().stdout.clone()).unwrap();
     assert_eq!(line_with(&scores, "output"), line_with(&alone, "output"));
     assert!(scores.starts_with("1 images (3 skipped)"), "{scores}");
@@ -176,4 +176,15 @@ fn threads_are_as_many_as_asked_for() {
     }
     // Nothing is started that is not needed, nor endlessly many.
     assert!(at.fail("inspect tiny.toml --threads 5000").contains("expected 0 to 256"));
+}
+
+#[test]
+fn what_cannot_be_read_of_a_folder_is_told() {
+    let at = trained();
+    for name in ["one/a.HEIC", "one/b.heic", "one/c.tif", "one/notes.txt"] {
+        fs::write(at.path(name), b"").unwrap();
+    }
+    let run = at.command("score c --data one --tuning denoise=1").assert().success();
+    let told = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+    assert!(told.contains("one: 2 of .heic, 1 of .tif are not read"), "{told}");
 }

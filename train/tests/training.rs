@@ -4,11 +4,11 @@
 
 mod common;
 
-use common::{RECIPE, Workplace, entries};
+use common::{RECIPE, Workplace, entries, picture};
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv_train::batch::{self, Pictures};
 use tunableconv_train::corner_targets::{channel_scales, corner_weights, mean_target};
-use tunableconv_train::data::ImageFolder;
+use tunableconv_train::data::{ImageFolder, Keep};
 use tunableconv_train::pairs::PairFolder;
 use tunableconv_train::recipe::Recipe;
 use tunableconv_train::tunings::sample_tuning;
@@ -126,7 +126,7 @@ fn bad_image_folders_are_named_and_broken_images_skipped() {
 fn a_batch_depends_on_seed_and_step_only() {
     let at = Workplace::new();
     let mut recipe = Recipe::parse(RECIPE).unwrap();
-    let images = ImageFolder::load(&[at.path("data")], 16).unwrap();
+    let images = ImageFolder::load(&[at.path("data")], 16, Keep::Everything).unwrap();
     let pictures = Pictures { images, pairs: None };
     let first = batch::make(&recipe, &pictures, 5);
     assert_eq!(first, batch::make(&recipe, &pictures, 5));
@@ -243,8 +243,8 @@ fn recorded_degradations_come_from_pairs_of_clips() {
         .replace("{ kind = \"blur\", sigma = [0.0, 2.0] }", "{ kind = \"recorded\" }")
         .replace("[[\"denoise\"], [\"denoise\", \"deblur\"]]", "[[\"denoise\"], [\"deblur\"]]");
     let recipe = Recipe::parse(&text).unwrap();
-    let images = ImageFolder::load(&[at.path("data")], 16).unwrap();
-    let pairs = Some(PairFolder::load(&[at.path("pairs")], 16).unwrap());
+    let images = ImageFolder::load(&[at.path("data")], 16, Keep::Everything).unwrap();
+    let pairs = Some(PairFolder::load(&[at.path("pairs")], 16, u64::MAX).unwrap());
     let batch = batch::make(&recipe, &Pictures { images, pairs }, 1);
     // Every second sample is a flat frame of the pair: its luma is 10 codes of 255 too bright, and
     // the target takes back the part that ω asks for.
@@ -268,4 +268,26 @@ fn recorded_degradations_come_from_pairs_of_clips() {
     write_pair(&at, "pairs/two");
     let error = at.fail("train --resume --run a --data data --pairs pairs");
     assert!(error.contains("began with 1 pairs of clips, there are 2 now"), "{error}");
+}
+
+#[test]
+fn photographs_that_do_not_fit_are_trained_on_in_pieces() {
+    let at = Workplace::new();
+    std::fs::create_dir(at.path("large")).unwrap();
+    for seed in 0..3 {
+        picture(400, 300, seed).save(at.path(&format!("large/{seed}.png"))).unwrap();
+    }
+    let train =
+        "train tiny.toml --data large --steps 200 --save-every 20 --cache-size 100KiB --run";
+    let whole = at.command(&format!("{train} a")).assert().success();
+    let told = String::from_utf8(whole.get_output().stderr.clone()).unwrap();
+    assert!(told.contains("of all pixels, as there is room for 100.0 KiB: --cache-size"), "{told}");
+    at.kill_run("b", &format!("{train} b"));
+    let resumed = at.command("train --resume --run b").assert().success();
+    let told = String::from_utf8(resumed.get_output().stderr.clone()).unwrap();
+    assert!(told.contains("room for 100.0 KiB"), "{told}");
+    assert!(at.read("a/checkpoint.safetensors") == at.read("b/checkpoint.safetensors"));
+    let error = at.fail("train tiny.toml --data large --cache-size 1KiB --run c");
+    assert!(error.contains("3 images need 5.1 KiB at least, for one crop of 24x24"), "{error}");
+    assert!(!at.path("c").exists());
 }

@@ -6,6 +6,7 @@
 mod common;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::process::Command;
 
 use common::{RECIPE, Workplace, picture};
@@ -14,7 +15,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv_train::batch::Pictures;
-use tunableconv_train::data::ImageFolder;
+use tunableconv_train::data::{ImageFolder, Keep};
 use tunableconv_train::recipe::Recipe;
 use tunableconv_train::validation::Validation;
 
@@ -96,16 +97,16 @@ fn validation_may_have_pictures_of_its_own_or_none() {
 #[test]
 fn what_is_set_aside_is_not_trained_on() {
     let at = Workplace::with_many();
-    let mut folder = ImageFolder::load(&[at.path("many")], 16).unwrap();
-    let all: Vec<_> = folder.paths().to_vec();
+    let mut folder = ImageFolder::load(&[at.path("many")], 16, Keep::Everything).unwrap();
+    let all: HashSet<_> = folder.paths().map(Path::to_owned).collect();
     let before = folder.hash();
     let aside = folder.set_aside(5, &mut ChaCha8Rng::seed_from_u64(1));
     assert_eq!((folder.len(), aside.len()), (16, 5));
-    let names: HashSet<_> = folder.paths().iter().chain(aside.paths()).collect();
-    assert_eq!(names, all.iter().collect());
+    let names: HashSet<_> = folder.paths().chain(aside.paths()).map(Path::to_owned).collect();
+    assert_eq!(names, all);
     assert!(folder.paths().is_sorted() && aside.paths().is_sorted());
-    for (path, pixels) in aside.paths().iter().zip(aside.images()) {
-        assert_eq!(image::open(path).unwrap().into_rgb8(), *pixels);
+    for (path, pixels) in aside.paths().zip(aside.pieces()) {
+        assert_eq!([image::open(path).unwrap().into_rgb8()], pixels);
     }
     assert!(folder.hash() != before && aside.hash() != folder.hash());
 }
@@ -116,7 +117,10 @@ fn flat(at: &Workplace) -> Pictures {
     for name in ["flat/a.png", "flat/b.png"] {
         RgbImage::from_pixel(300, 201, image::Rgb([128; 3])).save(at.path(name)).unwrap();
     }
-    Pictures { images: ImageFolder::load(&[at.path("flat")], 16).unwrap(), pairs: None }
+    Pictures {
+        images: ImageFolder::load(&[at.path("flat")], 16, Keep::Everything).unwrap(),
+        pairs: None,
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context as _, bail};
+use bytesize::ByteSize;
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -38,6 +39,10 @@ pub struct TrainArgs {
     /// [default: 0.05].
     #[arg(long, value_name = "SHARE", conflicts_with = "resume")]
     val_share: Option<f64>,
+    /// Most memory that pictures take, as in 2GiB; of images larger than their share pieces are kept
+    /// [default: a quarter of the machine's].
+    #[arg(long, value_name = "SIZE", conflicts_with = "resume")]
+    cache_size: Option<ByteSize>,
     /// Weights of a feature network (VGG-19 or SqueezeNet), for recipes with losses on features.
     #[arg(long, value_name = "FILE")]
     features: Option<PathBuf>,
@@ -79,6 +84,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
         val: args.val,
         val_pairs: args.val_pairs,
         val_share: args.val_share,
+        cache: args.cache_size.map(|size| size.as_u64()),
     };
     let signal = signals().context("cannot watch for signals")?;
     let stop = || signal.load(Ordering::Relaxed) != 0;

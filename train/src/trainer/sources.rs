@@ -3,18 +3,21 @@
 use std::path::{PathBuf, absolute};
 
 use anyhow::{Context as _, ensure};
+use bytesize::ByteSize;
 use candle_core::Device;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::batch::Pictures;
-use crate::data::ImageFolder;
+use crate::data::{ImageFolder, Keep};
 use crate::loss::features::FeatureNet;
 use crate::pairs::PairFolder;
 use crate::recipe::Recipe;
 use crate::run_dir::record::{hash_features, hash_styles};
 use crate::run_dir::{DataRecord, Set};
+use crate::validation::SIDE;
 
 /// Share of the pictures that is set aside where none are given for validation.
 pub const VAL_SHARE: f64 = 0.05;
@@ -45,6 +48,21 @@ pub struct Sources {
     /// Share of the pictures that is set aside where none are given for validation, 0 to below 1;
     /// [`VAL_SHARE`] if not given.
     pub val_share: Option<f64>,
+    /// Most bytes of memory that the pictures take; [`default_cache`] if not given.
+    pub cache: Option<u64>,
+}
+
+/// What pictures may take where it cannot be told how much memory there is.
+const SMALL_CACHE: u64 = 1 << 30;
+
+/// A quarter of the memory that the process may use.
+fn default_cache() -> u64 {
+    let memory = MemoryRefreshKind::nothing().with_ram();
+    let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory));
+    system.map_or(SMALL_CACHE, |system| {
+        let group = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
+        system.total_memory().min(group) / 4
+    })
 }
 
 impl Sources {
@@ -61,14 +79,16 @@ impl Sources {
             val: or(self.val, &recorded.val),
             val_pairs: or(self.val_pairs, &recorded.val_pairs),
             val_share: self.val_share.or(recorded.val_share),
+            cache: self.cache.or(recorded.cache),
         }
     }
 
-    /// With paths that mean the same from everywhere.
+    /// With paths that mean the same from everywhere, and what depends on the machine as it is here.
     ///
     /// # Errors
     /// If there is no current folder.
-    pub fn absolute(mut self) -> anyhow::Result<Self> {
+    pub fn settled(mut self) -> anyhow::Result<Self> {
+        self.cache = self.cache.or_else(|| Some(default_cache()));
         let lists = [&mut self.folders, &mut self.pairs, &mut self.val, &mut self.val_pairs];
         for path in lists.into_iter().flatten().chain(&mut self.features) {
             *path = absolute(&*path).with_context(|| path.display().to_string())?;
@@ -107,10 +127,22 @@ impl Loaded {
         );
         let share = sources.val_share.unwrap_or(VAL_SHARE);
         ensure!((0.0..1.0).contains(&share), "--val-share {share}, expected 0 to below 1");
+        let mut room = sources.cache.unwrap_or_else(default_cache);
+        let enough = "--cache-size SIZE makes more room";
+        let mut pairs = load_pairs(&sources.pairs, recipe, &mut room).context(enough)?;
+        let own_val_pairs = load_pairs(&sources.val_pairs, recipe, &mut room).context(enough)?;
         let side = recipe.batch.crop;
-        let mut images = ImageFolder::load(&sources.folders, side)?;
+        let keep = Keep::Within { bytes: room, span: side + 2 * recipe.batch.halo };
+        let mut images = ImageFolder::load(&sources.folders, side, keep)?;
         eprintln!("{} images, {} skipped", images.len(), images.skipped());
-        let mut pairs = load_pairs(&sources.pairs, recipe)?;
+        if images.kept() < 1.0 {
+            eprintln!(
+                "in memory are pieces of the larger ones, {:.1}% of all pixels, as there is room for \
+                 {}: {enough}",
+                images.kept() * 100.0,
+                ByteSize(room)
+            );
+        }
         let image_set = |images: &ImageFolder| Set::new(images.len(), images.hash());
         let pair_set = |pairs: &PairFolder| Set::new(pairs.clips(), pairs.hash());
         let mut record = DataRecord {
@@ -132,7 +164,7 @@ impl Loaded {
             let count = aside(images.len());
             (count > 0).then(|| images.set_aside(count, &mut rng))
         } else {
-            let own = ImageFolder::load(&sources.val, side)?;
+            let own = ImageFolder::load(&sources.val, side, Keep::Middle { side: SIDE })?;
             record.val_images = Some(image_set(&own));
             Some(own)
         };
@@ -142,7 +174,7 @@ impl Loaded {
                 let count = aside(pairs.clips()).max(usize::from(share > 0.0 && pairs.clips() > 1));
                 (count > 0).then(|| pairs.set_aside(count, &mut rng))
             }
-            _ => load_pairs(&sources.val_pairs, recipe)?.inspect(|own| {
+            _ => own_val_pairs.inspect(|own| {
                 record.val_pairs = Some(pair_set(own));
             }),
         };
@@ -165,11 +197,17 @@ impl Loaded {
     }
 }
 
-fn load_pairs(folders: &[PathBuf], recipe: &Recipe) -> anyhow::Result<Option<PairFolder>> {
+/// What fits into `room` bytes, which become fewer.
+fn load_pairs(
+    folders: &[PathBuf],
+    recipe: &Recipe,
+    room: &mut u64,
+) -> anyhow::Result<Option<PairFolder>> {
     if folders.is_empty() || !recipe.needs_pairs() {
         return Ok(None);
     }
-    let pairs = PairFolder::load(folders, recipe.batch.crop)?;
+    let pairs = PairFolder::load(folders, recipe.batch.crop, *room)?;
     eprintln!("{} pairs of frames, {} clips skipped", pairs.len(), pairs.skipped());
+    *room = room.saturating_sub(pairs.bytes());
     Ok(Some(pairs))
 }
