@@ -102,6 +102,12 @@ pub struct DataSet {
     pub name: String,
     /// Its licence, as its source states it.
     pub licence: String,
+    /// Images, or pairs of clips, that were read of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Content hash of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
 }
 
 /// Where a checkpoint comes from.
@@ -118,6 +124,13 @@ pub struct Provenance {
     pub data: Vec<DataSet>,
     /// Version of the crate that trained it.
     pub crate_version: String,
+    /// What it was trained to undo: a chain of degradations in the order in which they happen, as the
+    /// trainer's recipes have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degradations: Vec<serde_json::Value>,
+    /// [`Checkpoint::weights_hash`] of the checkpoint that it was trained on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
 }
 
 /// How the ranges of the inner activations were measured; the engine needs them for int8.
@@ -132,6 +145,22 @@ pub struct Calibration {
     pub seed: u64,
     /// Share of the values that are inside the ranges.
     pub quantile: f64,
+}
+
+impl Calibration {
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn validate(&self) -> Result<()> {
+        let Self { images, quantile, .. } = self;
+        if *images == 0 || !(0.5..=1.0).contains(quantile) {
+            let reason = format!(
+                "calibration on {images} images at the quantile {quantile}, expected at least one at \
+                 0.5 to 1"
+            );
+            return Err(Error::Config(reason));
+        }
+        Ok(())
+    }
 }
 
 /// Numbers per corner and channel in a layer's `activations` tensor: minimum, maximum and mean of
@@ -173,10 +202,13 @@ struct Document {
     provenance: Provenance,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     calibration: Option<Calibration>,
+    /// [`Checkpoint::weights_hash`]; files of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weights: Option<String>,
 }
 
 impl Metadata {
-    fn to_strings(&self) -> HashMap<String, String> {
+    fn to_strings(&self, weights: String) -> HashMap<String, String> {
         let document = Document {
             format_version: FORMAT_VERSION,
             architecture: self.architecture.clone(),
@@ -184,12 +216,17 @@ impl Metadata {
             tuning: self.tuning.clone(),
             provenance: self.provenance.clone(),
             calibration: self.calibration.clone(),
+            weights: Some(weights),
         };
         let json = serde_json::to_string(&document).expect("plain data is JSON");
         HashMap::from([(KEY.into(), json)])
     }
 
-    fn from_strings(file: &str, strings: &HashMap<String, String>) -> Result<Self> {
+    /// And the hash of the weights, where the file has one.
+    fn from_strings(
+        file: &str,
+        strings: &HashMap<String, String>,
+    ) -> Result<(Self, Option<String>)> {
         let refuse = |reason: String| Error::Checkpoint { file: file.into(), reason };
         let json = strings
             .get(KEY)
@@ -202,10 +239,11 @@ impl Metadata {
             return Err(refuse(format!("format version {version}, expected {FORMAT_VERSION}")));
         }
         let document: Document = serde_json::from_value(any).map_err(malformed)?;
-        let Document { architecture, io, tuning, provenance, calibration, .. } = document;
+        let Document { architecture, io, tuning, provenance, calibration, weights, .. } = document;
         architecture
             .validate()
             .and_then(|()| tuning.validate())
+            .and_then(|()| calibration.as_ref().map_or(Ok(()), Calibration::validate))
             .map_err(|e| refuse(e.to_string()))?;
         if io != architecture.io() {
             let expected = architecture.io();
@@ -217,7 +255,7 @@ impl Metadata {
             let reason = format!("calibration of {corners} corners, expected ≤ {MAX_CORNERS}");
             return Err(refuse(reason));
         }
-        Ok(metadata)
+        Ok((metadata, weights))
     }
 
     /// Reads and validates all of a file but the values of its tensors.
@@ -249,13 +287,16 @@ impl Metadata {
         if (HEADER_LENGTH_BYTES + json.len() + header.data_len()) as u64 != length {
             return Err(short("its tensors end elsewhere than the file"));
         }
-        Self::from_header(&name, &header)
+        Ok(Self::from_header(&name, &header)?.0)
     }
 
     /// Validates everything that a header tells.
-    fn from_header(file: &str, header: &safetensors::tensor::Metadata) -> Result<Self> {
+    fn from_header(
+        file: &str,
+        header: &safetensors::tensor::Metadata,
+    ) -> Result<(Self, Option<String>)> {
         let strings = header.metadata().clone().unwrap_or_default();
-        let metadata = Self::from_strings(file, &strings)?;
+        let (metadata, weights) = Self::from_strings(file, &strings)?;
         let specs = metadata.tensors();
         let expected: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
         let mut names = header.offset_keys();
@@ -277,7 +318,7 @@ impl Metadata {
                 return Err(tensor_error(file, &spec.name, got));
             }
         }
-        Ok(metadata)
+        Ok((metadata, weights))
     }
 
     /// The tensors that the file must hold.
@@ -335,7 +376,7 @@ impl Checkpoint {
     /// [`Error::Checkpoint`] or [`Error::Tensor`].
     pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Self> {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| malformed(file, &e))?;
-        let metadata = Metadata::from_header(file, &header)?;
+        let (metadata, weights) = Metadata::from_header(file, &header)?;
         let data = SafeTensors::deserialize(bytes).map_err(|e| malformed(file, &e))?;
         let read = |spec: TensorSpec| {
             let view = data.tensor(&spec.name).map_err(|e| malformed(file, &e))?;
@@ -344,6 +385,10 @@ impl Checkpoint {
         let tensors = metadata.tensors().into_iter().map(read).collect::<Result<_>>()?;
         let checkpoint = Self { tensors, metadata };
         checkpoint.check_ranges(file)?;
+        if weights.is_some_and(|hash| hash != checkpoint.weights_hash()) {
+            let reason = "its weights are not those it was written with: it is damaged".into();
+            return Err(Error::Checkpoint { file: file.into(), reason });
+        }
         Ok(checkpoint)
     }
 
@@ -379,14 +424,34 @@ impl Checkpoint {
             Ok((spec.name.as_str(), view))
         });
         let views = views.collect::<Result<Vec<_>>>()?;
-        let bytes = safetensors::serialize(views, Some(self.metadata.to_strings()))
-            .map_err(|e| Error::Checkpoint { file: file.into(), reason: e.to_string() })?;
+        let bytes =
+            safetensors::serialize(views, Some(self.metadata.to_strings(self.weights_hash())))
+                .map_err(|e| Error::Checkpoint { file: file.into(), reason: e.to_string() })?;
         Self::from_bytes(file, &bytes)?;
         Ok(bytes)
     }
 }
 
 impl Checkpoint {
+    /// BLAKE3 of the names, shapes and values of all tensors, which tells weights from others.
+    #[must_use]
+    pub fn weights_hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let number = |hasher: &mut blake3::Hasher, number: usize| {
+            hasher.update(&(number as u64).to_le_bytes());
+        };
+        for spec in self.metadata.tensors() {
+            number(&mut hasher, spec.name.len());
+            hasher.update(spec.name.as_bytes());
+            number(&mut hasher, spec.shape.len());
+            spec.shape.iter().for_each(|side| number(&mut hasher, *side));
+            for value in self.tensors.get(&spec.name).into_iter().flatten() {
+                hasher.update(&value.to_le_bytes());
+            }
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// Ranges of activations have to be ranges.
     fn check_ranges(&self, file: &str) -> Result<()> {
         for spec in self.metadata.calibration_tensors() {
@@ -409,6 +474,9 @@ impl Checkpoint {
 
 /// Largest magnitude of an activation that a calibration may name; those of trained nets are near 1.
 pub const MAX_ACTIVATION: f32 = 1e4;
+
+/// Largest magnitude of a value in a tensor; those of trained nets are near 1.
+pub const MAX_WEIGHT: f32 = 1e6;
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let io = |source| Error::Io { path: path.into(), source };
@@ -434,10 +502,12 @@ fn malformed(file: &str, reason: &dyn std::fmt::Display) -> Error {
 fn values_of(file: &str, spec: &TensorSpec, view: &TensorView<'_>) -> Result<Vec<f32>> {
     let (words, _) = view.data().as_chunks::<4>();
     let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
-    match values.iter().position(|v| !v.is_finite()) {
+    // True of NaN too.
+    match values.iter().position(|v| !(-MAX_WEIGHT..=MAX_WEIGHT).contains(v)) {
         None => Ok(values),
         Some(at) => {
-            let reason = format!("element {at} is {}, expected finite values", values[at]);
+            let reason =
+                format!("element {at} is {:?}, expected at most ±{MAX_WEIGHT}", values[at]);
             Err(tensor_error(file, &spec.name, reason))
         }
     }

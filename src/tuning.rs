@@ -71,6 +71,9 @@ pub struct TuningSpace {
     pub parameters: Vec<Parameter>,
 }
 
+/// Largest magnitude of a parameter's minimum and maximum.
+pub const MAX_BOUND: f64 = 1e6;
+
 /// A validated tuning ω; made by [`TuningSpace`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tuning {
@@ -122,8 +125,12 @@ impl TuningSpace {
                 return fail("the name is used twice".into());
             }
             let Parameter { minimum, maximum, default, .. } = *parameter;
-            if !(minimum.is_finite() && maximum.is_finite() && minimum < maximum) {
-                return fail(format!("range {minimum}..={maximum} is empty or not finite"));
+            let bounded = minimum.abs().max(maximum.abs()) <= MAX_BOUND;
+            if !(bounded && minimum < maximum) {
+                return fail(format!(
+                    "range {minimum}..={maximum}, expected one that is not empty and within \
+                     ±{MAX_BOUND}"
+                ));
             }
             if !(minimum..=maximum).contains(&default) {
                 return fail(format!("default {default} is outside {minimum}..={maximum}"));

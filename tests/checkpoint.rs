@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use common::{calibrated, parameter, random_checkpoint, random_checkpoint_of, small_config};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use tunableconv::checkpoint::{Checkpoint, Metadata};
@@ -51,6 +53,14 @@ fn rewritten_from(
         (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), data).unwrap())
     });
     safetensors::serialize(views, Some(text)).unwrap()
+}
+
+/// As files of older versions are.
+fn without_hash(text: &mut HashMap<String, String>) {
+    let value = text.get_mut("tunableconv").unwrap();
+    let mut document: serde_json::Value = serde_json::from_str(value).unwrap();
+    assert!(document.as_object_mut().unwrap().remove("weights").is_some());
+    *value = document.to_string();
 }
 
 fn refusal(bytes: &[u8]) -> String {
@@ -245,7 +255,7 @@ fn activations_that_are_not_ranges_are_named_with_what_was_expected() {
         };
         Checkpoint::from_bytes(
             "bad.safetensors",
-            &rewritten_from(&calibrated_bytes(), |_| (), change),
+            &rewritten_from(&calibrated_bytes(), without_hash, change),
         )
     };
     let fine = [[0.0, 0.0, 0.0], [-1.0, 2.0, -1.0], [-1.0, 2.0, 2.0], [-1e4, 1e4, 0.0]];
@@ -275,8 +285,9 @@ fn activations_that_are_not_ranges_are_named_with_what_was_expected() {
         statistics[at] = bad;
         let error = with(statistics).unwrap_err().to_string();
         let element = 3 + at;
-        let expected =
-            format!("`body.0.activations`: element {element} is {bad}, expected finite values");
+        let expected = format!(
+            "`body.0.activations`: element {element} is {bad:?}, expected at most ±1000000"
+        );
         assert!(error.contains(&expected), "{error}");
     }
     let transposed = rewritten_from(
@@ -339,4 +350,56 @@ fn an_invalid_checkpoint_is_not_written() {
     checkpoint.tensors.remove("head.bias");
     assert!(checkpoint.write(&path).unwrap_err().to_string().contains("head.bias"));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn damaged_weights_are_not_taken_for_those_that_were_written() {
+    // Every kind of damage that leaves a file whole, at 3000 places.
+    let bytes = calibrated_bytes();
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    for number in 0..3000 {
+        let mut damaged = bytes.clone();
+        let words = (bytes.len() - start) / 4;
+        let at = start + 4 * rng.random_range(0..words);
+        let other = start + 4 * rng.random_range(0..words);
+        match number % 4 {
+            0 => damaged[at + rng.random_range(0..4)] ^= 1 << rng.random_range(0..8),
+            1 => damaged[at..at + 4].copy_from_slice(&rng.random::<f32>().to_le_bytes()),
+            2 => damaged[at..at + 4].copy_from_slice(&bytes[other..other + 4]),
+            _ => damaged[at.min(other)..at.max(other)].fill(0),
+        }
+        match Checkpoint::from_bytes("bad.safetensors", &damaged) {
+            Ok(_) => assert!(damaged == bytes, "damage {number} passes"),
+            // A value may be absurd by itself.
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("damaged") || error.contains("expected"), "{error}");
+            }
+        }
+    }
+    // Equal tensors in each other's place.
+    let swapped = rewritten_from(
+        &bytes,
+        |_| (),
+        |parts| {
+            let (a, b) = (
+                tensor(parts, "head.activations").2.clone(),
+                tensor(parts, "body.0.activations").2.clone(),
+            );
+            assert_ne!(a, b);
+            tensor(parts, "head.activations").2 = b;
+            tensor(parts, "body.0.activations").2 = a;
+        },
+    );
+    assert!(refusal(&swapped).contains("damaged"));
+}
+
+#[test]
+fn files_without_a_hash_of_their_weights_are_read() {
+    let without = rewritten(without_hash, |_| ());
+    let read = Checkpoint::from_bytes("old", &without).unwrap();
+    assert_eq!(read, random_checkpoint(Mode::Mlp, 1));
+    assert_eq!(read.weights_hash(), random_checkpoint(Mode::Mlp, 1).weights_hash());
+    assert_ne!(read.weights_hash(), random_checkpoint(Mode::Mlp, 2).weights_hash());
 }

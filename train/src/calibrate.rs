@@ -15,7 +15,7 @@ use tunableconv::frame::CHANNELS;
 use tunableconv::net::Net;
 use tunableconv::nn::FoldedChain;
 
-use crate::data::list_images;
+use crate::data::{list_images, name_of};
 use crate::degrade::{blur, noise_for_eval};
 use crate::rgb::Rgb;
 use crate::yuv::{Matrix, Range, Yuv420};
@@ -120,12 +120,6 @@ pub fn calibrate(
         quantile: settings.quantile,
     });
     Ok(calibrated)
-}
-
-/// The last part of a folder's whole path.
-fn name_of(dir: &Path) -> anyhow::Result<String> {
-    let whole = dir.canonicalize().with_context(|| dir.display().to_string())?;
-    Ok(whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into())
 }
 
 /// The net's input for one image, `[1, 6, H, W]`.

@@ -2,6 +2,7 @@
 
 mod files;
 mod pieces;
+mod set;
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use image::RgbImage;
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::{Rng, RngExt as _};
 use rayon::prelude::*;
+use tunableconv::checkpoint::DataSet;
 
 use crate::content::{Hash, hash_set};
 use crate::rgb::{ImageFile, Rgb};
@@ -18,11 +20,13 @@ pub(crate) use files::list_files;
 pub use files::list_images;
 use pieces::Cut;
 pub use pieces::Keep;
+pub(crate) use set::{describe, name_of};
 
 /// Images held in memory as 8-bit RGB, whole or in pieces.
 #[derive(Debug)]
 pub struct ImageFolder {
     images: Vec<Image>,
+    sets: Vec<DataSet>,
     skipped: usize,
     min_side: usize,
 }
@@ -47,14 +51,14 @@ impl ImageFolder {
     ///
     /// # Errors
     /// If one of `dirs` does not exist or cannot be listed, or no usable image is left in it, or
-    /// there is not room for all of them.
+    /// there is not room for all of them, or a folder's `dataset.toml` cannot be used.
     pub fn load(dirs: &[PathBuf], min_side: usize, keep: Keep) -> anyhow::Result<Self> {
         ensure!(!dirs.is_empty(), "no image folder was given");
         let lists = dirs.iter().map(|dir| list_images(dir)).collect::<anyhow::Result<Vec<_>>>()?;
         let sizes: Vec<Option<u64>> =
             lists.par_iter().flatten().map(|path| ImageFile::size(path)).collect();
         let cut = Cut::new(keep, &sizes)?;
-        let mut folder = Self { images: vec![], skipped: 0, min_side };
+        let mut folder = Self { images: vec![], sets: vec![], skipped: 0, min_side };
         for (dir, paths) in dirs.iter().zip(lists) {
             let bar = ProgressBar::new(paths.len() as u64)
                 .with_style(bar_style())
@@ -84,6 +88,8 @@ impl ImageFolder {
                     dir.display()
                 );
             }
+            let own = &folder.images[before..];
+            folder.sets.push(describe(dir, own.len(), hash_images(own))?);
         }
         Ok(folder)
     }
@@ -123,7 +129,13 @@ impl ImageFolder {
     /// Hash of the names and contents of the images' files.
     #[must_use]
     pub fn hash(&self) -> Hash {
-        hash_set(self.images.iter().map(|image| (image.path.as_path(), image.hash)))
+        hash_images(&self.images)
+    }
+
+    /// The data sets that were read, one for each folder.
+    #[must_use]
+    pub fn sets(&self) -> &[DataSet] {
+        &self.sets
     }
 
     /// Takes `count` random images out, in their order.
@@ -132,7 +144,7 @@ impl ImageFolder {
     /// If that leaves none.
     pub fn set_aside<R: Rng + ?Sized>(&mut self, count: usize, rng: &mut R) -> Self {
         assert!(count < self.len(), "{count} of {} images", self.len());
-        let mut aside = Self { images: vec![], skipped: 0, ..*self };
+        let mut aside = Self { images: vec![], sets: vec![], skipped: 0, ..*self };
         let mut chosen = rand::seq::index::sample(rng, self.len(), count).into_vec();
         chosen.sort_unstable();
         for index in chosen.into_iter().rev() {
@@ -186,6 +198,10 @@ impl ImageFolder {
         }
         Rgb::new(columns.len(), rows.len(), data).dihedral(rng.random_range(0..8))
     }
+}
+
+fn hash_images(images: &[Image]) -> Hash {
+    hash_set(images.iter().map(|image| (image.path.as_path(), image.hash)))
 }
 
 /// The source indices of `size + 2 · halo` consecutive pixels along an axis of `len` pixels.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata};
+use tunableconv::checkpoint::{Architecture, Checkpoint, DataSet, Metadata};
 
 /// What a net is: its kind and sizes, how its kernels are mixed, what it costs.
 pub fn describe_net(metadata: &Metadata) -> [String; 3] {
@@ -16,6 +16,12 @@ pub fn describe_net(metadata: &Metadata) -> [String; 3] {
         format!("{:?}, expand {}", net.phi.mode, net.phi.expand).to_lowercase(),
         format!("{macs:.1} kMAC per pixel once folded, {numbers} numbers in the banks"),
     ]
+}
+
+/// A data set: its name, its licence, how much of it was read.
+pub fn describe_set(set: &DataSet) -> String {
+    let count = set.count.map_or_else(String::new, |count| format!(", {count} read"));
+    format!("{} ({}){count}", set.name, set.licence)
 }
 
 /// A table of a checkpoint's net, parameters, provenance and tensors.
@@ -39,8 +45,15 @@ pub fn describe(checkpoint: &Checkpoint) -> String {
     line("recipe", format!("{}, seed {}, {} steps", from.recipe, from.seed, from.steps));
     line("made by", format!("tunableconv-train {}", from.crate_version));
     for set in &from.data {
-        line("data", format!("{} ({})", set.name, set.licence));
+        line("data", describe_set(set));
     }
+    for degradation in &from.degradations {
+        line("undoes", degradation.to_string());
+    }
+    if let Some(parent) = &from.parent {
+        line("parent", parent.clone());
+    }
+    line("weights", checkpoint.weights_hash());
     line(
         "calibration",
         metadata.calibration.as_ref().map_or_else(

@@ -29,9 +29,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use bytesize::ByteSize;
 use rand::{Rng, RngExt as _};
+use tunableconv::checkpoint::DataSet;
 
 use crate::content::{Hash, hash_file, hash_set};
-use crate::data::list_files;
+use crate::data::{describe, list_files};
 use crate::rgb::Rgb;
 use crate::video::Clip;
 use crate::yuv::{Matrix, Range, Yuv420};
@@ -45,6 +46,7 @@ pub struct PairFolder {
     clips: Vec<ClipPair>,
     /// Of all clips, one after the other.
     frames: Vec<FramePair>,
+    sets: Vec<DataSet>,
     skipped: usize,
     min_side: usize,
 }
@@ -79,10 +81,10 @@ impl PairFolder {
     /// all pairs together take more than `max_bytes` bytes.
     pub fn load(dirs: &[PathBuf], min_side: usize, max_bytes: u64) -> anyhow::Result<Self> {
         ensure!(!dirs.is_empty(), "no folder of pairs was given");
-        let mut folder = Self { clips: vec![], frames: vec![], skipped: 0, min_side };
+        let mut folder = Self { clips: vec![], frames: vec![], sets: vec![], skipped: 0, min_side };
         let mut bytes = 0;
         for dir in dirs {
-            let before = folder.frames.len();
+            let before = folder.clips.len();
             for (clean, degraded) in list_pairs(dir)? {
                 let size = fs::metadata(&clean).map_or(0, |file| file.len())
                     + fs::metadata(&degraded).map_or(0, |file| file.len());
@@ -107,13 +109,15 @@ impl PairFolder {
                     }
                 }
             }
-            if folder.frames.len() == before {
+            if folder.clips.len() == before {
                 bail!(
                     "{}: no usable pair NAME{CLEAN} and NAME{DEGRADED} with sides of at least \
                      {min_side} pixels",
                     dir.display()
                 );
             }
+            let own = &folder.clips[before..];
+            folder.sets.push(describe(dir, own.len(), hash_clips(own))?);
         }
         Ok(folder)
     }
@@ -147,10 +151,13 @@ impl PairFolder {
     /// Hash of the names and contents of the clips' files.
     #[must_use]
     pub fn hash(&self) -> Hash {
-        hash_set(self.clips.iter().flat_map(|clip| {
-            let [clean, degraded] = clip.hashes;
-            [(clip.clean.as_path(), clean), (clip.degraded.as_path(), degraded)]
-        }))
+        hash_clips(&self.clips)
+    }
+
+    /// The data sets that were read, one for each folder.
+    #[must_use]
+    pub fn sets(&self) -> &[DataSet] {
+        &self.sets
     }
 
     /// Takes `count` random pairs of clips out, in their order.
@@ -161,8 +168,8 @@ impl PairFolder {
         assert!(count < self.clips(), "{count} of {} pairs of clips", self.clips());
         let chosen = rand::seq::index::sample(rng, self.clips(), count).into_vec();
         let (mut kept, mut aside) = (
-            Self { clips: vec![], frames: vec![], ..*self },
-            Self { clips: vec![], frames: vec![], skipped: 0, ..*self },
+            Self { clips: vec![], frames: vec![], sets: std::mem::take(&mut self.sets), ..*self },
+            Self { clips: vec![], frames: vec![], sets: vec![], skipped: 0, ..*self },
         );
         let mut frames = std::mem::take(&mut self.frames).into_iter();
         for (index, clip) in std::mem::take(&mut self.clips).into_iter().enumerate() {
@@ -224,6 +231,13 @@ impl PairFolder {
         };
         (crop(&frame.clean), crop(&frame.degraded))
     }
+}
+
+fn hash_clips(clips: &[ClipPair]) -> Hash {
+    hash_set(clips.iter().flat_map(|clip| {
+        let [clean, degraded] = clip.hashes;
+        [(clip.clean.as_path(), clean), (clip.degraded.as_path(), degraded)]
+    }))
 }
 
 impl FramePair {

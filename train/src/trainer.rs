@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
-use tunableconv::checkpoint::{Checkpoint, Metadata};
+use tunableconv::checkpoint::Checkpoint;
+use tunableconv::engine::cpu::kernels::level_name;
 
 use crate::batch::{Batches, Pictures};
 use crate::multi_loss::DeviceBatch;
@@ -18,7 +19,7 @@ use crate::recipe::Recipe;
 use crate::run_dir::{Best, Metrics, RunDir, RunRecord, State, metrics};
 use crate::validation::Validation;
 
-use learner::{Learner, initial_state};
+use learner::{Learner, Origin, initial_state};
 use progress::Progress;
 use sources::Loaded;
 
@@ -103,9 +104,9 @@ pub fn start(
     })?;
     let loaded = Loaded::new(&sources, &recipe)?;
     let cadence = cadence.of(Cadence::of(recipe.steps));
-    let record = RunRecord { sources, data: loaded.record.clone(), cadence };
-    let metadata = start.as_ref().map(|start| start.metadata.clone());
-    let run_of = Run::new(recipe, loaded, metadata, &state, cadence)?;
+    let kernels = level_name().into();
+    let record = RunRecord { sources, data: loaded.record.clone(), cadence, kernels };
+    let run_of = Run::new(recipe, loaded, start.clone(), &state, cadence)?;
     // Now that nothing is missing.
     let dir = RunDir::create(run, &run_of.recipe, &record, start.as_ref(), &run_of.header())?;
     run_of.train(state, &dir, stop)
@@ -136,9 +137,17 @@ pub fn resume(
     let sources = sources.or(&record.sources).settled()?;
     let loaded = Loaded::new(&sources, &recipe)?;
     record.data.check(&loaded.record)?;
-    let record = RunRecord { sources, cadence: cadence.of(record.cadence), ..record };
-    let metadata = start.map(|start| start.metadata);
-    let run_of = Run::new(recipe, loaded, metadata, &state, record.cadence)?;
+    if record.kernels != level_name() {
+        eprintln!(
+            "warning: the run began with {} kernels and goes on with {}: its weights will differ from \
+             those of an uninterrupted one by rounding",
+            record.kernels,
+            level_name()
+        );
+    }
+    let kernels = level_name().into();
+    let record = RunRecord { sources, cadence: cadence.of(record.cadence), kernels, ..record };
+    let run_of = Run::new(recipe, loaded, start, &state, record.cadence)?;
     dir.write_record(&record)?;
     metrics::rewind(&dir.metrics_path(), &run_of.header(), taken)?;
     if steps.is_some() {
@@ -167,7 +176,7 @@ impl Run {
     fn new(
         recipe: Recipe,
         loaded: Loaded,
-        start: Option<Metadata>,
+        start: Option<Checkpoint>,
         state: &State,
         cadence: Cadence,
     ) -> anyhow::Result<Self> {
@@ -175,7 +184,8 @@ impl Run {
         let held = loaded.held.as_ref();
         let validation = held.map(|held| Validation::new(&recipe, held, threads)).transpose()?;
         let recipe = Arc::new(recipe);
-        let learner = Learner::new(recipe.clone(), loaded.features, start, state)?;
+        let origin = Origin { data: loaded.sets, start };
+        let learner = Learner::new(recipe.clone(), loaded.features, origin, state)?;
         let pictures = Arc::new(loaded.pictures);
         Ok(Self { recipe, pictures, validation, learner, cadence, threads })
     }

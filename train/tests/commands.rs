@@ -128,7 +128,14 @@ fn sweep_draws_a_sheet_and_inspect_a_table() {
     assert!(sheet.width() > 5 * 64 && sheet.height() > 4 * 64);
     assert!(at.fail("sweep c.safetensors none.png --out s.png").contains("none.png"));
     let table = at.succeed("inspect c.safetensors");
-    for part in ["denoise", "deblur", "tiny, seed 3, 12 steps", "tail.weight", "squares"] {
+    for part in [
+        "denoise",
+        "deblur",
+        "tiny, seed 3, 12 steps",
+        "tail.weight",
+        "3 read",
+        "licence not stated",
+    ] {
         assert!(table.contains(part), "{part}: {table}");
     }
 }

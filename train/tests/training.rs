@@ -291,3 +291,47 @@ fn photographs_that_do_not_fit_are_trained_on_in_pieces() {
     assert!(error.contains("3 images need 5.1 KiB at least, for one crop of 24x24"), "{error}");
     assert!(!at.path("c").exists());
 }
+
+#[test]
+fn a_checkpoint_says_what_it_was_made_from() {
+    let at = Workplace::new();
+    std::fs::create_dir(at.path("other")).unwrap();
+    picture(40, 40, 9).save(at.path("other/x.png")).unwrap();
+    let description = "name = \"Own squares\"\nlicence = \"CC0 1.0\"\n";
+    std::fs::write(at.path("other/dataset.toml"), description).unwrap();
+    at.succeed("train tiny.toml --data data other --run a");
+    let read = |name: &str| Checkpoint::read(&at.path(name)).unwrap();
+    let first = read("a/checkpoint.safetensors");
+    let from = &first.metadata.provenance;
+    let sets: Vec<_> =
+        from.data.iter().map(|d| (d.name.as_str(), d.licence.as_str(), d.count)).collect();
+    assert_eq!(
+        sets,
+        [("data", "licence not stated", Some(3)), ("Own squares", "CC0 1.0", Some(1))]
+    );
+    assert!(from.data[0].hash != from.data[1].hash);
+    assert_eq!(from.degradations.len(), 2);
+    assert_eq!(from.degradations[0]["parameter"], "deblur");
+    assert_eq!(from.degradations[1]["degradation"]["kind"], "noise");
+    assert_eq!(from.parent, None);
+
+    at.succeed("train tiny.toml --data data --from a/checkpoint.safetensors --run b");
+    let second = read("b/checkpoint.safetensors");
+    assert_eq!(second.metadata.provenance.parent, Some(first.weights_hash()));
+    assert_eq!(second.metadata.provenance.data.len(), 2);
+    let told = at.succeed("inspect b/checkpoint.safetensors");
+    assert!(told.contains("Own squares (CC0 1.0), 1 read"), "{told}");
+    assert!(told.contains(&second.weights_hash()) && told.contains(&first.weights_hash()));
+
+    for text in
+        ["name = \"x\"", "name = \"\"\nlicence = \"y\"", "name = \"a\\u001b[2J\"\nlicence = \"y\""]
+    {
+        std::fs::write(at.path("other/dataset.toml"), text).unwrap();
+        let error = at.fail("train tiny.toml --data other --run c");
+        assert!(error.contains("other/dataset.toml"), "{error}");
+    }
+    let claims = format!("{RECIPE}\n[[data]]\nname = \"x\"\nlicence = \"y\"\n");
+    std::fs::write(at.path("claims.toml"), claims).unwrap();
+    let error = at.fail("train claims.toml --data data --run c");
+    assert!(error.contains("unknown field `data`"), "{error}");
+}

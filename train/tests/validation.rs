@@ -265,3 +265,17 @@ fn a_run_that_cannot_begin_leaves_its_folder_free() {
     at.succeed("train tiny.toml --data data --run a");
     assert!(at.fail("train tiny.toml --data data --run a").contains("already holds a run"));
 }
+
+#[test]
+fn a_run_that_goes_on_with_other_kernels_says_so() {
+    let at = Workplace::new();
+    at.kill_run("a", "train tiny.toml --data data --run a --steps 2000 --save-every 20");
+    let mut goes_on = at.command("train --resume --run a --steps 3000");
+    // Not what it began with, on any machine but one that has nothing else.
+    let run = goes_on.env("TUNABLECONV_CPU", "scalar").assert().success();
+    let told = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+    let record = String::from_utf8(at.read("a/run.json")).unwrap();
+    assert!(record.contains("\"kernels\": \"scalar\""), "{record}");
+    let began_otherwise = tunableconv::engine::cpu::kernels::level_name() != "scalar";
+    assert_eq!(told.contains("goes on with scalar"), began_otherwise, "{told}");
+}

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::Report;
 use super::points::{Place, label};
 use super::quality::{ConditionReport, Numbers};
+use crate::inspect::describe_set;
 
 /// A condition in words.
 pub fn condition(noise: f32, blur: f32) -> String {
@@ -36,7 +37,7 @@ pub fn render(report: &Report) -> String {
     }
     line("recipe", format!("{}, seed {}, {} steps", from.recipe, from.seed, from.steps));
     for set in &from.data {
-        line("trained on", format!("{} ({})", set.name, set.licence));
+        line("trained on", describe_set(set));
     }
     line("made by", format!("tunableconv-train {}", from.crate_version));
     line("engine", report.engine.clone());

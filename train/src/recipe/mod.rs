@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
-use tunableconv::checkpoint::{Architecture, DataSet};
+use tunableconv::checkpoint::Architecture;
 use tunableconv::tuning::{Domain, RESERVED_NAMES, TuningSpace};
 
 use crate::degrade::{Degradation, check_chain};
@@ -50,8 +50,6 @@ pub struct Recipe {
     pub batch: Batch,
     /// Adam and its schedule.
     pub optimiser: Optimiser,
-    /// The data sets meant, for the checkpoint's provenance.
-    pub data: Vec<DataSet>,
 }
 
 /// One degradation and the parameter whose job is to undo it.

@@ -19,6 +19,8 @@ pub struct RunRecord {
     pub data: DataRecord,
     /// How often it reports and saves.
     pub cadence: Cadence,
+    /// Level of the processor's kernels that it trains with; others round otherwise.
+    pub kernels: String,
 }
 
 /// What was in the files of a run.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use candle_core::{Device, Module as _, Tensor};
-use tunableconv::checkpoint::{Calibration, Checkpoint, Metadata, Provenance};
+use tunableconv::checkpoint::{Calibration, Checkpoint, DataSet, Metadata, Provenance};
 use tunableconv::engine::InputScale;
 use tunableconv::net::Net;
 use tunableconv::nn::FoldedChain;
@@ -81,14 +81,14 @@ pub struct Taken {
 }
 
 impl Learner {
-    /// With the weights of `state`; `start` is the checkpoint that the run started from.
+    /// With the weights of `state`.
     ///
     /// # Errors
     /// What the losses need and cannot be read; a failing device.
     pub fn new(
         recipe: Arc<Recipe>,
         features: Option<FeatureNet>,
-        start: Option<Metadata>,
+        origin: Origin,
         state: &State,
     ) -> anyhow::Result<Self> {
         let device = Device::Cpu;
@@ -103,7 +103,7 @@ impl Learner {
         let adversary =
             adversary.map(|config| Adversary::new(&recipe, config, own, &device)).transpose()?;
         let adam = Adam::new(recipe.optimiser.clone(), recipe.steps, slots, &device)?;
-        let metadata = metadata(&recipe, start);
+        let metadata = metadata(&recipe, origin)?;
         let steps = state.progress.steps;
         Ok(Self { recipe, device, steps, adam, adversary, multi_loss, metadata })
     }
@@ -209,8 +209,18 @@ impl Learner {
     }
 }
 
+/// What a run came from besides its recipe.
+pub struct Origin {
+    /// The data sets that it is trained on.
+    pub data: Vec<DataSet>,
+    /// The checkpoint that it started from, if it did.
+    pub start: Option<Checkpoint>,
+}
+
 /// What the checkpoints of a run say of themselves, without the steps of the run itself.
-fn metadata(recipe: &Recipe, start: Option<Metadata>) -> Metadata {
+fn metadata(recipe: &Recipe, Origin { data, start }: Origin) -> anyhow::Result<Metadata> {
+    let degradations =
+        recipe.degradations.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
     let mut metadata = Metadata {
         architecture: recipe.net.clone(),
         tuning: recipe.tuning.clone(),
@@ -218,12 +228,14 @@ fn metadata(recipe: &Recipe, start: Option<Metadata>) -> Metadata {
             recipe: recipe.name.clone(),
             seed: recipe.seed,
             steps: 0,
-            data: recipe.data.clone(),
+            data,
             crate_version: env!("CARGO_PKG_VERSION").into(),
+            degradations,
+            parent: start.as_ref().map(Checkpoint::weights_hash),
         },
         calibration: None,
     };
-    let Some(start) = start else { return metadata };
+    let Some(Checkpoint { metadata: start, .. }) = start else { return Ok(metadata) };
     let provenance = &mut metadata.provenance;
     provenance.recipe = format!("{}, then {}", start.provenance.recipe, recipe.name);
     provenance.steps = start.provenance.steps;
@@ -238,5 +250,5 @@ fn metadata(recipe: &Recipe, start: Option<Metadata>) -> Metadata {
             ..calibration
         });
     }
-    metadata
+    Ok(metadata)
 }

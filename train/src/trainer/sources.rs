@@ -9,6 +9,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+use tunableconv::checkpoint::DataSet;
 
 use crate::batch::Pictures;
 use crate::data::{ImageFolder, Keep};
@@ -107,6 +108,8 @@ pub struct Loaded {
     pub features: Option<FeatureNet>,
     /// What all of it was.
     pub record: DataRecord,
+    /// The data sets trained on.
+    pub sets: Vec<DataSet>,
 }
 
 impl Loaded {
@@ -142,6 +145,11 @@ impl Loaded {
                 images.kept() * 100.0,
                 ByteSize(room)
             );
+        }
+        let mut sets = images.sets().to_vec();
+        sets.extend(pairs.iter().flat_map(|pairs| pairs.sets().iter().cloned()));
+        for DataSet { name, licence, count, .. } in &sets {
+            eprintln!("data set: {name}, {licence}, {} read", count.unwrap_or_default());
         }
         let image_set = |images: &ImageFolder| Set::new(images.len(), images.hash());
         let pair_set = |pairs: &PairFolder| Set::new(pairs.clips(), pairs.hash());
@@ -193,7 +201,7 @@ impl Loaded {
                 None
             }
         };
-        Ok(Self { pictures: Pictures { images, pairs }, held, features: net, record })
+        Ok(Self { pictures: Pictures { images, pairs }, held, features: net, record, sets })
     }
 }
 

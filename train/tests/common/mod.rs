@@ -51,10 +51,6 @@ beta1 = 0.9
 beta2 = 0.99
 clip_norm = 1.0
 ema_decay = 0.9
-
-[[data]]
-name = "squares"
-licence = "none needed"
 "#;
 
 /// A folder with a recipe, a folder of images, and room for runs.

@@ -66,7 +66,7 @@ pub fn random_net(channels: usize, layers: usize, tuning: TuningSpace, mode: Mod
         architecture: Architecture::Video(config),
         tuning,
         provenance: Provenance::default(),
-        calibration: Some(Calibration::default()),
+        calibration: Some(Calibration { images: 1, quantile: 1.0, ..Default::default() }),
     };
     let tensor = |spec: TensorSpec| {
         let len: usize = spec.shape.iter().product();
