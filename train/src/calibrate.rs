@@ -5,8 +5,6 @@
 //! of 1 − quantile of all values, divided between both ends, is left out. A range is the union of
 //! the images' ranges, a mean the mean of their means.
 
-use std::path::Path;
-
 use anyhow::{Context as _, ensure};
 use candle_core::{Device, Module as _, Tensor};
 use indicatif::ProgressBar;
@@ -15,18 +13,23 @@ use tunableconv::frame::CHANNELS;
 use tunableconv::net::Net;
 use tunableconv::nn::FoldedChain;
 
-use crate::data::{list_images, name_of};
-use crate::degrade::{blur, noise_for_eval};
+use crate::condition::Condition;
+use crate::data::name_of;
 use crate::rgb::Rgb;
-use crate::yuv::{Matrix, Range, Yuv420};
+use crate::score::{RANGE, planes};
+use crate::test_set::TestSet;
+
+/// Standard deviations of noise, of 255, that a net is usually measured with, one after the other.
+pub const NOISE: [f32; 4] = [0.0, 15.0, 25.0, 50.0];
+
+/// Standard deviations of blur, in pixels, the next after each round of noise.
+pub const BLUR: [f32; 2] = [0.0, 1.5];
 
 /// What the ranges are measured on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Standard deviations of the noise, of 255; image i gets the i-th, around and around.
-    pub noise: Vec<f32>,
-    /// Standard deviations of the blur, in pixels; the next one after each round of `noise`.
-    pub blur: Vec<f32>,
+    /// How pictures are degraded: the i-th as the i-th says, around and around.
+    pub conditions: Vec<Condition>,
     /// Share of the values that are inside the ranges, 0.5 to 1.
     pub quantile: f64,
     /// Most images used, spread over the folder.
@@ -37,8 +40,9 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let noise = vec![0.0, 15.0, 25.0, 50.0];
-        Self { noise, blur: vec![0.0, 1.5], quantile: 0.999, images: 24, seed: 0 }
+        let blurred = |blur| NOISE.map(|noise| Condition::blur_and_noise(blur, noise));
+        let conditions = BLUR.map(blurred).concat();
+        Self { conditions, quantile: 0.999, images: 24, seed: 0 }
     }
 }
 
@@ -46,10 +50,7 @@ impl Settings {
     /// # Errors
     /// Names the setting that is out of its range.
     pub fn validate(&self) -> anyhow::Result<()> {
-        for (name, sigmas) in [("noise", &self.noise), ("blur", &self.blur)] {
-            let fine = sigmas.iter().all(|sigma| (0.0..=1000.0).contains(sigma));
-            ensure!(fine && !sigmas.is_empty(), "{name} = {sigmas:?}, expected 0 to 1000 each");
-        }
+        ensure!(!self.conditions.is_empty(), "no condition, expected at least one");
         let quantile = self.quantile;
         ensure!((0.5..=1.0).contains(&quantile), "quantile = {quantile}, expected 0.5 to 1");
         ensure!(self.images > 0, "images = 0, expected at least 1");
@@ -57,17 +58,18 @@ impl Settings {
     }
 }
 
-/// The checkpoint with ranges measured on the images below `dir`.
+/// The checkpoint with ranges measured on pictures of `set`, spread over it.
 ///
 /// # Errors
 /// Settings out of range, too many corners, no usable image, or a net whose activations are not
 /// finite.
 pub fn calibrate(
     checkpoint: &Checkpoint,
-    dir: &Path,
+    set: &TestSet,
     settings: &Settings,
 ) -> anyhow::Result<Checkpoint> {
     settings.validate()?;
+    let conditions = set.settle_all(&settings.conditions)?;
     let space = &checkpoint.metadata.tuning;
     let corners = space.corner_count();
     ensure!(corners <= MAX_CORNERS, "the domain has {corners} corners, int8 takes {MAX_CORNERS}");
@@ -78,20 +80,22 @@ pub fn calibrate(
     let mut ranges: Vec<Vec<Range3>> =
         layers.iter().map(|(_, channels)| vec![Range3::default(); corners * channels]).collect();
 
-    let paths = list_images(dir)?;
-    let count = settings.images.min(paths.len());
+    let count = settings.images.min(set.len());
     let bar = ProgressBar::new((count * corners) as u64);
     let mut used = 0;
     for index in 0..count {
-        let path = &paths[index * paths.len() / count];
-        let clean = match Rgb::load(path) {
-            Ok(clean) => clean,
+        let place = index * set.len() / count;
+        let picture = match set.read(place) {
+            Ok(picture) => picture,
             Err(error) => {
                 bar.suspend(|| eprintln!("warning: skipped: {error:#}"));
                 continue;
             }
         };
-        let x = degraded(&clean, settings, index)?;
+        let seed = settings.seed.wrapping_add(index as u64);
+        let condition = &conditions[index % conditions.len()];
+        let keep = vec![true; condition.kinds().len()];
+        let x = input(&condition.apply(&picture.clean, picture.twin.as_ref(), seed, &keep))?;
         for (corner, chain) in folded.iter().enumerate() {
             let mut activations = x.clone();
             for (layer, ranges) in chain.layers.iter().zip(&mut ranges) {
@@ -99,14 +103,14 @@ pub fn calibrate(
                 let channels = ranges.len() / corners;
                 let of_corner = &mut ranges[corner * channels..][..channels];
                 widen(of_corner, &activations, settings.quantile)
-                    .with_context(|| path.display().to_string())?;
+                    .with_context(|| set.describe(place))?;
             }
             bar.inc(1);
         }
         used += 1;
     }
     bar.finish_and_clear();
-    ensure!(used > 0, "{}: no image in it can be read", dir.display());
+    ensure!(used > 0, "{}: no image in it can be read", set.folder().display());
 
     let mut calibrated = checkpoint.clone();
     for ((layer, _), ranges) in layers.iter().zip(&ranges) {
@@ -114,7 +118,7 @@ pub fn calibrate(
         calibrated.tensors.insert(format!("{layer}.activations"), values);
     }
     calibrated.metadata.calibration = Some(Calibration {
-        data: name_of(dir)?,
+        data: name_of(set.folder())?,
         images: used as u64,
         seed: settings.seed,
         quantile: settings.quantile,
@@ -123,15 +127,10 @@ pub fn calibrate(
 }
 
 /// The net's input for one image, `[1, 6, H, W]`.
-fn degraded(clean: &Rgb, settings: &Settings, index: usize) -> anyhow::Result<Tensor> {
-    let noise = settings.noise[index % settings.noise.len()];
-    let blur_sigma = settings.blur[index / settings.noise.len() % settings.blur.len()];
-    let seed = settings.seed.wrapping_add(index as u64);
-    let noisy = noise_for_eval(&blur(clean, blur_sigma), noise, seed);
-    let mut yuv = Yuv420::from_rgb(&noisy, Matrix::Bt601, Range::Limited);
-    yuv.round_to_8bit();
-    let (width, height) = (yuv.width.div_ceil(2), yuv.height.div_ceil(2));
-    let values = yuv.normalised(Range::Limited);
+fn input(picture: &Rgb) -> anyhow::Result<Tensor> {
+    let planes = planes(picture);
+    let (width, height) = (planes.width.div_ceil(2), planes.height.div_ceil(2));
+    let values = planes.normalised(RANGE);
     Ok(Tensor::from_vec(values, (1, CHANNELS, height, width), &Device::Cpu)?)
 }
 

@@ -1,6 +1,7 @@
 //! The command line: what each command takes, and which library call it is.
 
 mod evaluate;
+mod pictures;
 mod score;
 mod train;
 
@@ -14,14 +15,17 @@ use tunableconv::engine::{self, DeviceChoice, Engine, Options, Precision};
 use tunableconv::frame::Range;
 use tunableconv::net::Net;
 use tunableconv_train::calibrate::{self, Settings as Calibration};
+use tunableconv_train::condition::Condition;
 use tunableconv_train::export_onnx::{self, Form};
 use tunableconv_train::forward::forward;
 use tunableconv_train::inspect::describe;
 use tunableconv_train::rgb::Rgb;
-use tunableconv_train::score::Conditions;
 use tunableconv_train::sweep::sweep;
-use tunableconv_train::video::{Strengths, degrade_y4m};
+use tunableconv_train::test_set::TestPicture;
+use tunableconv_train::video::degrade_y4m;
 use tunableconv_train::yuv::Matrix;
+
+use pictures::{ConditionArgs, ConditionsArgs, PicturesArgs};
 
 /// Trains and evaluates tunable video filters.
 #[derive(Parser)]
@@ -78,15 +82,10 @@ struct ForwardArgs {
 struct CalibrateArgs {
     /// Checkpoint.
     checkpoint: PathBuf,
-    /// Folder of clean images.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// Standard deviations of the noise, of 255, one image each in turn.
-    #[arg(long, value_delimiter = ',', default_values_t = Calibration::default().noise)]
-    noise: Vec<f32>,
-    /// Standard deviations of the blur, in pixels, the next after each round of noise.
-    #[arg(long, value_delimiter = ',', default_values_t = Calibration::default().blur)]
-    blur: Vec<f32>,
+    #[command(flatten)]
+    pictures: PicturesArgs,
+    #[command(flatten)]
+    conditions: ConditionsArgs,
     /// Share of the values that are inside the ranges.
     #[arg(long, default_value_t = Calibration::default().quantile)]
     quantile: f64,
@@ -132,8 +131,11 @@ struct SweepArgs {
     checkpoint: PathBuf,
     /// Clean image.
     image: PathBuf,
+    /// The same image, degraded by something real.
+    #[arg(long, value_name = "IMAGE")]
+    degraded: Option<PathBuf>,
     #[command(flatten)]
-    degradation: DegradationArgs,
+    degradation: ConditionArgs,
     /// Side of the square shown from the middle of the image, in pixels.
     #[arg(long, default_value_t = 320, value_parser = clap::value_parser!(u32).range(16..))]
     crop: u32,
@@ -149,8 +151,8 @@ struct DegradeArgs {
     /// Y4M clip, 8-bit 4:2:0.
     input: PathBuf,
     #[command(flatten)]
-    degradation: DegradationArgs,
-    /// Seed of the noise.
+    degradation: ConditionArgs,
+    /// Seed of every random choice.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Matrix of the clip: bt601 or bt709.
@@ -159,16 +161,6 @@ struct DegradeArgs {
     /// Y4M clip to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-}
-
-#[derive(Args)]
-struct DegradationArgs {
-    /// Standard deviation of the noise, of 255.
-    #[arg(long, default_value_t = 0.0)]
-    noise: f32,
-    /// Standard deviation of the blur, in pixels.
-    #[arg(long, default_value_t = 0.0)]
-    blur: f32,
 }
 
 #[derive(Args)]
@@ -217,10 +209,21 @@ impl Cli {
 }
 
 fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {
-    let CalibrateArgs { noise, blur, quantile, images, seed, .. } = args;
-    let settings = Calibration { noise, blur, quantile, images, seed };
     let checkpoint = Checkpoint::read(&args.checkpoint)?;
-    let calibrated = calibrate::calibrate(&checkpoint, &args.data, &settings)?;
+    let set = args.pictures.open()?;
+    let conditions = args.conditions.conditions(&checkpoint.metadata, &set, |noise, blur| {
+        if noise.is_none() && blur.is_none() {
+            return Calibration::default().conditions;
+        }
+        let blurred = |&blur: &f32| {
+            let noise = noise.unwrap_or(&calibrate::NOISE).iter();
+            noise.map(move |&noise| Condition::blur_and_noise(blur, noise)).collect::<Vec<_>>()
+        };
+        blur.unwrap_or(&calibrate::BLUR).iter().flat_map(blurred).collect()
+    })?;
+    let CalibrateArgs { quantile, images, seed, .. } = args;
+    let settings = Calibration { conditions, quantile, images, seed };
+    let calibrated = calibrate::calibrate(&checkpoint, &set, &settings)?;
     calibrated.write(args.out.as_ref().unwrap_or(&args.checkpoint))?;
     Ok(())
 }
@@ -238,23 +241,33 @@ fn export_onnx(args: &ExportOnnxArgs) -> anyhow::Result<()> {
 
 fn draw_sweep(args: &SweepArgs, threads: usize) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::read(&args.checkpoint)?;
-    let image = Rgb::load(&args.image)?;
-    let width = image.width.min(args.crop as usize);
-    let height = image.height.min(args.crop as usize);
-    let image = image.crop((image.width - width) / 2, (image.height - height) / 2, width, height);
+    let mut condition = args.degradation.condition()?;
+    let clean = Rgb::load(&args.image)?;
+    let twin = args.degraded.as_deref().map(Rgb::load).transpose()?;
+    if let Some(twin) = &twin {
+        let sizes = [&clean, twin].map(|image| (image.width, image.height));
+        ensure!(sizes[0] == sizes[1], "the images are {:?} and {:?} pixels", sizes[0], sizes[1]);
+        condition = condition.recorded();
+    }
+    ensure!(
+        twin.is_some() || !condition.is_recorded(),
+        "give the recorded image: --degraded IMAGE"
+    );
+    let (width, height) =
+        (clean.width.min(args.crop as usize), clean.height.min(args.crop as usize));
+    let (x, y) = ((clean.width - width) / 2, (clean.height - height) / 2);
+    let crop = |image: &Rgb| image.crop(x, y, width, height);
+    let name = args.image.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let recipe = &checkpoint.metadata.provenance.recipe;
+    let title = format!("{recipe} on {name}, {}", condition.label());
+    let picture = TestPicture { name, clean: crop(&clean), twin: twin.as_ref().map(crop) };
     let mut engine = args.engine.open(&checkpoint, threads)?;
-    let conditions = args.degradation.conditions();
-    let Conditions { noise, blur, .. } = conditions;
-    let name = args.image.file_name().unwrap_or_default().to_string_lossy();
-    let title =
-        format!("{} on {name}, noise {noise}, blur {blur}", checkpoint.metadata.provenance.recipe);
-    sweep(engine.as_mut(), &title, &image, conditions)?.save(&args.out)
+    sweep(engine.as_mut(), &title, &picture, &condition)?.save(&args.out)
 }
 
 fn degrade(args: &DegradeArgs) -> anyhow::Result<()> {
-    let DegradationArgs { noise, blur } = args.degradation;
-    let strengths = Strengths { noise_sigma: noise, blur_sigma: blur };
-    let frames = degrade_y4m(&args.input, &args.out, strengths, args.seed, args.matrix)?;
+    let condition = args.degradation.condition()?;
+    let frames = degrade_y4m(&args.input, &args.out, &condition, args.seed, args.matrix)?;
     eprintln!("{frames} frames: {}", args.out.display());
     Ok(())
 }
@@ -263,12 +276,6 @@ impl EngineArgs {
     fn open(&self, checkpoint: &Checkpoint, threads: usize) -> anyhow::Result<Box<dyn Engine>> {
         let Self { device, precision } = *self;
         Ok(engine::open(checkpoint, &Options { device, precision, threads })?)
-    }
-}
-
-impl DegradationArgs {
-    fn conditions(&self) -> Conditions {
-        Conditions { noise: self.noise, blur: self.blur, ..Default::default() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Folders of clean images, and random crops out of them.
 
 mod files;
+mod memory;
 mod pieces;
 mod set;
 
@@ -18,6 +19,7 @@ use crate::rgb::{ImageFile, Rgb};
 
 pub(crate) use files::list_files;
 pub use files::list_images;
+pub use memory::default_cache;
 use pieces::Cut;
 pub use pieces::Keep;
 pub(crate) use set::{describe, name_of};

@@ -196,6 +196,20 @@ impl PairFolder {
         (of(&frame.clean), of(&frame.degraded))
     }
 
+    /// A pair of frames, clean and degraded.
+    #[must_use]
+    pub fn whole(&self, index: usize) -> (Rgb, Rgb) {
+        let frame = &self.frames[index];
+        // Pairs of pixels share chroma.
+        let span = |length: usize| {
+            (0..length.next_multiple_of(2)).map(|i| i.min(length - 1)).collect::<Vec<_>>()
+        };
+        let (columns, rows) = (span(frame.width), span(frame.height));
+        let of =
+            |planes| frame.to_rgb(planes, &columns, &rows).crop(0, 0, frame.width, frame.height);
+        (of(&frame.clean), of(&frame.degraded))
+    }
+
     /// A square crop at a random place of a random pair of frames, in one of its eight
     /// orientations, all uniformly drawn: clean, and degraded.
     ///

@@ -1,25 +1,23 @@
-//! Scores a checkpoint on a folder of clean images, through the engine and 8-bit planes that video
-//! goes through (protocol "Y420").
+//! Scores a checkpoint on pictures, through the engine and 8-bit planes that video goes through
+//! (protocol "Y420").
 //!
-//! Clean image → optional Gaussian blur (21×21, edges replicated) → noise N(0, σ/255) per RGB
-//! channel, seeded by the image's index, clipped, not rounded → BT.601 limited 4:2:0, chroma the
-//! mean of 2×2, planes rounded to 8 bit → engine. The reference is the clean image through the same
-//! conversion. PSNR has peak 255 and is averaged over images in dB; UV is both chroma planes
-//! together. Nothing is cropped.
-
-use std::path::Path;
+//! Clean picture → the [`Condition`]'s degradations in RGB, seeded by the picture's index, clipped, not
+//! rounded → BT.601 limited 4:2:0, chroma the mean of 2×2, planes rounded to 8 bit → engine. The
+//! reference is the clean picture, or one that keeps some degradations, through the same conversion.
+//! PSNR has peak 255 and is averaged over pictures in dB; UV is both chroma planes together. Nothing
+//! is cropped.
 
 use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tunableconv::engine::Engine;
-use tunableconv::frame::{FrameFormat, MAX_SIDE, SampleFormat};
+use tunableconv::frame::{FrameFormat, SampleFormat};
 use tunableconv::picture::Picture;
 
-use crate::data::list_images;
-use crate::degrade::{blur, noise_for_eval};
-use crate::metrics::{Scores, WINDOW};
+use crate::condition::Condition;
+use crate::metrics::Scores;
 use crate::rgb::Rgb;
+use crate::test_set::{TestPicture, TestSet};
 use crate::yuv::{Matrix, Range, Yuv420};
 
 pub(crate) const MATRIX: Matrix = Matrix::Bt601;
@@ -28,48 +26,28 @@ pub(crate) const RANGE: Range = Range::Limited;
 /// What identical pictures count as in a mean, in dB.
 pub(crate) const IDENTICAL_DB: f64 = 100.0;
 
-/// How the clean images are degraded, and which of it the reference keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Conditions {
-    /// Standard deviation of the noise, of 255.
-    pub noise: f32,
-    /// Standard deviation of the blur, in pixels.
-    pub blur: f32,
-    /// Whether the reference has the same noise: the target of a corner that leaves noise alone.
-    pub keep_noise: bool,
-    /// Whether the reference has the same blur: the target of a corner that leaves blur alone.
-    pub keep_blur: bool,
+/// A picture as 8-bit planes.
+pub(crate) fn planes(picture: &Rgb) -> Yuv420 {
+    let mut planes = Yuv420::from_rgb(picture, MATRIX, RANGE);
+    planes.round_to_8bit();
+    planes
 }
 
-impl Conditions {
-    /// # Errors
-    /// A strength that is negative or not a number.
-    pub fn validate(&self) -> anyhow::Result<()> {
-        for (name, sigma) in [("noise", self.noise), ("blur", self.blur)] {
-            ensure!((0.0..=1000.0).contains(&sigma), "{name} = {sigma}, expected 0 to 1000");
-        }
-        Ok(())
+impl TestPicture {
+    /// What of a condition's degradations `keep` says, as 8-bit planes.
+    pub(crate) fn planes(&self, condition: &Condition, index: usize, keep: &[bool]) -> Yuv420 {
+        planes(&condition.apply(&self.clean, self.twin.as_ref(), index as u64, keep))
     }
 
-    /// The degraded picture, as 8-bit planes.
-    pub fn degraded(&self, clean: &Rgb, image_index: usize) -> Yuv420 {
-        planes(clean, self.blur, self.noise, image_index)
+    /// Under all of a condition's degradations.
+    pub(crate) fn degraded(&self, condition: &Condition, index: usize) -> Yuv420 {
+        self.planes(condition, index, &vec![true; condition.kinds().len()])
     }
 
-    /// What the output is compared with.
-    pub fn reference(&self, clean: &Rgb, image_index: usize) -> Yuv420 {
-        let kept = |keep: bool, sigma: f32| if keep { sigma } else { 0.0 };
-        let noise = kept(self.keep_noise, self.noise);
-        planes(clean, kept(self.keep_blur, self.blur), noise, image_index)
+    /// Under none.
+    pub(crate) fn reference(&self) -> Yuv420 {
+        planes(&self.clean)
     }
-}
-
-fn planes(clean: &Rgb, blur_sigma: f32, noise_sigma: f32, image_index: usize) -> Yuv420 {
-    let blurred = blur(clean, blur_sigma);
-    let noisy = noise_for_eval(&blurred, noise_sigma, image_index as u64);
-    let mut yuv = Yuv420::from_rgb(&noisy, MATRIX, RANGE);
-    yuv.round_to_8bit();
-    yuv
 }
 
 /// Means over a folder.
@@ -89,63 +67,51 @@ pub struct Report {
     /// SSIM of unprocessed luma.
     pub input_ssim_y: f64,
     /// How the images were degraded.
-    #[serde(flatten)]
-    pub conditions: Conditions,
+    pub condition: Condition,
+    /// Kinds of its degradations that the reference has too.
+    pub keep: Vec<&'static str>,
     /// Entries of the tuning.
     pub tuning: Vec<f32>,
 }
 
-/// Reads an image that can be filtered and compared.
+/// Scores `engine`, at the tuning it has, on `set`, against references that keep the degradations
+/// which `keep` says. A picture that is broken, or too small or large, is skipped with a warning and
+/// counted.
 ///
 /// # Errors
-/// Names it, when it is broken or its sides are not within 11 to 8192 pixels.
-pub(crate) fn load(path: &Path) -> anyhow::Result<Rgb> {
-    let image = Rgb::load(path)?;
-    let (width, height) = (image.width, image.height);
-    ensure!(
-        width.min(height) >= WINDOW && width.max(height) <= MAX_SIDE,
-        "{}: {width}x{height}, expected sides of {WINDOW} to {MAX_SIDE} pixels",
-        path.display()
-    );
-    Ok(image)
-}
-
-/// Scores `engine`, at the tuning it has, on the images below `dir`. An image that is broken, or too
-/// small or large, is skipped with a warning and counted.
+/// No usable picture, a condition that does not go with the set, or a failing engine.
 ///
-/// # Errors
-/// No usable image, or a failing engine.
+/// # Panics
+/// If `keep` has another length than the condition.
 pub fn score(
     engine: &mut dyn Engine,
-    dir: &Path,
-    conditions: Conditions,
+    set: &TestSet,
+    condition: Condition,
+    keep: &[bool],
     tuning: &[f32],
 ) -> anyhow::Result<Report> {
-    conditions.validate()?;
-    let paths = list_images(dir)?;
-    let bar = ProgressBar::new(paths.len() as u64).with_style(bar_style("images"));
+    let bar = ProgressBar::new(set.len() as u64).with_style(bar_style("images"));
     let (mut output, mut input) = (Mean::default(), Mean::default());
     let mut skipped = 0;
-    for (index, path) in paths.iter().enumerate() {
+    for index in 0..set.len() {
         bar.inc(1);
-        let clean = match load(path) {
-            Ok(clean) => clean,
+        let picture = match set.load(index) {
+            Ok(picture) => picture,
             Err(error) => {
                 bar.suspend(|| eprintln!("warning: skipped: {error:#}"));
                 skipped += 1;
                 continue;
             }
         };
-        let degraded = conditions.degraded(&clean, index);
-        let reference = conditions.reference(&clean, index);
-        let scores = |picture: &Yuv420| {
-            Scores::of(picture, &reference).with_context(|| path.display().to_string())
-        };
+        let degraded = picture.degraded(&condition, index);
+        let reference = picture.planes(&condition, index, keep);
+        let scores =
+            |picture: &Yuv420| Scores::of(picture, &reference).with_context(|| set.describe(index));
         input.add(scores(&degraded)?);
         output.add(scores(&filter(engine, &degraded)?)?);
     }
     bar.finish_and_clear();
-    ensure!(output.count > 0, "{}: no image in it can be used", dir.display());
+    ensure!(output.count > 0, "{}: no image in it can be used", set.folder().display());
     let images = output.count;
     let (output, input) = (output.mean(), input.mean());
     Ok(Report {
@@ -155,7 +121,13 @@ pub fn score(
         input_psnr_y: input.psnr_y,
         input_psnr_uv: input.psnr_uv,
         input_ssim_y: input.ssim_y,
-        conditions,
+        keep: condition
+            .kinds()
+            .zip(keep)
+            .filter(|(_, keep)| **keep)
+            .map(|(kind, _)| kind)
+            .collect(),
+        condition,
         tuning: tuning.to_vec(),
     })
 }

@@ -3,29 +3,32 @@
 use tunableconv::engine::Engine;
 use tunableconv::tuning::{Domain, TuningSpace};
 
+use crate::condition::Condition;
 use crate::metrics::psnr;
-use crate::rgb::Rgb;
-use crate::score::{Conditions, filter};
+use crate::score::filter;
 use crate::sheet::Sheet;
+use crate::test_set::TestPicture;
 use crate::yuv::{Matrix, Range, Yuv420};
 
 const COLUMNS: usize = 5;
 
-/// Filters `image` over the domain: the first parameter from column to column, the second (if any)
+/// Filters `picture` under `condition` over the domain: the first parameter from column to column, the second (if any)
 /// from row to row, the others at 0. On a simplex, the first parameter gives way to each other.
 /// Above, the clean and the degraded image.
 ///
 /// # Errors
 /// A failing engine.
+///
+/// # Panics
+/// If the condition is recorded and the picture is no pair.
 pub fn sweep(
     engine: &mut dyn Engine,
     title: &str,
-    image: &Rgb,
-    conditions: Conditions,
+    picture: &TestPicture,
+    condition: &Condition,
 ) -> anyhow::Result<Sheet> {
-    conditions.validate()?;
-    let degraded = conditions.degraded(image, 0);
-    let reference = conditions.reference(image, 0);
+    let degraded = picture.degraded(condition, 0);
+    let reference = picture.reference();
     let quality = |picture: &Yuv420| {
         let db = psnr(&picture.y, &reference.y, 255.0);
         if db.is_finite() { format!("{db:.2} dB") } else { "identical".into() }

@@ -27,8 +27,7 @@ use crate::degrade::{Degradation, Draw, apply_all_corners};
 use crate::evaluate::points::{Place, points};
 use crate::metrics::{Scores, psnr};
 use crate::recipe::Recipe;
-use crate::rgb::Rgb;
-use crate::score::{IDENTICAL_DB, MATRIX, Mean, RANGE, filter};
+use crate::score::{IDENTICAL_DB, MATRIX, Mean, RANGE, filter, planes};
 use crate::sheet::Sheet;
 use crate::yuv::Yuv420;
 
@@ -278,13 +277,6 @@ impl Picture {
         });
         Ok(Some((loss.sum::<f64>() / CHANNELS as f64, Scores::of(filtered, target)?)))
     }
-}
-
-/// As video has them.
-fn planes(picture: &Rgb) -> Yuv420 {
-    let mut planes = Yuv420::from_rgb(picture, MATRIX, RANGE);
-    planes.round_to_8bit();
-    planes
 }
 
 /// Weighted mean of equally large pictures.

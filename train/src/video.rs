@@ -10,17 +10,8 @@ use anyhow::{Context as _, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
-use crate::degrade::{blur, noise_for_eval};
+use crate::condition::Condition;
 use crate::yuv::{Matrix, Range, Yuv420};
-
-/// How strongly a clip is degraded, the same in every frame.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Strengths {
-    /// Standard deviation of the noise, of 255; 0 for none.
-    pub noise_sigma: f32,
-    /// Standard deviation of the blur, in pixels; 0 for none.
-    pub blur_sigma: f32,
-}
 
 /// The 8-bit 4:2:0 colour spaces. They differ in where chroma is sited, which is carried over.
 const SUPPORTED: [&str; 4] = ["420", "420jpeg", "420mpeg2", "420paldv"];
@@ -34,25 +25,24 @@ const MAX_HEADER: u64 = 1024;
 /// Degrades every frame of the Y4M file `input` (8-bit 4:2:0) and writes `output`, whole or not
 /// at all. Returns the number of frames.
 ///
-/// A frame becomes RGB (chroma replicated), is blurred, gets noise from generator seed
-/// `seed · 0x9E3779B97F4A7C15 + frame index` (wrapping; see [`noise_for_eval`]), and goes back
-/// to rounded 4:2:0. At zero strengths only that round trip is left. The range is limited
-/// unless the header says `XCOLORRANGE=FULL`; all header fields are carried over.
+/// A frame becomes RGB (chroma replicated), is degraded, and goes back to rounded 4:2:0. Kinds of
+/// noise have the seed `seed · 0x9E3779B97F4A7C15 + frame index` (wrapping; see
+/// [`noise_for_eval`](crate::degrade::noise_for_eval)), all others the same in every frame. When
+/// clean only that round trip is left. The range is limited unless the header says `XCOLORRANGE=FULL`; all header fields are carried over.
 ///
 /// # Errors
-/// If a strength is not within 0 to 1000, a file cannot be read or written, the colour space
+/// If a strength is out of its range, a file cannot be read or written, the colour space
 /// is another one, or the clip is empty, broken or cut short. The message names the file and,
 /// where it applies, the frame (from 0).
 pub fn degrade_y4m(
     input: &Path,
     output: &Path,
-    strengths: Strengths,
+    condition: &Condition,
     seed: u64,
     matrix: Matrix,
 ) -> anyhow::Result<usize> {
-    for (name, sigma) in [("noise", strengths.noise_sigma), ("blur", strengths.blur_sigma)] {
-        ensure!((0.0..=1000.0).contains(&sigma), "{name} = {sigma}, expected 0 to 1000");
-    }
+    condition.check()?;
+    ensure!(!condition.is_recorded(), "what is recorded cannot be made: it comes with a pair");
     let mut clip = Clip::open(input).with_context(|| format!("cannot read {}", input.display()))?;
     let bar = ProgressBar::new(clip.expected_frames).with_style(bar_style());
     let mut frames = 0;
@@ -71,8 +61,10 @@ pub fn degrade_y4m(
             }
             let degraded: Vec<[Vec<u8>; 3]> = batch
                 .par_iter()
-                .map(|(seed, frame)| {
-                    degrade_frame(&frame.picture, strengths, *seed, matrix, clip.range)
+                .map(|(frame_seed, frame)| {
+                    let clean = frame.picture.to_rgb(matrix, clip.range);
+                    let degraded = condition.apply_to_frame(clean, seed, *frame_seed);
+                    Yuv420::from_rgb(&degraded, matrix, clip.range).to_bytes()
                 })
                 .collect();
             for ((_, frame), planes) in batch.iter().zip(degraded) {
@@ -95,19 +87,6 @@ pub fn degrade_y4m(
 fn seed_of_frame(seed: u64, index: u64) -> u64 {
     // The odd multiplier keeps the frames of neighbouring seeds apart.
     seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(index)
-}
-
-fn degrade_frame(
-    picture: &Yuv420,
-    strengths: Strengths,
-    seed: u64,
-    matrix: Matrix,
-    range: Range,
-) -> [Vec<u8>; 3] {
-    let clean = picture.to_rgb(matrix, range);
-    let blurred = blur(&clean, strengths.blur_sigma);
-    let noisy = noise_for_eval(&blurred, strengths.noise_sigma, seed);
-    Yuv420::from_rgb(&noisy, matrix, range).to_bytes()
 }
 
 fn write_frame(file: &mut impl Write, params: &[u8], planes: &[Vec<u8>; 3]) -> io::Result<()> {

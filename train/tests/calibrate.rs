@@ -13,9 +13,11 @@ use tunableconv::engine::{self, Options, Precision};
 use tunableconv::frame::Range;
 use tunableconv::net::Net;
 use tunableconv_train::calibrate::{Settings, calibrate};
+use tunableconv_train::condition::Condition;
 use tunableconv_train::data::list_images;
 use tunableconv_train::recipe::Recipe;
 use tunableconv_train::rgb::Rgb;
+use tunableconv_train::test_set::TestSet;
 use tunableconv_train::yuv::{Matrix, Yuv420};
 
 /// A net with made-up weights, without calibration.
@@ -43,9 +45,13 @@ fn workplace() -> Workplace {
     at
 }
 
+fn set(at: &Workplace) -> TestSet {
+    TestSet::images(&at.path("data")).unwrap()
+}
+
 /// Clean images, all values inside the ranges.
 fn plain() -> Settings {
-    Settings { noise: vec![0.0], blur: vec![0.0], quantile: 1.0, ..Settings::default() }
+    Settings { conditions: vec![Condition::default()], quantile: 1.0, ..Settings::default() }
 }
 
 fn activations(checkpoint: &Checkpoint) -> impl Iterator<Item = (&String, &[f32])> {
@@ -67,7 +73,7 @@ fn by_channel(net: &Net, corner: usize, layers: usize, path: &Path) -> Vec<Vec<f
 #[test]
 fn ranges_are_those_of_all_images_at_each_corner() {
     let at = workplace();
-    let calibrated = calibrate(&checkpoint(), &at.path("data"), &plain()).unwrap();
+    let calibrated = calibrate(&checkpoint(), &set(&at), &plain()).unwrap();
     let net = Net::new(&checkpoint(), &Device::Cpu).unwrap();
     let paths = list_images(&at.path("data")).unwrap();
     let outputs = calibrated.metadata.architecture.inner_outputs();
@@ -102,7 +108,7 @@ fn a_smaller_share_gives_narrower_ranges_around_the_mean() {
     let at = workplace();
     let with = |quantile: f64| {
         let settings = Settings { quantile, ..plain() };
-        calibrate(&checkpoint(), &at.path("data"), &settings).unwrap()
+        calibrate(&checkpoint(), &set(&at), &settings).unwrap()
     };
     let (whole, most) = (with(1.0), with(0.9));
     let mut narrower = 0;
@@ -133,7 +139,7 @@ fn the_same_seed_gives_the_same_file_whatever_the_thread_count() {
     assert!(before == at.read("c.safetensors"), "--out leaves the checkpoint alone");
 
     let settings = Settings { seed: 5, ..Settings::default() };
-    let library = calibrate(&checkpoint(), &at.path("data"), &settings).unwrap();
+    let library = calibrate(&checkpoint(), &set(&at), &settings).unwrap();
     assert!(one == library.to_bytes("memory").unwrap());
     with("--seed 6");
     let other = Checkpoint::read(&at.path("out.safetensors")).unwrap();
@@ -144,10 +150,10 @@ fn the_same_seed_gives_the_same_file_whatever_the_thread_count() {
 fn calibrating_again_replaces_what_was_measured() {
     let at = workplace();
     let first = Settings { images: 1, quantile: 0.9, ..plain() };
-    let once = calibrate(&checkpoint(), &at.path("data"), &first).unwrap();
+    let once = calibrate(&checkpoint(), &set(&at), &first).unwrap();
     assert_eq!(once.metadata.calibration.as_ref().unwrap().images, 1);
-    let twice = calibrate(&once, &at.path("data"), &plain()).unwrap();
-    assert!(twice == calibrate(&checkpoint(), &at.path("data"), &plain()).unwrap());
+    let twice = calibrate(&once, &set(&at), &plain()).unwrap();
+    assert!(twice == calibrate(&checkpoint(), &set(&at), &plain()).unwrap());
     assert_eq!(twice.metadata.calibration.unwrap().images, 3);
     // Weights are as they were.
     assert!(checkpoint().tensors.iter().all(|(name, values)| once.tensors[name] == *values));
@@ -176,8 +182,8 @@ fn a_failed_calibration_leaves_the_file_and_the_folder_alone() {
         ("--quantile 0.4", "quantile = 0.4"),
         ("--quantile nan", "quantile = NaN"),
         ("--images 0", "images = 0"),
-        ("--noise 0,-1", "noise = [0.0, -1.0]"),
-        ("--blur nan", "blur = [NaN]"),
+        ("--noise 0,-1", "noise = -1, expected 0 to 1000"),
+        ("--blur nan", "blur = NaN"),
     ] {
         let error = calibrate(&format!("--data data {rest}"));
         assert!(error.contains(names), "{rest}: {error}");
@@ -189,13 +195,13 @@ fn a_failed_calibration_leaves_the_file_and_the_folder_alone() {
 fn broken_images_are_left_out_and_too_wild_a_net_is_refused() {
     let at = workplace();
     std::fs::write(at.path("data/1b.png"), b"no").unwrap();
-    let calibrated = calibrate(&checkpoint(), &at.path("data"), &plain()).unwrap();
+    let calibrated = calibrate(&checkpoint(), &set(&at), &plain()).unwrap();
     let calibration = calibrated.metadata.calibration.unwrap();
     assert_eq!((calibration.images, calibration.data.as_str()), (3, "data"));
 
     let mut wild = checkpoint();
     wild.tensors.get_mut("head.weight").unwrap().fill(1e38);
-    let error = format!("{:#}", calibrate(&wild, &at.path("data"), &plain()).err().unwrap());
+    let error = format!("{:#}", calibrate(&wild, &set(&at), &plain()).err().unwrap());
     assert!(error.contains("0.png") && error.contains("not finite"), "{error}");
     wild.tensors.get_mut("head.weight").unwrap().fill(1e5);
     wild.write(&at.path("wild.safetensors")).unwrap();

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::engine::{self, Options, Precision};
+use tunableconv_train::condition::Condition;
 use tunableconv_train::freeze::freeze_inner_layers;
-use tunableconv_train::score::{Conditions, score as score_folder};
+use tunableconv_train::score::score as score_set;
+use tunableconv_train::test_set::TestSet;
 
 fn shipped() -> Checkpoint {
     Checkpoint::built_in().unwrap()
@@ -21,7 +23,7 @@ const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Int8];
 fn score(
     checkpoint: &Checkpoint,
     precision: Precision,
-    conditions: Conditions,
+    (condition, keep): (&Condition, &[bool]),
     tuning: [f64; 2],
 ) -> (f64, f64) {
     let options = Options { precision, ..Default::default() };
@@ -29,15 +31,22 @@ fn score(
     let tuning = checkpoint.metadata.tuning.tuning(&tuning).unwrap();
     engine.set_tuning(&tuning).unwrap();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    let report = score_folder(engine.as_mut(), &dir, conditions, tuning.values()).unwrap();
+    let report = score_set(
+        engine.as_mut(),
+        &TestSet::images(&dir).unwrap(),
+        condition.clone(),
+        keep,
+        tuning.values(),
+    )
+    .unwrap();
     (report.output.psnr_y, report.input_psnr_y)
 }
 
 #[test]
 fn quality_rises_along_denoise_on_noisy_photographs() {
-    let conditions = Conditions { noise: 25.0, ..Default::default() };
+    let condition = &"noise:25".parse().unwrap();
     for precision in PRECISIONS {
-        let at = |t| score(&shipped(), precision, conditions, [t, 0.0]);
+        let at = |t| score(&shipped(), precision, (condition, &[false]), [t, 0.0]);
         let along: Vec<f64> = [0.0, 0.25, 0.5, 0.75, 1.0].map(|t| at(t).0).into();
         assert!(along.is_sorted_by(|a, b| a < b), "{precision}: {along:?}");
         assert_eq!(along[0], at(0.0).1);
@@ -47,9 +56,9 @@ fn quality_rises_along_denoise_on_noisy_photographs() {
 
 #[test]
 fn quality_rises_along_deblur_on_blurred_photographs() {
-    let conditions = Conditions { blur: 1.5, ..Default::default() };
+    let condition = &"blur:1.5".parse().unwrap();
     for precision in PRECISIONS {
-        let at = |t| score(&shipped(), precision, conditions, [0.0, t]).0;
+        let at = |t| score(&shipped(), precision, (condition, &[false]), [0.0, t]).0;
         let along: Vec<f64> = [0.0, 0.25, 0.5, 0.75, 1.0].map(at).into();
         assert!(along.is_sorted_by(|a, b| a < b), "{precision}: {along:?}");
         assert!(along[4] > along[0] + 1.0, "{precision}: {along:?}");
@@ -58,8 +67,8 @@ fn quality_rises_along_deblur_on_blurred_photographs() {
 
 #[test]
 fn both_knobs_beat_either_on_blurred_noisy_photographs() {
-    let conditions = Conditions { noise: 15.0, blur: 1.5, ..Default::default() };
-    let at = |tuning| score(&shipped(), Precision::F32, conditions, tuning).0;
+    let condition = &"blur:1.5+noise:15".parse().unwrap();
+    let at = |tuning| score(&shipped(), Precision::F32, (condition, &[false; 2]), tuning).0;
     let both = at([1.0, 1.0]);
     assert!(both > at([1.0, 0.0]) && both > at([0.0, 1.0]));
 }
@@ -70,13 +79,11 @@ fn inner_layers_frozen_at_the_far_corner_lose_at_the_others() {
     let mut frozen = shipped();
     let far = frozen.metadata.tuning.tuning(&[1.0, 1.0]).unwrap();
     freeze_inner_layers(&mut frozen, &far).unwrap();
-    let degraded = Conditions { noise: 25.0, blur: 1.5, ..Default::default() };
-    for (tuning, conditions) in [
-        ([1.0, 0.0], Conditions { keep_blur: true, ..degraded }),
-        ([0.0, 1.0], Conditions { keep_noise: true, ..degraded }),
-    ] {
+    let condition = &"blur:1.5+noise:25".parse().unwrap();
+    // What the other knob would undo stays in the reference.
+    for (tuning, keep) in [([1.0, 0.0], [true, false]), ([0.0, 1.0], [false, true])] {
         let [(tuned, _), (fixed, _)] = [&whole, &frozen]
-            .map(|checkpoint| score(checkpoint, Precision::F32, conditions, tuning));
+            .map(|checkpoint| score(checkpoint, Precision::F32, (condition, &keep), tuning));
         assert!(tuned > fixed + 0.05, "{tuning:?}: {tuned} {fixed}");
     }
 }

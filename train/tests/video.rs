@@ -5,8 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tunableconv_train::condition::Condition;
 use tunableconv_train::degrade::{blur, noise_for_eval};
-use tunableconv_train::video::{Strengths, degrade_y4m};
+use tunableconv_train::video::degrade_y4m;
 use tunableconv_train::yuv::{Matrix, Range, Yuv420};
 
 const WIDTH: usize = 7;
@@ -15,7 +16,9 @@ const LUMA: usize = WIDTH * HEIGHT;
 const CHROMA: usize = 4 * 3;
 const FRAME: usize = LUMA + 2 * CHROMA;
 
-const BOTH: Strengths = Strengths { noise_sigma: 20.0, blur_sigma: 1.0 };
+fn both() -> Condition {
+    Condition::blur_and_noise(1.0, 20.0)
+}
 
 fn pixels(frame: usize) -> Vec<u8> {
     (0..FRAME).map(|i| (40 + (i * 7 + frame * 31) % 150) as u8).collect()
@@ -46,7 +49,7 @@ impl Case {
     }
 
     fn run(&self, seed: u64, matrix: Matrix) -> anyhow::Result<usize> {
-        degrade_y4m(&self.path("in.y4m"), &self.path("out.y4m"), BOTH, seed, matrix)
+        degrade_y4m(&self.path("in.y4m"), &self.path("out.y4m"), &both(), seed, matrix)
     }
 
     /// Runs into an error, which it returns, and checks that nothing but the input is left.
@@ -152,8 +155,8 @@ fn broken_headers_are_errors() {
 #[test]
 fn bad_strengths_are_refused() {
     let case = Case::new(&clip("W7 H5 F25:1 C420", 1));
-    let strengths = Strengths { noise_sigma: -1.0, ..BOTH };
+    let negative = Condition::blur_and_noise(1.0, -1.0);
     let (input, output) = (case.path("in.y4m"), case.path("out.y4m"));
-    let error = degrade_y4m(&input, &output, strengths, 0, Matrix::Bt601).unwrap_err();
+    let error = degrade_y4m(&input, &output, &negative, 0, Matrix::Bt601).unwrap_err();
     assert!(error.to_string().contains("noise = -1"), "{error}");
 }

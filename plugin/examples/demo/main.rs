@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Parser;
 use gstreamer as gst;
-use tunableconv_train::video::{Strengths, degrade_y4m};
+use tunableconv_train::condition::Condition;
+use tunableconv_train::video::degrade_y4m;
 use tunableconv_train::yuv::Matrix;
 
 /// Standard deviation of the noise added, of 255.
@@ -69,6 +70,6 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn add_noise(clean: &Path, noisy: &Path) -> anyhow::Result<usize> {
-    let strengths = Strengths { noise_sigma: NOISE_SIGMA, blur_sigma: 0.0 };
-    degrade_y4m(clean, noisy, strengths, NOISE_SEED, Matrix::Bt709)
+    let noise = Condition::blur_and_noise(0.0, NOISE_SIGMA);
+    degrade_y4m(clean, noisy, &noise, NOISE_SEED, Matrix::Bt709)
 }

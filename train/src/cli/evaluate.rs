@@ -6,31 +6,36 @@ use anyhow::Context as _;
 use candle_core::{Device, Tensor};
 use clap::Args;
 use tunableconv::checkpoint::Checkpoint;
-use tunableconv_train::evaluate::{self, Distance, Settings, Undoes};
+use tunableconv_train::condition::Condition;
+use tunableconv_train::evaluate::{self, Distance, Settings};
 use tunableconv_train::loss::perceptual::Lpips;
 use tunableconv_train::rgb::Rgb;
 
 use super::EngineArgs;
+use super::pictures::{ConditionsArgs, PicturesArgs};
+
+/// Standard deviations of noise, of 255, that any net is measured with; the first also goes with each
+/// blur.
+const NOISE: [f32; 3] = [15.0, 25.0, 50.0];
+
+/// Standard deviations of blur, in pixels.
+const BLUR: [f32; 1] = [1.5];
 
 #[derive(Args)]
 pub struct EvaluateArgs {
     /// Checkpoint.
     checkpoint: PathBuf,
-    /// Folder of clean images.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    pictures: PicturesArgs,
     /// Directory to make; an earlier report is replaced.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Standard deviations of the noise, of 255; the first also goes with each blur.
-    #[arg(long, value_delimiter = ',', default_values_t = [15.0, 25.0, 50.0])]
-    noise: Vec<f32>,
-    /// Standard deviations of the blur, in pixels.
-    #[arg(long, value_delimiter = ',', default_values_t = [1.5])]
-    blur: Vec<f32>,
-    /// What a parameter undoes, noise or blur; known of `denoise` and `deblur`.
-    #[arg(long, value_name = "NAME=WHAT", value_delimiter = ',', value_parser = undoes)]
-    undoes: Vec<(String, Undoes)>,
+    #[command(flatten)]
+    conditions: ConditionsArgs,
+    /// Kinds of degradation that a parameter undoes, as in dejpeg=jpeg [default: as the checkpoint
+    /// says].
+    #[arg(long, value_name = "NAME=KIND", value_delimiter = ',', value_parser = undoes)]
+    undoes: Vec<(String, String)>,
     /// Most images used.
     #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
     images: usize,
@@ -54,15 +59,12 @@ pub fn run(args: EvaluateArgs, threads: usize) -> anyhow::Result<()> {
         (Some(net), Some(heads)) => Some(lpips(net, heads)?),
         _ => None,
     };
-    let settings = Settings {
-        data: args.data,
-        images: args.images,
-        noise: args.noise,
-        blur: args.blur,
-        undoes: args.undoes,
-        clip: args.clip,
-        lpips,
-    };
+    let mut set = args.pictures.open()?;
+    set.truncate(args.images);
+    let conditions = args.conditions.conditions(&checkpoint.metadata, &set, |noise, blur| {
+        Condition::noise_and_blur(noise.unwrap_or(&NOISE), blur.unwrap_or(&BLUR))
+    })?;
+    let settings = Settings { set, conditions, undoes: args.undoes, clip: args.clip, lpips };
     evaluate::evaluate(&args.checkpoint, &checkpoint, engine.as_mut(), &settings, &args.out)?;
     println!("{}", args.out.join("report.md").display());
     Ok(())
@@ -79,11 +81,7 @@ fn lpips(net: &Path, heads: &Path) -> anyhow::Result<Box<Distance>> {
     }))
 }
 
-fn undoes(text: &str) -> anyhow::Result<(String, Undoes)> {
-    let (name, what) = text.split_once('=').context("expected NAME=noise or NAME=blur")?;
-    match what {
-        "noise" => Ok((name.into(), Undoes::Noise)),
-        "blur" => Ok((name.into(), Undoes::Blur)),
-        _ => anyhow::bail!("expected NAME=noise or NAME=blur"),
-    }
+fn undoes(text: &str) -> anyhow::Result<(String, String)> {
+    let (name, kind) = text.split_once('=').context("expected NAME=KIND")?;
+    Ok((name.into(), kind.into()))
 }

@@ -2,26 +2,28 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use anyhow::ensure;
+use clap::Args;
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::tuning::Tuning;
 use tunableconv_train::freeze::freeze_inner_layers;
-use tunableconv_train::score::{Conditions, Report, score};
+use tunableconv_train::score::{Report, score};
 
-use super::{DegradationArgs, TuningArgs, name_value};
+use super::pictures::{ConditionArgs, PicturesArgs};
+use super::{TuningArgs, name_value};
 
 #[derive(Args)]
 pub struct ScoreArgs {
     /// Checkpoint.
     checkpoint: PathBuf,
-    /// Folder of clean images.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
     #[command(flatten)]
-    degradation: DegradationArgs,
-    /// Degradations that the reference keeps, as the target of a corner that leaves them alone.
-    #[arg(long, value_delimiter = ',')]
-    keep: Vec<Kept>,
+    pictures: PicturesArgs,
+    #[command(flatten)]
+    degradation: ConditionArgs,
+    /// Kinds of degradation that the reference keeps, as the target of a corner that leaves them
+    /// alone.
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    keep: Vec<String>,
     #[command(flatten)]
     tuning: TuningArgs,
     /// Fix all layers but the last at this tuning (an ablation).
@@ -30,12 +32,6 @@ pub struct ScoreArgs {
     /// Print a JSON object.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Kept {
-    Noise,
-    Blur,
 }
 
 pub fn run(args: &ScoreArgs, threads: usize) -> anyhow::Result<()> {
@@ -47,12 +43,18 @@ pub fn run(args: &ScoreArgs, threads: usize) -> anyhow::Result<()> {
     }
     let mut engine = args.tuning.engine.open(&checkpoint, threads)?;
     engine.set_tuning(&tuning)?;
-    let conditions = Conditions {
-        keep_noise: args.keep.contains(&Kept::Noise),
-        keep_blur: args.keep.contains(&Kept::Blur),
-        ..args.degradation.conditions()
-    };
-    let report = score(engine.as_mut(), &args.data, conditions, tuning.values())?;
+    let set = args.pictures.open()?;
+    let condition = set.settle(args.degradation.condition()?)?;
+    for kept in &args.keep {
+        let kinds: Vec<_> = condition.kinds().collect();
+        ensure!(
+            kinds.contains(&kept.as_str()),
+            "--keep {kept}: it is not among the degradations, {condition}"
+        );
+    }
+    let keep: Vec<bool> =
+        condition.kinds().map(|kind| args.keep.iter().any(|kept| kept == kind)).collect();
+    let report = score(engine.as_mut(), &set, condition, &keep, tuning.values())?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -64,12 +66,12 @@ pub fn run(args: &ScoreArgs, threads: usize) -> anyhow::Result<()> {
 fn print_report(report: &Report, checkpoint: &Checkpoint, tuning: &Tuning) {
     let parameters = checkpoint.metadata.tuning.parameters.iter().zip(tuning.values());
     let named: Vec<String> = parameters.map(|(p, v)| format!("{}={v}", p.name)).collect();
-    let Conditions { noise, blur, .. } = report.conditions;
     let skipped = match report.skipped {
         0 => String::new(),
         skipped => format!(" ({skipped} skipped)"),
     };
-    println!("{} images{skipped}, noise {noise}, blur {blur}, {}", report.images, named.join(" "));
+    let condition = report.condition.label();
+    println!("{} images{skipped}, {condition}, {}", report.images, named.join(" "));
     println!("         PSNR-Y   PSNR-UV  SSIM-Y");
     let row = |name: &str, y: f64, uv: f64, ssim: f64| {
         println!("{name:<7} {y:>7.2}  {uv:>7.2}  {ssim:>6.4}");

@@ -88,6 +88,63 @@ pub enum Degradation {
 pub(super) type Fixed = Box<dyn Fn(&Rgb) -> Rgb>;
 
 impl Degradation {
+    /// Every kind's name, and the key of its strengths where it has any.
+    pub const KINDS: [(&'static str, Option<&'static str>); 8] = [
+        ("blur", Some("sigma")),
+        ("noise", Some("sigma")),
+        ("poisson-gaussian", Some("gain")),
+        ("chroma-noise", Some("sigma")),
+        ("motion-blur", Some("length")),
+        ("downscale", Some("factor")),
+        ("jpeg", Some("quality")),
+        ("recorded", None),
+    ];
+
+    /// The name of its kind in recipes.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Blur { .. } => "blur",
+            Self::Noise { .. } => "noise",
+            Self::PoissonGaussian { .. } => "poisson-gaussian",
+            Self::ChromaNoise { .. } => "chroma-noise",
+            Self::MotionBlur { .. } => "motion-blur",
+            Self::Downscale { .. } => "downscale",
+            Self::Jpeg { .. } => "jpeg",
+            Self::Recorded {} => "recorded",
+        }
+    }
+
+    /// Whether it is another in every frame of a clip, whatever the scene does.
+    #[must_use]
+    pub fn is_noise(&self) -> bool {
+        matches!(self, Self::Noise { .. } | Self::PoissonGaussian { .. } | Self::ChromaNoise { .. })
+    }
+
+    /// With every range cut to one number: `severity` is the way from where it degrades least, 0, to
+    /// where it degrades most, 1.
+    #[must_use]
+    pub fn at(&self, severity: f32) -> Self {
+        let at = |[low, high]: [f32; 2]| [low + severity * (high - low); 2];
+        match *self {
+            Self::Blur { sigma } => Self::Blur { sigma: at(sigma) },
+            Self::Noise { sigma } => Self::Noise { sigma: at(sigma) },
+            Self::PoissonGaussian { gain, sigma } => {
+                Self::PoissonGaussian { gain: at(gain), sigma: at(sigma) }
+            }
+            Self::ChromaNoise { sigma, radius } => {
+                Self::ChromaNoise { sigma: at(sigma), radius: at(radius) }
+            }
+            Self::MotionBlur { length } => Self::MotionBlur { length: at(length) },
+            Self::Downscale { factor, filter } => Self::Downscale { factor: at(factor), filter },
+            Self::Jpeg { quality: [low, high] } => {
+                let [quality, _] = at([f32::from(high), f32::from(low)]);
+                Self::Jpeg { quality: [quality.round() as u8; 2] }
+            }
+            Self::Recorded {} => Self::Recorded {},
+        }
+    }
+
     /// Least and greatest strength: the first field of each kind. 1 where there is none.
     #[must_use]
     pub fn strengths(&self) -> [f32; 2] {

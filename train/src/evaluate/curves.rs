@@ -1,8 +1,8 @@
 //! Response and flicker curves as SVG.
 
+use super::Report;
 use super::flicker::Flicker;
 use super::quality::Control;
-use super::{Report, markdown};
 use crate::chart::{Line, Panel, draw};
 
 /// PSNR-Y along a parameter, one line per condition; `None` where it was not swept.
@@ -12,7 +12,7 @@ pub fn response(report: &Report, parameter: &str) -> anyhow::Result<Option<Strin
         return Ok(None);
     }
     let line = |c: &&Control| Line {
-        name: markdown::condition(c.noise, c.blur),
+        name: c.condition.label(),
         points: c.way.iter().copied().zip(c.psnr_y.iter().copied()).collect(),
     };
     let panel = Panel {

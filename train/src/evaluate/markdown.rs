@@ -7,16 +7,6 @@ use super::points::{Place, label};
 use super::quality::{ConditionReport, Numbers};
 use crate::inspect::describe_set;
 
-/// A condition in words.
-pub fn condition(noise: f32, blur: f32) -> String {
-    match (noise > 0.0, blur > 0.0) {
-        (true, true) => format!("noise {noise}, blur {blur}"),
-        (true, false) => format!("noise {noise}"),
-        (false, true) => format!("blur {blur}"),
-        (false, false) => "clean".into(),
-    }
-}
-
 /// The whole report.
 pub fn render(report: &Report) -> String {
     let from = &report.provenance;
@@ -30,7 +20,10 @@ pub fn render(report: &Report) -> String {
     line("net", report.net.clone());
     line("domain", format!("{:?}", report.tuning.domain).to_lowercase());
     for (parameter, undoes) in report.tuning.parameters.iter().zip(&report.undoes) {
-        let undoes = undoes.map_or(String::new(), |u| format!("; undoes {u:?}").to_lowercase());
+        let undoes = match undoes.is_empty() {
+            true => String::new(),
+            false => format!("; undoes {}", undoes.join(", ")),
+        };
         let p = parameter;
         let range = format!("{} to {}, default {}", p.minimum, p.maximum, p.default);
         line(&format!("parameter `{}`", p.name), format!("{range}: {}{undoes}", p.objective));
@@ -45,8 +38,8 @@ pub fn render(report: &Report) -> String {
     line("skipped", format!("{} files", report.skipped));
 
     md += "\n## Protocol\n\n\
-        Clean image → Gaussian blur (21×21, σ in pixels) → Gaussian noise (σ of 255, in RGB) → BT.601 \
-        limited-range 4:2:0, 8 bit → engine. The *clean* columns compare with the clean picture through \
+        Clean image → the degradations named, in this order, in RGB (blur: 21×21, σ in pixels; noise: σ of \
+        255) → BT.601 limited-range 4:2:0, 8 bit → engine. The *clean* columns compare with the clean picture through \
         the same conversion; *own target* is, at a corner, the picture with the degradations that this \
         corner leaves alone. PSNR in dB, peak 255, averaged over the images, an identical picture \
         counting as 100 dB; UV is both chroma planes together; SSIM is of luma, at most 1. The best of \
@@ -79,7 +72,7 @@ fn quality(md: &mut String, report: &Report, of: &ConditionReport) {
     let columns =
         || COLUMNS.iter().filter(move |(name, ..)| with_lpips || !name.starts_with("LPIPS"));
     let has_own = of.points.iter().any(|point| point.own.is_some());
-    let _ = write!(md, "\n## Quality: {}\n\n| place | tuning |", condition(of.noise, of.blur));
+    let _ = write!(md, "\n## Quality: {}\n\n| place | tuning |", of.condition.label());
     for (name, ..) in columns() {
         let _ = write!(md, " {name} |");
     }
@@ -154,7 +147,7 @@ fn control(md: &mut String, report: &Report) {
             md,
             "| {} | {} | {rank} | {:.2} | {} | {} | {} |",
             c.parameter,
-            condition(c.noise, c.blur),
+            c.condition.label(),
             c.second_difference,
             db.join(" | "),
             yes(c.rises_beyond),

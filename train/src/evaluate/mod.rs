@@ -22,6 +22,7 @@ mod markdown;
 mod pictures;
 pub mod points;
 mod quality;
+mod roles;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -34,86 +35,30 @@ use tunableconv::engine::Engine;
 use tunableconv::net::Net;
 use tunableconv::tuning::TuningSpace;
 
-use crate::data::list_images;
+use crate::condition::Condition;
 use crate::inspect::describe_net;
 use crate::rgb::Rgb;
-use crate::score::Conditions;
+use crate::test_set::TestSet;
 
 pub use quality::{ConditionReport, Control, Numbers, PointReport};
+use roles::Roles;
 
 /// A perceptual distance of an RGB picture from its reference, 0 for identical ones.
 pub type Distance = dyn Fn(&Rgb, &Rgb) -> anyhow::Result<f64>;
 
-/// A degradation that a parameter may undo.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Undoes {
-    /// Gaussian noise.
-    Noise,
-    /// Gaussian blur.
-    Blur,
-}
-
 /// What is measured on what.
 pub struct Settings {
-    /// Folder of clean images.
-    pub data: PathBuf,
-    /// Most files used, the first of the folder.
-    pub images: usize,
-    /// Standard deviations of noise, of 255; each but 0 is a condition.
-    pub noise: Vec<f32>,
-    /// Standard deviations of blur, in pixels; each but 0 is a condition, and with the first
-    /// noise another.
-    pub blur: Vec<f32>,
-    /// Which parameter undoes which degradation, by name. `denoise` undoes noise and `deblur` blur
-    /// unless they are named here.
-    pub undoes: Vec<(String, Undoes)>,
+    /// Pictures.
+    pub set: TestSet,
+    /// How they are degraded; what is given twice is measured once.
+    pub conditions: Vec<Condition>,
+    /// What kinds of degradation a parameter undoes, by its name, where it is not as the checkpoint
+    /// says.
+    pub undoes: Vec<(String, String)>,
     /// Y4M clip to measure flicker on, 8-bit 4:2:0.
     pub clip: Option<PathBuf>,
     /// LPIPS or the like.
     pub lpips: Option<Box<Distance>>,
-}
-
-impl Settings {
-    /// Noise alone, blur alone, then both.
-    fn conditions(&self) -> anyhow::Result<Vec<Conditions>> {
-        let condition = |noise, blur| Conditions { noise, blur, ..Default::default() };
-        let present = |sigmas: &[f32]| -> Vec<f32> {
-            sigmas.iter().copied().filter(|sigma| *sigma != 0.0).collect()
-        };
-        let (noise, blur) = (present(&self.noise), present(&self.blur));
-        let mut all: Vec<_> = noise.iter().map(|&noise| condition(noise, 0.0)).collect();
-        for noise in [0.0].iter().chain(noise.first()) {
-            all.extend(blur.iter().map(|&blur| condition(*noise, blur)));
-        }
-        // What is given twice is measured once.
-        let mut seen: Vec<Conditions> = vec![];
-        all.retain(|condition| {
-            let is_new = !seen.contains(condition);
-            seen.push(*condition);
-            is_new
-        });
-        ensure!(!all.is_empty(), "no condition: give a noise or a blur above 0");
-        all.iter().try_for_each(Conditions::validate)?;
-        Ok(all)
-    }
-
-    /// What each parameter undoes.
-    fn roles(&self, space: &TuningSpace) -> anyhow::Result<Vec<Option<Undoes>>> {
-        let parameters = &space.parameters;
-        for (name, _) in &self.undoes {
-            let known = parameters.iter().any(|p| &p.name == name);
-            ensure!(known, "no parameter `{name}`, there are {}", space.names());
-        }
-        let given = |name: &str| self.undoes.iter().find(|(n, _)| n == name).map(|(_, u)| *u);
-        let role = |name: &str| match given(name) {
-            Some(undoes) => Some(undoes),
-            None if name == "denoise" => Some(Undoes::Noise),
-            None if name == "deblur" => Some(Undoes::Blur),
-            None => None,
-        };
-        Ok(parameters.iter().map(|p| role(&p.name)).collect())
-    }
 }
 
 /// Everything in the report, as `report.json` has it. PSNR is in dB with peak 255, averaged over
@@ -140,8 +85,8 @@ pub struct Report {
     pub images: usize,
     /// Files left out because they could not be used.
     pub skipped: usize,
-    /// What each parameter undoes, where known.
-    pub undoes: Vec<Option<Undoes>>,
+    /// Kinds of degradation that each parameter undoes, where known.
+    pub undoes: Vec<Vec<String>>,
     /// Quality, one entry per condition.
     pub conditions: Vec<ConditionReport>,
     /// Control, one entry per parameter and condition that shows it.
@@ -165,17 +110,20 @@ pub fn evaluate(
     out: &Path,
 ) -> anyhow::Result<Report> {
     let metadata = &checkpoint.metadata;
-    let conditions = settings.conditions()?;
-    let roles = settings.roles(&metadata.tuning)?;
+    let set = &settings.set;
+    let conditions = set.settle_all(&settings.conditions)?;
+    ensure!(
+        conditions.iter().any(|condition| condition.kinds().len() > 0),
+        "no condition: give a degradation"
+    );
+    let roles = Roles::new(metadata, &settings.undoes)?;
     let clip = settings.clip.as_deref().map(flicker::Checked::read).transpose()?;
-    let mut paths = list_images(&settings.data)?;
-    paths.truncate(settings.images);
     let net = Net::new(checkpoint, &Device::Cpu)?;
     let draft = directory::Draft::begin(out)?;
 
     let lpips = settings.lpips.as_deref();
-    let measured = quality::measure(engine, &net, &paths, &conditions, &roles, lpips)?;
-    ensure!(measured.images > 0, "{}: no image in it can be used", settings.data.display());
+    let measured = quality::measure(engine, &net, set, &conditions, &roles, lpips)?;
+    ensure!(measured.images > 0, "{}: no image in it can be used", set.folder().display());
     let flicker = clip.map_or_else(|| Ok(Vec::new()), |clip| clip.flicker(engine))?;
     let report = Report {
         format: directory::FORMAT,
@@ -185,10 +133,10 @@ pub fn evaluate(
         tuning: metadata.tuning.clone(),
         provenance: metadata.provenance.clone(),
         engine: engine.description().into(),
-        data: settings.data.clone(),
+        data: set.folder().into(),
         images: measured.images,
         skipped: measured.skipped,
-        undoes: roles,
+        undoes: roles.kinds().to_vec(),
         conditions: measured.conditions,
         control: measured.control,
         clip: settings.clip.clone(),
@@ -210,8 +158,8 @@ pub fn evaluate(
         write(&format!("flicker-{}.svg", flicker.parameter), curves::flicker(flicker)?)?;
     }
     // The last condition has the most degradations.
-    let shown = *conditions.last().context("there is a condition")?;
-    pictures::sheet(engine, &paths, shown)?.save(&draft.path("sheet.png"))?;
+    let shown = conditions.last().context("there is a condition")?;
+    pictures::sheet(engine, set, shown)?.save(&draft.path("sheet.png"))?;
     write("report.json", serde_json::to_string_pretty(&report)?)?;
     write("report.md", markdown::render(&report))?;
     draft.publish()?;

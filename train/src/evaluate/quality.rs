@@ -1,19 +1,20 @@
 //! Scores at the points of the domain and along each parameter, over a folder.
 
-use std::path::PathBuf;
-
 use candle_core::Tensor;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use tunableconv::engine::Engine;
 use tunableconv::net::Net;
-use tunableconv::tuning::{Domain, TuningSpace};
+use tunableconv::tuning::TuningSpace;
 
+use super::Distance;
 use super::control::{largest_second_difference, spearman};
-use super::points::{Place, Point, along, points};
-use super::{Distance, Undoes};
+use super::points::{Place, along, points};
+use super::roles::Roles;
+use crate::condition::Condition;
 use crate::metrics::{Scores, psnr};
-use crate::score::{Conditions, IDENTICAL_DB, MATRIX, Mean, RANGE, bar_style, filter, load};
+use crate::score::{IDENTICAL_DB, MATRIX, Mean, RANGE, bar_style, filter};
+use crate::test_set::TestSet;
 use crate::yuv::Yuv420;
 
 /// Values of a sweep within the domain, evenly spaced.
@@ -52,10 +53,8 @@ pub struct PointReport {
 /// One condition.
 #[derive(Debug, Serialize)]
 pub struct ConditionReport {
-    /// Standard deviation of the noise, of 255.
-    pub noise: f32,
-    /// Standard deviation of the blur, in pixels.
-    pub blur: f32,
+    /// What it is.
+    pub condition: Condition,
     /// The unfiltered picture against the clean one.
     pub input: Numbers,
     /// Over the domain.
@@ -67,10 +66,8 @@ pub struct ConditionReport {
 pub struct Control {
     /// The parameter.
     pub parameter: String,
-    /// Standard deviation of the noise, of 255.
-    pub noise: f32,
-    /// Standard deviation of the blur, in pixels.
-    pub blur: f32,
+    /// How the pictures were degraded.
+    pub condition: Condition,
     /// Ways along the parameter, 0 to 1 within the domain, with one value beyond at either end.
     pub way: Vec<f64>,
     /// Mean PSNR-Y at each, dB, towards the target where the parameter is on.
@@ -131,12 +128,14 @@ impl Sum {
 /// A parameter swept under a condition.
 struct Sweep {
     parameter: usize,
-    /// With what the reference keeps.
-    conditions: Conditions,
+    /// Index of the condition.
+    condition: usize,
+    /// What of it the reference keeps.
+    keep: Vec<bool>,
     psnr_y: Vec<f64>,
 }
 
-/// Scores `engine` on `paths` under `conditions`. `roles` says what each parameter undoes. An image
+/// Scores `engine` on `set` under `conditions`. `roles` says what each parameter undoes. A picture
 /// that is broken or has a side under 11 pixels is skipped with a warning.
 ///
 /// # Errors
@@ -144,16 +143,16 @@ struct Sweep {
 pub fn measure(
     engine: &mut dyn Engine,
     net: &Net,
-    paths: &[PathBuf],
-    conditions: &[Conditions],
-    roles: &[Option<Undoes>],
+    set: &TestSet,
+    conditions: &[Condition],
+    roles: &Roles,
     lpips: Option<&Distance>,
 ) -> anyhow::Result<Measured> {
     let space = engine.metadata().tuning.clone();
     let points = points(&space);
-    let own: Vec<Vec<Option<Conditions>>> = conditions
+    let own: Vec<Vec<Option<Vec<bool>>>> = conditions
         .iter()
-        .map(|c| points.iter().map(|point| target(&space, roles, *c, point)).collect())
+        .map(|condition| points.iter().map(|point| roles.kept_at(point, condition)).collect())
         .collect();
     let mut clean = vec![vec![Sum::default(); points.len()]; conditions.len()];
     let mut targets = clean.clone();
@@ -163,10 +162,10 @@ pub fn measure(
     let (mut images, mut skipped) = (0, 0);
 
     let bar =
-        ProgressBar::new((paths.len() * conditions.len()) as u64).with_style(bar_style("pictures"));
-    for (index, path) in paths.iter().enumerate() {
-        let image = match load(path) {
-            Ok(image) => image,
+        ProgressBar::new((set.len() * conditions.len()) as u64).with_style(bar_style("pictures"));
+    for index in 0..set.len() {
+        let picture = match set.load(index) {
+            Ok(picture) => picture,
             Err(error) => {
                 bar.suspend(|| eprintln!("warning: skipped: {error:#}"));
                 bar.inc(conditions.len() as u64);
@@ -175,24 +174,22 @@ pub fn measure(
             }
         };
         images += 1;
+        let reference = picture.reference();
         for (c, condition) in conditions.iter().enumerate() {
-            let degraded = condition.degraded(&image, index);
-            let reference = condition.reference(&image, index);
+            let degraded = picture.degraded(condition, index);
             inputs[c].add(&degraded, &reference, lpips)?;
             for (k, point) in points.iter().enumerate() {
                 engine.set_tuning(&space.tuning(&point.tuning)?)?;
                 identity[k] = engine.is_identity();
                 let filtered = filter(engine, &degraded)?;
                 clean[c][k].add(&filtered, &reference, lpips)?;
-                if let Some(kept) = own[c][k] {
-                    targets[c][k].add(&filtered, &kept.reference(&image, index), lpips)?;
+                if let Some(keep) = &own[c][k] {
+                    let target = picture.planes(condition, index, keep);
+                    targets[c][k].add(&filtered, &target, lpips)?;
                 }
             }
-            let of_condition = |s: &&mut Sweep| {
-                (s.conditions.noise, s.conditions.blur) == (condition.noise, condition.blur)
-            };
-            for sweep in sweeps.iter_mut().filter(of_condition) {
-                let reference = sweep.conditions.reference(&image, index);
+            for sweep in sweeps.iter_mut().filter(|sweep| sweep.condition == c) {
+                let reference = picture.planes(condition, index, &sweep.keep);
                 for (sum, t) in sweep.psnr_y.iter_mut().zip(ways()) {
                     let values = along(&space, sweep.parameter, t);
                     engine.set_tuning(&space.extrapolated_tuning(&values)?)?;
@@ -208,9 +205,8 @@ pub fn measure(
         return Ok(Measured { images, skipped, conditions: Vec::new(), control: Vec::new() });
     }
 
-    let report = |(c, condition): (usize, &Conditions)| ConditionReport {
-        noise: condition.noise,
-        blur: condition.blur,
+    let report = |(c, condition): (usize, &Condition)| ConditionReport {
+        condition: condition.clone(),
         input: inputs[c].numbers(),
         points: points
             .iter()
@@ -220,11 +216,14 @@ pub fn measure(
                 tuning: point.tuning.clone(),
                 identity: identity[k],
                 clean: clean[c][k].numbers(),
-                own: own[c][k].map(|_| targets[c][k].numbers()),
+                own: own[c][k].as_ref().map(|_| targets[c][k].numbers()),
             })
             .collect(),
     };
-    let control = sweeps.into_iter().map(|sweep| control(net, &space, sweep, images));
+    let control = sweeps.into_iter().map(|sweep| {
+        let condition = conditions[sweep.condition].clone();
+        control(net, &space, sweep, condition, images)
+    });
     Ok(Measured {
         images,
         skipped,
@@ -233,46 +232,16 @@ pub fn measure(
     })
 }
 
-/// `conditions` keeping what no parameter that is on undoes; `None` away from the corners, or where
-/// nothing is known of the parameters.
-fn target(
-    space: &TuningSpace,
-    roles: &[Option<Undoes>],
-    conditions: Conditions,
-    point: &Point,
-) -> Option<Conditions> {
-    let known = point.place == Place::Corner && roles.iter().any(Option::is_some);
-    let on: Vec<bool> =
-        point.tuning.iter().zip(&space.parameters).map(|(v, p)| *v == p.maximum).collect();
-    known.then(|| keeping(conditions, roles, &on))
-}
-
-fn keeping(conditions: Conditions, roles: &[Option<Undoes>], on: &[bool]) -> Conditions {
-    let undone = |what| roles.iter().zip(on).any(|(role, on)| *on && *role == Some(what));
-    Conditions {
-        keep_noise: !undone(Undoes::Noise),
-        keep_blur: !undone(Undoes::Blur),
-        ..conditions
-    }
-}
-
 /// Every parameter under the conditions with something for it to undo, towards the corner where it
 /// alone is on; a parameter that nothing is known of under all of them, towards the clean picture.
-fn sweeps(space: &TuningSpace, conditions: &[Conditions], roles: &[Option<Undoes>]) -> Vec<Sweep> {
+fn sweeps(space: &TuningSpace, conditions: &[Condition], roles: &Roles) -> Vec<Sweep> {
     let mut sweeps = Vec::new();
-    for (parameter, role) in roles.iter().enumerate() {
-        if space.domain == Domain::Simplex && space.len() == 1 {
-            continue;
-        }
-        let on: Vec<bool> = (0..roles.len()).map(|j| j == parameter).collect();
-        for condition in conditions {
-            let conditions = match role {
-                Some(Undoes::Noise) if condition.noise == 0.0 => continue,
-                Some(Undoes::Blur) if condition.blur == 0.0 => continue,
-                Some(_) => keeping(*condition, roles, &on),
-                None => *condition,
-            };
-            sweeps.push(Sweep { parameter, conditions, psnr_y: vec![0.0; ways().count()] });
+    for parameter in 0..space.len() {
+        for (condition, of) in conditions.iter().enumerate() {
+            if let Some(keep) = roles.kept_along(parameter, of) {
+                let psnr_y = vec![0.0; ways().count()];
+                sweeps.push(Sweep { parameter, condition, keep, psnr_y });
+            }
         }
     }
     sweeps
@@ -284,15 +253,20 @@ fn ways() -> impl Iterator<Item = f64> {
     std::iter::once(-BEYOND).chain(within).chain(std::iter::once(1.0 + BEYOND))
 }
 
-fn control(net: &Net, space: &TuningSpace, sweep: Sweep, images: usize) -> anyhow::Result<Control> {
+fn control(
+    net: &Net,
+    space: &TuningSpace,
+    sweep: Sweep,
+    condition: Condition,
+    images: usize,
+) -> anyhow::Result<Control> {
     let way: Vec<f64> = ways().collect();
     let psnr_y: Vec<f64> = sweep.psnr_y.iter().map(|sum| sum / images as f64).collect();
     let within = 1..way.len() - 1;
     let finite = |t: f64| finite(net, &along(space, sweep.parameter, t));
     Ok(Control {
         parameter: space.parameters[sweep.parameter].name.clone(),
-        noise: sweep.conditions.noise,
-        blur: sweep.conditions.blur,
+        condition,
         rank_correlation: spearman(&way[within.clone()], &psnr_y[within.clone()]),
         second_difference: largest_second_difference(&psnr_y[within]),
         finite_beyond: finite(-BEYOND)? && finite(1.0 + BEYOND)?,

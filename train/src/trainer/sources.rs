@@ -8,11 +8,10 @@ use candle_core::Device;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use tunableconv::checkpoint::DataSet;
 
 use crate::batch::Pictures;
-use crate::data::{ImageFolder, Keep};
+use crate::data::{ImageFolder, Keep, default_cache};
 use crate::loss::features::FeatureNet;
 use crate::pairs::PairFolder;
 use crate::recipe::Recipe;
@@ -51,19 +50,6 @@ pub struct Sources {
     pub val_share: Option<f64>,
     /// Most bytes of memory that the pictures take; [`default_cache`] if not given.
     pub cache: Option<u64>,
-}
-
-/// What pictures may take where it cannot be told how much memory there is.
-const SMALL_CACHE: u64 = 1 << 30;
-
-/// A quarter of the memory that the process may use.
-fn default_cache() -> u64 {
-    let memory = MemoryRefreshKind::nothing().with_ram();
-    let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory));
-    system.map_or(SMALL_CACHE, |system| {
-        let group = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
-        system.total_memory().min(group) / 4
-    })
 }
 
 impl Sources {

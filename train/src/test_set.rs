@@ -1,0 +1,170 @@
+//! The pictures that a net is measured on: a folder of clean images, or pairs of clean and degraded
+//! clips.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::ensure;
+use tunableconv::frame::MAX_SIDE;
+
+use crate::condition::{Condition, distinct};
+use crate::data::{default_cache, list_images};
+use crate::metrics::WINDOW;
+use crate::pairs::PairFolder;
+use crate::rgb::Rgb;
+
+/// Pairs of frames used at most, evenly spread: neighbours are alike.
+const PAIRS: usize = 64;
+
+/// Pictures to measure on; they are read as they are needed.
+pub struct TestSet {
+    folder: PathBuf,
+    source: Source,
+}
+
+enum Source {
+    Images(Vec<PathBuf>),
+    Pairs {
+        pairs: PairFolder,
+        /// Indices of frames.
+        frames: Vec<usize>,
+    },
+}
+
+/// One of them.
+pub struct TestPicture {
+    /// Short, for captions.
+    pub name: String,
+    /// Without degradation.
+    pub clean: Rgb,
+    /// The degraded one of a pair.
+    pub twin: Option<Rgb>,
+}
+
+impl TestSet {
+    /// The images below a folder.
+    ///
+    /// # Errors
+    /// If it cannot be listed.
+    pub fn images(folder: &Path) -> anyhow::Result<Self> {
+        Ok(Self { folder: folder.into(), source: Source::Images(list_images(folder)?) })
+    }
+
+    /// Frames of the [pairs of clips](crate::pairs) below a folder.
+    ///
+    /// # Errors
+    /// No usable pair, or more than a quarter of the memory holds.
+    pub fn pairs(folder: &Path) -> anyhow::Result<Self> {
+        let pairs = PairFolder::load(&[folder.into()], WINDOW, default_cache())?;
+        let count = pairs.len().min(PAIRS);
+        let frames = (0..count).map(|i| i * pairs.len() / count).collect();
+        Ok(Self { folder: folder.into(), source: Source::Pairs { pairs, frames } })
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Number of pictures, those that cannot be used among them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.source {
+            Source::Images(paths) => paths.len(),
+            Source::Pairs { frames, .. } => frames.len(),
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the pictures are pairs.
+    #[must_use]
+    pub fn has_pairs(&self) -> bool {
+        matches!(self.source, Source::Pairs { .. })
+    }
+
+    /// Keeps the first `count` at most.
+    pub fn truncate(&mut self, count: usize) {
+        match &mut self.source {
+            Source::Images(paths) => paths.truncate(count),
+            Source::Pairs { frames, .. } => frames.truncate(count),
+        }
+    }
+
+    /// Reads a picture, of any size.
+    ///
+    /// # Errors
+    /// Names a file that cannot be read.
+    ///
+    /// # Panics
+    /// If there is no such picture.
+    pub fn read(&self, index: usize) -> anyhow::Result<TestPicture> {
+        match &self.source {
+            Source::Images(paths) => {
+                let path = &paths[index];
+                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                Ok(TestPicture { name, clean: Rgb::load(path)?, twin: None })
+            }
+            Source::Pairs { pairs, frames } => {
+                let frame = frames[index];
+                let (clean, twin) = pairs.whole(frame);
+                Ok(TestPicture { name: format!("pair {frame}"), clean, twin: Some(twin) })
+            }
+        }
+    }
+
+    /// Reads a picture that can be filtered and compared.
+    ///
+    /// # Errors
+    /// Names it, when it is broken or its sides are not within 11 to 8192 pixels.
+    ///
+    /// # Panics
+    /// If there is no such picture.
+    pub fn load(&self, index: usize) -> anyhow::Result<TestPicture> {
+        let picture = self.read(index)?;
+        let (width, height) = (picture.clean.width, picture.clean.height);
+        ensure!(
+            width.min(height) >= WINDOW && width.max(height) <= MAX_SIDE,
+            "{}: {width}x{height}, expected sides of {WINDOW} to {MAX_SIDE} pixels",
+            self.describe(index)
+        );
+        Ok(picture)
+    }
+
+    /// What a picture is, for messages.
+    #[must_use]
+    pub fn describe(&self, index: usize) -> String {
+        match &self.source {
+            Source::Images(paths) => paths[index].display().to_string(),
+            Source::Pairs { frames, .. } => {
+                format!("{}: pair {}", self.folder.display(), frames[index])
+            }
+        }
+    }
+
+    /// Checks a condition; with pairs it begins with what is recorded.
+    ///
+    /// # Errors
+    /// Strengths out of range; a recorded degradation without pairs.
+    pub fn settle(&self, condition: Condition) -> anyhow::Result<Condition> {
+        condition.check()?;
+        ensure!(
+            self.has_pairs() || !condition.is_recorded(),
+            "{condition}: what is recorded comes with pairs of clips: give --pairs DIR"
+        );
+        Ok(if self.has_pairs() { condition.recorded() } else { condition })
+    }
+
+    /// [`Self::settle`] for several, each once.
+    ///
+    /// # Errors
+    /// As for one.
+    pub fn settle_all(&self, conditions: &[Condition]) -> anyhow::Result<Vec<Condition>> {
+        let settled = conditions.iter().map(|condition| self.settle(condition.clone()));
+        Ok(distinct(settled.collect::<anyhow::Result<_>>()?))
+    }
+}
