@@ -3,6 +3,7 @@
 mod learner;
 mod progress;
 mod sources;
+mod transfer;
 mod window;
 
 use std::path::{Path, PathBuf};
@@ -82,7 +83,8 @@ pub enum Outcome {
     },
 }
 
-/// Trains `recipe` in a new run directory, from fresh weights or those of the checkpoint `from`.
+/// Trains `recipe` in a new run directory, from fresh weights or those of the checkpoint `from`, whose
+/// net or tuning may be another: a parameter that it does not have starts without effect.
 ///
 /// # Errors
 /// Unusable images or features, a checkpoint of another net, an existing run, a diverging run, or a
@@ -98,10 +100,13 @@ pub fn start(
     RunDir::check_free(run)?;
     let sources = sources.settled()?;
     let start = from.map(Checkpoint::read).transpose()?;
-    let state = initial_state(&recipe, start.as_ref()).with_context(|| match from {
+    let (state, transfer) = initial_state(&recipe, start.as_ref()).with_context(|| match from {
         Some(path) => format!("cannot start from {}", path.display()),
         None => "cannot start".into(),
     })?;
+    if let Some((from, told)) = from.zip(transfer.describe()) {
+        eprintln!("from {}: {told}", from.display());
+    }
     let loaded = Loaded::new(&sources, &recipe)?;
     let cadence = cadence.of(Cadence::of(recipe.steps));
     let kernels = level_name().into();
@@ -127,7 +132,7 @@ pub fn resume(
 ) -> anyhow::Result<Outcome> {
     let (dir, mut recipe, record) = RunDir::open(run)?;
     let start = dir.start()?;
-    let initial = initial_state(&recipe, start.as_ref())?;
+    let (initial, _) = initial_state(&recipe, start.as_ref())?;
     let state = State::read(&dir.state_path(), &initial)?.unwrap_or(initial);
     let taken = state.progress.steps;
     if let Some(steps) = steps {

@@ -4,8 +4,13 @@
 
 mod common;
 
-use common::{RECIPE, Workplace};
+use common::{RECIPE, Workplace, picture};
 use tunableconv::checkpoint::Checkpoint;
+use tunableconv::engine::{self, Options};
+use tunableconv::frame::Range;
+use tunableconv_train::rgb::Rgb;
+use tunableconv_train::score::filter;
+use tunableconv_train::yuv::{Matrix, Yuv420};
 
 #[test]
 fn a_wide_run_exports_the_small_net_and_starts_from_a_checkpoint() {
@@ -41,11 +46,66 @@ fn a_wide_run_exports_the_small_net_and_starts_from_a_checkpoint() {
         assert_eq!(same.metadata.provenance.recipe, "tiny, then tiny");
         assert_eq!(same.metadata.provenance.steps, 13);
     }
-    let other = RECIPE.replace("channels = 4", "channels = 5");
-    std::fs::write(at.path("other.toml"), other).unwrap();
-    let error = at.fail("train other.toml --data data --run x --from small/checkpoint.safetensors");
-    assert!(error.contains("small/checkpoint.safetensors"), "{error}");
+}
+
+#[test]
+fn a_run_starts_from_what_fits_of_another_net() {
+    let at = Workplace::new();
+    let still = RECIPE
+        .replace("learning_rate = 1e-3", "learning_rate = 1e-30")
+        .replace("final_learning_rate = 1e-5", "final_learning_rate = 1e-30");
+    let knob = |name: &str| {
+        format!(
+            "  {{ name = \"{name}\", nick = \"x\", blurb = \"x\", minimum = 0.0, maximum = 1.0, \
+             default = 0.0, objective = \"x\" }},\n"
+        )
+    };
+    let clip = picture(40, 32, 7);
+    let filtered = |checkpoint: &str, tuning: &str| {
+        let checkpoint = Checkpoint::read(&at.path(checkpoint)).unwrap();
+        let mut engine = engine::open(&checkpoint, &Options::default()).unwrap();
+        let named: Vec<(String, f64)> =
+            tuning.split(',').map(|name| (name.to_owned(), 0.7)).collect();
+        engine.set_tuning(&checkpoint.metadata.tuning.tuning_from_names(&named).unwrap()).unwrap();
+        let mut yuv = Yuv420::from_rgb(&Rgb::from_image(&clip), Matrix::Bt601, Range::Limited);
+        yuv.round_to_8bit();
+        filter(engine.as_mut(), &yuv).unwrap()
+    };
+    for mode in ["mlp\", expand = 2", "multilinear\", expand = 1", "linear\", expand = 1"] {
+        let of_mode = |text: &str| text.replace("mlp\", expand = 2", mode);
+        std::fs::write(at.path("tiny.toml"), of_mode(RECIPE)).unwrap();
+        let _ = std::fs::remove_dir_all(at.path("small"));
+        at.succeed("train tiny.toml --data data --run small --steps 40");
+        // One knob more, before the others.
+        let more =
+            still.replace("parameters = [\n", &format!("parameters = [\n{}", knob("dejpeg")));
+        std::fs::write(at.path("more.toml"), of_mode(&more)).unwrap();
+        let line = "train more.toml --data data --run more --from small/checkpoint.safetensors";
+        let run = at.command(line).assert().success();
+        let told = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+        assert!(told.contains("taken are the layers body.0, head, tail; without effect yet are the parameters dejpeg"), "{told}");
+        let (before, after) = ("small/checkpoint.safetensors", "more/checkpoint.safetensors");
+        for tuning in ["denoise", "denoise,deblur", "deblur"] {
+            let same = filtered(before, tuning);
+            assert!(same == filtered(after, tuning), "{mode}: {tuning}");
+            assert!(same == filtered(after, &format!("{tuning},dejpeg")), "{mode}: {tuning}");
+        }
+        assert!(filtered(before, "denoise") != filtered(before, "deblur"));
+        std::fs::remove_dir_all(at.path("more")).unwrap();
+    }
+
+    // Of a wider net nothing fits, and of a deeper one all but the layers that there were not.
+    std::fs::write(at.path("tiny.toml"), RECIPE).unwrap();
+    at.succeed("train tiny.toml --data data --run mlp");
+    let from = "--data data --from mlp/checkpoint.safetensors --run x";
+    std::fs::write(at.path("other.toml"), RECIPE.replace("channels = 4", "channels = 5")).unwrap();
+    let error = at.fail(&format!("train other.toml {from}"));
+    assert!(error.contains("mlp/checkpoint.safetensors: no layer of it fits"), "{error}");
     assert!(!at.path("x").exists());
+    std::fs::write(at.path("other.toml"), RECIPE.replace("layers = 1", "layers = 2")).unwrap();
+    let run = at.command(&format!("train other.toml {from}")).assert().success();
+    let told = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+    assert!(told.contains("taken are the layers body.0, head, tail; fresh are the layers body.1"));
 }
 
 /// A workplace with a calibrated checkpoint, `f32/checkpoint.safetensors`, and a recipe that

@@ -46,7 +46,8 @@ pub struct TrainArgs {
     /// Weights of a feature network (VGG-19 or SqueezeNet), for recipes with losses on features.
     #[arg(long, value_name = "FILE")]
     features: Option<PathBuf>,
-    /// Start from the weights of this checkpoint.
+    /// Start from the weights of this checkpoint, whose parameters or layers may be others: what fits
+    /// is taken, and a parameter that it does not have starts without effect.
     #[arg(long, value_name = "CKPT", conflicts_with = "resume")]
     from: Option<PathBuf>,
     /// Continue the run in --run from its last saved state.

@@ -10,9 +10,10 @@ use tunableconv::engine::InputScale;
 use tunableconv::net::Net;
 use tunableconv::nn::FoldedChain;
 
+use super::transfer::{Transfer, transfer};
 use super::window::Window;
 use crate::adversary::{self, Adversary};
-use crate::collapse::{self, collapse, trained_tensors};
+use crate::collapse::{collapse, trained_tensors};
 use crate::loss::features::FeatureNet;
 use crate::multi_loss::{DeviceBatch, Evaluation, MultiLoss};
 use crate::optimiser::{Adam, Slot, initial_slots};
@@ -20,29 +21,28 @@ use crate::quantised::{QuantisedNet, initial_ranges, project_ranges, range_names
 use crate::recipe::Recipe;
 use crate::run_dir::{Progress, State};
 
-/// The weights a run starts with: fresh ones, or those of the checkpoint `start`.
+/// The weights a run starts with: fresh ones, or those of the checkpoint `start` where they fit.
 ///
 /// # Errors
 /// Weights that do not fit.
-pub fn initial_state(recipe: &Recipe, start: Option<&Checkpoint>) -> anyhow::Result<State> {
+pub fn initial_state(
+    recipe: &Recipe,
+    start: Option<&Checkpoint>,
+) -> anyhow::Result<(State, Transfer)> {
     let specs = recipe.net.tensors(recipe.tuning.len());
     let mut slots = initial_slots(&trained_tensors(&specs, recipe.overparameterise), recipe.seed);
     slots.extend(Adversary::fresh_slots(recipe));
-    if let Some(start) = start {
-        let Metadata { architecture, tuning, .. } = &start.metadata;
-        let same = (architecture, tuning) == (&recipe.net, &recipe.tuning);
-        ensure!(same, "its net or tuning is not that of the recipe");
-        for (name, slot) in &mut slots {
-            if let Some(values) = start.tensors.get(name) {
-                *slot = Slot::new(slot.shape.clone(), values.clone());
-            } else if name.ends_with(collapse::SECOND) {
-                // The product of the factors is 0: the kernel is the checkpoint's.
-                *slot = Slot::new(slot.shape.clone(), vec![0.0; slot.value.len()]);
-            }
-        }
-    }
+    let transfer =
+        start.map_or_else(Transfer::default, |start| transfer(&mut slots, start, &recipe.tuning));
+    ensure!(
+        start.is_none() || !transfer.taken.is_empty(),
+        "no layer of it fits into the recipe's net"
+    );
     if recipe.quantised {
         let start = start.context("a quantised recipe starts from a checkpoint: give --from")?;
+        let Metadata { architecture, tuning, .. } = &start.metadata;
+        let same = (architecture, tuning) == (&recipe.net, &recipe.tuning);
+        ensure!(same, "its net or tuning is not that of the recipe, which is quantised");
         let ranges = initial_ranges(start)?;
         for spec in start.metadata.tensors() {
             if let Some(values) = ranges.get(&spec.name) {
@@ -52,7 +52,8 @@ pub fn initial_state(recipe: &Recipe, start: Option<&Checkpoint>) -> anyhow::Res
     }
     let means = if recipe.adaptive_weights { vec![0.0; recipe.objectives.len()] } else { vec![] };
     let window = Window::new(recipe.objectives.len());
-    Ok(State { progress: Progress { steps: 0, window, best: None }, slots, means })
+    let progress = Progress { steps: 0, window, best: None };
+    Ok((State { progress, slots, means }, transfer))
 }
 
 /// Everything that training changes.
