@@ -83,6 +83,11 @@ fn with_pieces(command: &str, model: &Model) -> String {
                 word.split_once('=').map_or(String::new(), |(name, _)| format!("{name}="));
             format!("{setting}{project}")
         }
+        // What one command writes another may read.
+        _ if word.starts_with("location=NAME.") => {
+            let name = word.trim_start_matches("location=");
+            format!("location={}", model.folder.path().join(name).display())
+        }
         _ if word.starts_with("location=") => format!("location={file}"),
         _ if word.starts_with("model=") => format!("model={}", model.path()),
         _ => word.to_owned(),

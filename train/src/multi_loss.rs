@@ -88,6 +88,16 @@ struct Term {
     style: Vec<Tensor>,
 }
 
+impl Term {
+    /// What the output is compared with.
+    fn target<'b>(&self, batch: &'b DeviceBatch) -> &'b Tensor {
+        match (self.objective.target(), self.target) {
+            (Some(Target::Input), _) | (_, None) => &batch.input,
+            (_, Some(target)) => &batch.targets[target],
+        }
+    }
+}
+
 /// What the losses came to in a step.
 pub struct Evaluation {
     /// What is minimised, a scalar.
@@ -163,11 +173,7 @@ impl MultiLoss {
         let (mut total, mut luma_error, mut judged) = (None::<Tensor>, None, None);
         let mut sums = Vec::with_capacity(self.terms.len());
         for (index, term) in self.terms.iter().enumerate() {
-            let name = || format!("objective `{}`", term.objective.name());
-            let target = match (term.objective.target(), term.target) {
-                (Some(Target::Input), _) | (_, None) => &batch.input,
-                (_, Some(target)) => &batch.targets[target],
-            };
+            let target = term.target(batch);
             let per_sample = match &term.objective.loss {
                 LossKind::CornerTargets {} => {
                     let (errors, luma) = corner_errors(batch, residual)?;
@@ -183,7 +189,7 @@ impl MultiLoss {
                     judged = Some(Judged { real, fake: fake.detach(), weights });
                     generator_loss(config.loss, &logits.0, &logits.1)?
                 }
-                loss => self.loss(loss, term, &pictures, target).with_context(name)?,
+                loss => self.loss(loss, term, &pictures, target)?,
             };
             let is_game = term.objective.loss == LossKind::Adversarial {};
             let weighted = (&per_sample * &batch.weights[index])?.sum_all()?;
@@ -207,8 +213,39 @@ impl MultiLoss {
         Ok(Evaluation { total, sums, luma_error, judged })
     }
 
+    /// What [`Self::evaluate`] gives but for adversarial objectives and the scales of adaptive
+    /// weights, which change while a run learns: a measure of how far it has come.
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn measure(&self, batch: &DeviceBatch, residual: &Tensor) -> anyhow::Result<f64> {
+        let pictures = Pictures::new(batch, residual)?;
+        let mut total = 0.0;
+        for (term, weights) in self.terms.iter().zip(&batch.weights) {
+            let per_sample = match &term.objective.loss {
+                LossKind::Adversarial {} => continue,
+                LossKind::CornerTargets {} => corner_errors(batch, residual)?.0,
+                loss => self.loss(loss, term, &pictures, term.target(batch))?,
+            };
+            let sum = f64::from((per_sample * weights)?.sum_all()?.to_scalar::<f32>()?);
+            total += term.objective.weight * sum / pictures.samples as f64;
+        }
+        Ok(total)
+    }
+
     /// Of the losses that need nothing else.
     fn loss(
+        &self,
+        loss: &LossKind,
+        term: &Term,
+        pictures: &Pictures<'_>,
+        target: &Tensor,
+    ) -> anyhow::Result<Tensor> {
+        self.unnamed_loss(loss, term, pictures, target)
+            .with_context(|| format!("objective `{}`", term.objective.name()))
+    }
+
+    fn unnamed_loss(
         &self,
         loss: &LossKind,
         term: &Term,

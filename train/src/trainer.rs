@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::engine::cpu::kernels::level_name;
 
-use crate::batch::{Batches, Pictures};
+use crate::batch::{self, Batches, Pictures};
 use crate::multi_loss::DeviceBatch;
 use crate::recipe::Recipe;
 use crate::run_dir::{Best, Metrics, RunDir, RunRecord, State, metrics};
@@ -167,11 +168,23 @@ pub fn resume(
     run_of.train(state, &dir, stop)
 }
 
+/// Batches that recipes with other objectives than restoration are validated on.
+const HELD_BATCHES: u64 = 8;
+
+/// Crops of pictures that a run is not trained on, the same for every seed.
+fn held_batches(recipe: &Recipe, held: &Pictures) -> anyhow::Result<Vec<DeviceBatch>> {
+    let fixed = Recipe { seed: 0, ..recipe.clone() };
+    let batch = |step| DeviceBatch::new(&batch::make(&fixed, held, step), &fixed, &Device::Cpu);
+    (0..HELD_BATCHES).map(batch).collect()
+}
+
 /// A run, ready to train.
 struct Run {
     recipe: Arc<Recipe>,
     pictures: Arc<Pictures>,
     validation: Option<Validation>,
+    /// What recipes with other objectives than restoration are validated by.
+    held: Vec<DeviceBatch>,
     learner: Learner,
     cadence: Cadence,
     threads: usize,
@@ -188,11 +201,15 @@ impl Run {
         let threads = rayon::current_num_threads();
         let held = loaded.held.as_ref();
         let validation = held.map(|held| Validation::new(&recipe, held, threads)).transpose()?;
+        let held = match held {
+            Some(held) if !recipe.is_restoration() => held_batches(&recipe, held)?,
+            _ => vec![],
+        };
         let recipe = Arc::new(recipe);
         let origin = Origin { data: loaded.sets, start };
         let learner = Learner::new(recipe.clone(), loaded.features, origin, state)?;
         let pictures = Arc::new(loaded.pictures);
-        Ok(Self { recipe, pictures, validation, learner, cadence, threads })
+        Ok(Self { recipe, pictures, validation, held, learner, cadence, threads })
     }
 
     /// Of the metrics log.
@@ -204,7 +221,10 @@ impl Run {
         let mut progress = state.progress;
         let (first, last) = (progress.steps, self.recipe.steps);
         if let Some(validation) = &self.validation {
-            let input = validation.input()?;
+            let mut input = validation.input()?;
+            if !self.held.is_empty() {
+                input.loss = self.learner.measure_unfiltered(&self.held)?;
+            }
             eprintln!("unfiltered: validation loss {:.4}  {:.2} dB", input.loss, input.psnr_y());
         }
         let mut batches = Batches::start(&self.recipe, &self.pictures, first..last, self.threads)?;
@@ -253,7 +273,10 @@ impl Run {
         let mut measured = None;
         if let Some(validation) = self.validation.as_ref().filter(|_| validates) {
             let checkpoint = self.learner.checkpoint()?;
-            let (scores, sheet) = validation.measure(&checkpoint)?;
+            let (mut scores, sheet) = validation.measure(&checkpoint)?;
+            if !self.held.is_empty() {
+                scores.loss = self.learner.measure(&self.held)?;
+            }
             sheet.save(&dir.samples_path())?;
             if progress.best.is_none_or(|best| scores.loss < best.loss) {
                 checkpoint.write(&dir.best_path())?;

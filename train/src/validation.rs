@@ -10,8 +10,10 @@
 //! target is the clean picture.
 //!
 //! What decides which weights are the best is not PSNR, whose mean the pictures decide that have nearly
-//! nothing to restore, but the error as [`crate::corner_targets`] weighs it in training: each
-//! picture's divided by that between its input and its clean picture, luma's and chroma's apart.
+//! nothing to restore. Where nothing but corner targets is asked for it is the error as
+//! [`crate::corner_targets`] weighs it in training: each picture's divided by that between its input and
+//! its clean picture, luma's and chroma's apart. With other objectives it is the recipe's own loss on
+//! crops of the same images, without what a discriminator says.
 
 use anyhow::{Context as _, ensure};
 use rand::SeedableRng as _;
@@ -199,7 +201,11 @@ impl Validation {
         for (picture, row) in self.pictures.iter().zip(shown) {
             sheet = sheet.tile(show(&picture.clean), picture.name.clone());
             let db = psnr(&picture.degraded.y, &picture.clean.y, 255.0);
-            sheet = sheet.tile(show(&picture.degraded), format!("{db:.2} dB from clean"));
+            let caption = match db > IDENTICAL_DB {
+                true => "as clean".to_owned(),
+                false => format!("{db:.2} dB from clean"),
+            };
+            sheet = sheet.tile(show(&picture.degraded), caption);
             for (filtered, db) in row {
                 let caption = match db {
                     None => "nothing to change".to_owned(),

@@ -209,7 +209,11 @@ fn impossible_objectives_are_refused_by_name() {
     );
     std::fs::write(
         at.path("bad.toml"),
-        format!("{RECIPE}\n{}", objective("loss = { kind = \"features\" }")),
+        format!(
+            "{RECIPE}\n{}{}",
+            objective("parameter = \"denoise\"\nloss = { kind = \"features\" }"),
+            objective("parameter = \"deblur\"\nloss = { kind = \"features\" }")
+        ),
     )
     .unwrap();
     assert!(at.fail("train bad.toml --data data --run bad").contains("--features"));

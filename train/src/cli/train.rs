@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tunableconv_train::recipe::Recipe;
+use tunableconv_train::recipe::templates::{TEMPLATES, template};
 use tunableconv_train::trainer::{self, CadenceChange, Outcome, Sources};
 
 use super::at_least_one;
@@ -19,12 +21,20 @@ use super::at_least_one;
 pub struct TrainArgs {
     /// Recipe (TOML); left out with --resume.
     recipe: Option<PathBuf>,
+    /// Print a recipe with comments to begin with, and do nothing else.
+    #[arg(long, value_name = "NAME", exclusive = true, value_parser = template_names())]
+    print_recipe: Option<String>,
     /// Folders of PNG, JPEG or WebP images; with --resume those of the run if not given.
-    #[arg(long, num_args = 1.., value_name = "DIR", required_unless_present = "resume")]
+    #[arg(
+        long,
+        num_args = 1..,
+        value_name = "DIR",
+        required_unless_present_any = ["resume", "print_recipe"]
+    )]
     data: Vec<PathBuf>,
     /// Run directory to make, or with --resume to continue.
-    #[arg(long, value_name = "DIR")]
-    run: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "print_recipe")]
+    run: Option<PathBuf>,
     /// Folders of pairs of clips, NAME.clean.y4m and NAME.degraded.y4m, for recipes with a recorded
     /// degradation.
     #[arg(long, num_args = 1.., value_name = "DIR")]
@@ -72,7 +82,15 @@ pub struct TrainArgs {
     val_every: Option<u64>,
 }
 
+fn template_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(TEMPLATES.map(|(name, _)| name))
+}
+
 pub fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
+    let Some(run) = args.run else {
+        print!("{}", args.print_recipe.as_deref().and_then(template).unwrap_or_default());
+        return Ok(ExitCode::SUCCESS);
+    };
     let cadence = CadenceChange {
         log_every: args.log_every,
         save_every: args.save_every,
@@ -94,14 +112,14 @@ pub fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
             if args.seed.is_some() {
                 bail!("--seed is part of the run's recipe, which --resume keeps");
             }
-            trainer::resume(sources, &args.run, args.steps, cadence, &stop)?
+            trainer::resume(sources, &run, args.steps, cadence, &stop)?
         }
         (Some(path), false) => {
             let mut recipe = Recipe::read(&path)?;
             recipe.steps = args.steps.unwrap_or(recipe.steps);
             recipe.seed = args.seed.unwrap_or(recipe.seed);
             recipe.validate()?;
-            trainer::start(recipe, sources, args.from.as_deref(), &args.run, cadence, &stop)?
+            trainer::start(recipe, sources, args.from.as_deref(), &run, cadence, &stop)?
         }
         (Some(_), true) => bail!("give a recipe or --resume, not both: a run keeps its recipe"),
         (None, false) => bail!("give a recipe, or --resume to continue the run in --run"),
@@ -112,7 +130,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Stopped { steps } => {
-            let run = args.run.display();
+            let run = run.display();
             eprintln!("stopped and saved at step {steps}; `train --resume --run {run}` goes on");
             // As the shell has it for a program that the signal ended.
             Ok(ExitCode::from(128 + signal.load(Ordering::Relaxed) as u8))

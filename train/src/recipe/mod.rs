@@ -1,6 +1,8 @@
 //! Recipes: everything that decides the weights of a training run, but the images.
 
+mod culprit;
 mod objective;
+pub mod templates;
 
 use std::path::Path;
 
@@ -28,6 +30,7 @@ pub struct Recipe {
     /// Its parameters and their domain.
     pub tuning: TuningSpace,
     /// What is done to clean images, in order.
+    #[serde(default)]
     pub degradations: Vec<Link>,
     /// What the net is asked for; the targets of all corners if left out.
     #[serde(default = "corner_targets")]
@@ -47,8 +50,10 @@ pub struct Recipe {
     #[serde(default)]
     pub quantised: bool,
     /// How batches are put together.
+    #[serde(default)]
     pub batch: Batch,
     /// Adam and its schedule.
+    #[serde(default)]
     pub optimiser: Optimiser,
 }
 
@@ -64,7 +69,7 @@ pub struct Link {
 
 /// How batches are put together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Batch {
     /// Side of a crop, in luma pixels; even.
     pub crop: usize,
@@ -73,7 +78,8 @@ pub struct Batch {
     /// Tunings per step: one for each micro-batch.
     pub micro_batches: usize,
     /// Which degradations each sample of a micro-batch has, by their parameters' names; one list
-    /// per sample.
+    /// per sample. If left out, those of each parameter alone and of all together, by turns, in at
+    /// least four samples.
     pub samples: Vec<Vec<String>>,
     /// How tunings are drawn.
     pub tunings: Tunings,
@@ -109,7 +115,7 @@ pub struct Overparameterise {
 
 /// Adam (Kingma and Ba, 2015) with warm-up, cosine schedule, clipping and averaging.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Optimiser {
     /// Largest learning rate.
     pub learning_rate: f64,
@@ -127,7 +133,48 @@ pub struct Optimiser {
     pub ema_decay: f64,
 }
 
+impl Default for Batch {
+    fn default() -> Self {
+        let tunings = Tunings::CornerBoosted { share: 0.5 };
+        Self { crop: 64, halo: 8, micro_batches: 4, samples: vec![], tunings }
+    }
+}
+
+impl Default for Optimiser {
+    fn default() -> Self {
+        Self {
+            learning_rate: 1.2e-3,
+            final_learning_rate: 1e-6,
+            warmup_steps: 500,
+            beta1: 0.9,
+            beta2: 0.99,
+            clip_norm: 1.0,
+            ema_decay: 0.999,
+        }
+    }
+}
+
+/// Samples of a micro-batch at least, where a recipe does not list them.
+const USUAL_SAMPLES: usize = 4;
+
 impl Recipe {
+    /// The samples of a recipe that does not list them.
+    fn usual_samples(&self) -> Vec<Vec<String>> {
+        let mut names: Vec<String> = vec![];
+        for link in &self.degradations {
+            if !names.contains(&link.parameter) {
+                names.push(link.parameter.clone());
+            }
+        }
+        let alone: Vec<Vec<String>> = names.iter().map(|name| vec![name.clone()]).collect();
+        let together = vec![names.clone(); alone.len()];
+        let round = [alone, together].concat();
+        // Nothing may be degraded.
+        let round = if round.is_empty() { vec![vec![]] } else { round };
+        let count = round.len().max(USUAL_SAMPLES);
+        round.into_iter().cycle().take(count).collect()
+    }
+
     /// Reads and validates a recipe.
     ///
     /// # Errors
@@ -154,7 +201,10 @@ impl Recipe {
     /// # Errors
     /// Names the key or value at fault.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let recipe: Self = toml::from_str(text)?;
+        let mut recipe: Self = toml::from_str(text).map_err(|error| explain(text, &error))?;
+        if recipe.batch.samples.is_empty() {
+            recipe.batch.samples = recipe.usual_samples();
+        }
         recipe.validate()?;
         Ok(recipe)
     }
@@ -205,6 +255,7 @@ impl Recipe {
         }
 
         self.validate_objectives()?;
+        self.check_knobs()?;
 
         let Batch { crop, micro_batches, samples, tunings, .. } = &self.batch;
         ensure!(*crop >= 8 && crop.is_multiple_of(2), "batch.crop = {crop}, expected even, ≥ 8");
@@ -215,6 +266,29 @@ impl Recipe {
         ensure!((1..=4096).contains(&size), "batch: {size} samples a step, expected 1 to 4096");
         tunings.validate(&self.tuning).context("batch.tunings")?;
         self.optimiser.validate()
+    }
+
+    /// Checks that every parameter can have an effect.
+    fn check_knobs(&self) -> anyhow::Result<()> {
+        let is_degraded = |name: &str| {
+            let mut links = self.degradations.iter();
+            let used = self.batch.samples.iter().flatten().any(|sample| sample == name);
+            used && links.any(|link| link.parameter == name)
+        };
+        let parameters = &self.tuning.parameters;
+        // On a simplex one parameter may stand for leaving all as it is.
+        let some_is_degraded = parameters.iter().any(|p| is_degraded(&p.name));
+        let may_keep = self.tuning.domain == Domain::Simplex && some_is_degraded;
+        for name in parameters.iter().map(|parameter| &parameter.name) {
+            let undoes = self.has_corner_targets() && (is_degraded(name) || may_keep);
+            let weighs = self.objectives.iter().any(|o| o.parameter.as_ref() == Some(name));
+            ensure!(
+                undoes || weighs,
+                "parameter `{name}` would have no effect: no sample has a degradation that it \
+                 undoes, and no objective names it"
+            );
+        }
+        Ok(())
     }
 
     fn validate_objectives(&self) -> anyhow::Result<()> {
@@ -258,6 +332,11 @@ impl Recipe {
     /// Whether the targets of the corners are needed.
     pub fn has_corner_targets(&self) -> bool {
         self.objectives.iter().any(|objective| objective.loss == LossKind::CornerTargets {})
+    }
+
+    /// Whether nothing else is asked for than the targets of the corners.
+    pub fn is_restoration(&self) -> bool {
+        self.objectives.iter().all(|objective| objective.loss == LossKind::CornerTargets {})
     }
 
     /// Which degradations the picture keeps that an objective compares the output with; `None` if
@@ -322,6 +401,24 @@ impl Tunings {
     }
 }
 
+/// An error with the key at fault and its line.
+fn explain(text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let Ok(table) = text.parse::<toml::Table>() else {
+        // No TOML at all: the error shows where.
+        return anyhow::anyhow!("{}", error.to_string().trim_end());
+    };
+    let parse = |table: toml::Table| {
+        let parsed = Recipe::deserialize(table).map(drop);
+        parsed.map_err(|error| error.message().to_owned())
+    };
+    let path = culprit::find(&table, &parse);
+    let line = culprit::line_of(text, error.span().map_or(0, |span| span.start), &path);
+    match path.is_empty() {
+        true => anyhow::anyhow!("{}", error.message()),
+        false => anyhow::anyhow!("line {line}: {path}: {}", error.message()),
+    }
+}
+
 fn corner_targets() -> Vec<Objective> {
     vec![Objective::corner_targets()]
 }
@@ -333,7 +430,11 @@ impl Optimiser {
             Ok(())
         };
         positive("learning_rate", self.learning_rate)?;
-        positive("clip_norm", self.clip_norm)?;
+        ensure!(
+            self.clip_norm >= 1e-6 && self.clip_norm.is_finite(),
+            "optimiser.clip_norm = {:?}, expected at least 1e-6",
+            self.clip_norm
+        );
         ensure!(
             (0.0..=self.learning_rate).contains(&self.final_learning_rate),
             "optimiser.final_learning_rate = {}, expected 0 to learning_rate = {}",

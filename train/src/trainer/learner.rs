@@ -114,15 +114,7 @@ impl Learner {
     /// # Errors
     /// Losses or gradients that are not finite; a failing device.
     pub fn step(&mut self, batch: &DeviceBatch) -> anyhow::Result<Taken> {
-        let tensors = self.tensors()?;
-        let residual = if self.recipe.quantised {
-            let inputs: Vec<_> =
-                batch.ranges.iter().map(|range| InputScale::of_frames(*range, 8)).collect();
-            let net = QuantisedNet::new(self.metadata.clone(), tensors)?;
-            net.fold(&batch.tunings, &inputs)?.forward(&batch.input)?
-        } else {
-            self.fold(tensors, batch)?.forward(&batch.input)?
-        };
+        let residual = self.residual(self.tensors()?, batch)?;
         let judge = self.adversary.as_ref().map(Adversary::judge).transpose()?;
         let judge = judge.as_ref().zip(self.adversary.as_ref().map(Adversary::config));
         let evaluation = self.multi_loss.evaluate(batch, &residual, judge)?;
@@ -140,6 +132,52 @@ impl Learner {
         self.steps += 1;
         let loss = evaluation.total.to_scalar::<f32>()?;
         Ok(Taken { loss, gradient_norm, evaluation, discriminator_loss })
+    }
+
+    /// Mean loss of the averaged weights on `batches`, of those losses that can be compared between
+    /// steps; see [`MultiLoss::measure`].
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn measure(&self, batches: &[DeviceBatch]) -> anyhow::Result<f64> {
+        let averages = self.averages()?;
+        let loss = |batch: &DeviceBatch| {
+            let residual = self.residual(averages.clone(), batch)?;
+            self.multi_loss.measure(batch, &residual)
+        };
+        mean(batches, loss)
+    }
+
+    /// [`Self::measure`] of a net that changes nothing.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn measure_unfiltered(&self, batches: &[DeviceBatch]) -> anyhow::Result<f64> {
+        mean(batches, |batch| self.multi_loss.measure(batch, &batch.input.zeros_like()?))
+    }
+
+    /// What the net with these tensors adds to a batch.
+    fn residual(
+        &self,
+        tensors: HashMap<String, Tensor>,
+        batch: &DeviceBatch,
+    ) -> anyhow::Result<Tensor> {
+        if !self.recipe.quantised {
+            return Ok(self.fold(tensors, batch)?.forward(&batch.input)?);
+        }
+        let inputs: Vec<_> =
+            batch.ranges.iter().map(|range| InputScale::of_frames(*range, 8)).collect();
+        let net = QuantisedNet::new(self.metadata.clone(), tensors)?;
+        net.fold(&batch.tunings, &inputs)?.forward(&batch.input)
+    }
+
+    /// The net's averaged tensors.
+    fn averages(&self) -> anyhow::Result<HashMap<String, Tensor>> {
+        let averages = self.adam.slots().iter().map(|(name, slot)| {
+            let average = Tensor::from_slice(&slot.ema, slot.shape.as_slice(), &Device::Cpu)?;
+            Ok((name.clone(), average))
+        });
+        Ok(collapse(&averages.collect::<anyhow::Result<_>>()?)?)
     }
 
     /// The net's tensors at this step, to be differentiated.
@@ -187,12 +225,8 @@ impl Learner {
     /// # Errors
     /// A failing device.
     pub fn checkpoint(&self) -> anyhow::Result<Checkpoint> {
-        let averages = self.adam.slots().iter().map(|(name, slot)| {
-            let average = Tensor::from_slice(&slot.ema, slot.shape.as_slice(), &Device::Cpu)?;
-            Ok((name.clone(), average))
-        });
-        let averages = collapse(&averages.collect::<anyhow::Result<_>>()?)?;
-        let values = averages
+        let values = self
+            .averages()?
             .into_iter()
             .map(|(name, average)| Ok((name, average.flatten_all()?.to_vec1::<f32>()?)));
         let tensors = values.collect::<anyhow::Result<_>>()?;
@@ -208,6 +242,14 @@ impl Learner {
         slots.extend(self.adversary.iter().flat_map(|a| a.slots().clone()));
         State { progress, slots, means: self.multi_loss.means().cloned().unwrap_or_default() }
     }
+}
+
+fn mean(
+    batches: &[DeviceBatch],
+    loss: impl FnMut(&DeviceBatch) -> anyhow::Result<f64>,
+) -> anyhow::Result<f64> {
+    let losses = batches.iter().map(loss).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(losses.iter().sum::<f64>() / losses.len() as f64)
 }
 
 /// What a run came from besides its recipe.

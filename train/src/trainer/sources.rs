@@ -121,7 +121,8 @@ impl Loaded {
         let mut pairs = load_pairs(&sources.pairs, recipe, &mut room).context(enough)?;
         let own_val_pairs = load_pairs(&sources.val_pairs, recipe, &mut room).context(enough)?;
         let side = recipe.batch.crop;
-        let keep = Keep::Within { bytes: room, span: side + 2 * recipe.batch.halo };
+        let span = side + 2 * recipe.batch.halo;
+        let keep = Keep::Within { bytes: room, span };
         let mut images = ImageFolder::load(&sources.folders, side, keep)?;
         eprintln!("{} images, {} skipped", images.len(), images.skipped());
         if images.kept() < 1.0 {
@@ -158,7 +159,7 @@ impl Loaded {
             let count = aside(images.len());
             (count > 0).then(|| images.set_aside(count, &mut rng))
         } else {
-            let own = ImageFolder::load(&sources.val, side, Keep::Middle { side: SIDE })?;
+            let own = ImageFolder::load(&sources.val, side, Keep::Middle { side: SIDE.max(span) })?;
             record.val_images = Some(image_set(&own));
             Some(own)
         };
