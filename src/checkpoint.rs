@@ -287,6 +287,7 @@ impl Metadata {
         if (HEADER_LENGTH_BYTES + json.len() + header.data_len()) as u64 != length {
             return Err(short("its tensors end elsewhere than the file"));
         }
+        check_names(&name, &json)?;
         Ok(Self::from_header(&name, &header)?.0)
     }
 
@@ -375,7 +376,9 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Checkpoint`] or [`Error::Tensor`].
     pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Self> {
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| malformed(file, &e))?;
+        let (length, header) =
+            SafeTensors::read_metadata(bytes).map_err(|e| malformed(file, &e))?;
+        check_names(file, &bytes[HEADER_LENGTH_BYTES..][..length])?;
         let (metadata, weights) = Metadata::from_header(file, &header)?;
         let data = SafeTensors::deserialize(bytes).map_err(|e| malformed(file, &e))?;
         let read = |spec: TensorSpec| {
@@ -496,6 +499,36 @@ fn check_length(path: &Path, length: u64) -> Result<u64> {
 fn malformed(file: &str, reason: &dyn std::fmt::Display) -> Error {
     let reason = format!("not a whole safetensors file: {reason}");
     Error::Checkpoint { file: file.into(), reason }
+}
+
+/// Checks that a header has no name twice: which tensor it means would depend on the reader.
+fn check_names(file: &str, json: &[u8]) -> Result<()> {
+    struct Names(BTreeSet<String>);
+
+    impl<'de> serde::de::Visitor<'de> for Names {
+        type Value = ();
+
+        fn expecting(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            to.write_str("the tensors of a file by their names")
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(
+            mut self,
+            mut map: A,
+        ) -> std::result::Result<(), A::Error> {
+            while let Some(name) = map.next_key::<String>()? {
+                map.next_value::<serde::de::IgnoredAny>()?;
+                if !self.0.insert(name.clone()) {
+                    return Err(serde::de::Error::custom(format!("`{name}` is there twice")));
+                }
+            }
+            Ok(())
+        }
+    }
+
+    let mut header = serde_json::Deserializer::from_slice(json);
+    serde::Deserializer::deserialize_map(&mut header, Names(BTreeSet::new()))
+        .map_err(|e| malformed(file, &e))
 }
 
 /// Values of a tensor that has its shape.

@@ -403,3 +403,23 @@ fn files_without_a_hash_of_their_weights_are_read() {
     assert_eq!(read.weights_hash(), random_checkpoint(Mode::Mlp, 1).weights_hash());
     assert_ne!(read.weights_hash(), random_checkpoint(Mode::Mlp, 2).weights_hash());
 }
+
+#[test]
+fn a_name_that_is_there_twice_is_refused() {
+    let bytes = bytes();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
+    let (head, rest) = header.split_once("\"head.bias\":").unwrap();
+    let entry = &rest[..=rest.find('}').unwrap()];
+    let header = format!("{head}\"head.bias\":{entry},\"head.bias\":{rest}");
+    let header =
+        format!("{}{}", header.trim_end(), " ".repeat((8 - header.trim_end().len() % 8) % 8));
+    let mut twice = (header.len() as u64).to_le_bytes().to_vec();
+    twice.extend(header.as_bytes());
+    twice.extend(&bytes[8 + length..]);
+    assert!(refusal(&twice).contains("`head.bias` is there twice"), "{}", refusal(&twice));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("twice.safetensors");
+    std::fs::write(&path, &twice).unwrap();
+    assert!(Metadata::read(&path).unwrap_err().to_string().contains("is there twice"));
+}

@@ -17,6 +17,8 @@ use crate::condition::Condition;
 use crate::data::name_of;
 use crate::rgb::Rgb;
 use crate::score::{RANGE, planes};
+use crate::tell;
+use crate::terminal::causes;
 use crate::test_set::TestSet;
 
 /// Standard deviations of noise, of 255, that a net is usually measured with, one after the other.
@@ -88,7 +90,7 @@ pub fn calibrate(
         let picture = match set.read(place) {
             Ok(picture) => picture,
             Err(error) => {
-                bar.suspend(|| eprintln!("warning: skipped: {error:#}"));
+                bar.suspend(|| tell!("warning: skipped: {}", causes(&error)));
                 continue;
             }
         };

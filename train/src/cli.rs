@@ -5,7 +5,7 @@ mod pictures;
 mod score;
 mod train;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
@@ -21,6 +21,8 @@ use tunableconv_train::forward::forward;
 use tunableconv_train::inspect::describe;
 use tunableconv_train::rgb::Rgb;
 use tunableconv_train::sweep::sweep;
+use tunableconv_train::tell;
+use tunableconv_train::terminal::say;
 use tunableconv_train::test_set::TestPicture;
 use tunableconv_train::video::degrade_y4m;
 use tunableconv_train::yuv::Matrix;
@@ -67,11 +69,11 @@ enum Command {
 struct ForwardArgs {
     /// Checkpoint.
     checkpoint: PathBuf,
-    /// Holds `x` [N,6,H,W] and `omega` [N,p], both f32.
-    #[arg(long, value_name = "FILE")]
+    /// Holds `x` [N,6,H,W] and `omega` [N,p], both f32; - is stdin.
+    #[arg(long, value_name = "FILE", value_parser = input)]
     input: PathBuf,
-    /// Gets `y` [N,6,H,W].
-    #[arg(long, value_name = "FILE")]
+    /// Gets `y` [N,6,H,W]; - is stdout.
+    #[arg(long, value_name = "FILE", value_parser = output)]
     output: PathBuf,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value_t)]
@@ -120,8 +122,8 @@ struct ExportOnnxArgs {
     /// Range of the planes' code values: limited or full.
     #[arg(long, default_value = "limited", value_parser = range, requires = "planes")]
     range: Range,
-    /// ONNX file to write.
-    #[arg(long, value_name = "FILE")]
+    /// ONNX file to write; - is stdout.
+    #[arg(long, value_name = "FILE", value_parser = output)]
     out: PathBuf,
 }
 
@@ -141,14 +143,15 @@ struct SweepArgs {
     crop: u32,
     #[command(flatten)]
     engine: EngineArgs,
-    /// PNG file to write.
-    #[arg(long, value_name = "FILE")]
+    /// PNG file to write; - is stdout.
+    #[arg(long, value_name = "FILE", value_parser = output)]
     out: PathBuf,
 }
 
 #[derive(Args)]
 struct DegradeArgs {
-    /// Y4M clip, 8-bit 4:2:0.
+    /// Y4M clip, 8-bit 4:2:0; - is stdin.
+    #[arg(value_parser = input)]
     input: PathBuf,
     #[command(flatten)]
     degradation: ConditionArgs,
@@ -158,8 +161,8 @@ struct DegradeArgs {
     /// Matrix of the clip: bt601 or bt709.
     #[arg(long, default_value = "bt601", value_parser = matrix)]
     matrix: Matrix,
-    /// Y4M clip to write.
-    #[arg(long, value_name = "FILE")]
+    /// Y4M clip to write; - is stdout.
+    #[arg(long, value_name = "FILE", value_parser = output)]
     out: PathBuf,
 }
 
@@ -193,13 +196,14 @@ impl Cli {
             Command::Score(args) => score::run(&args, self.threads)?,
             Command::Evaluate(args) => evaluate::run(args, self.threads)?,
             Command::Forward(args) => {
+                check_output(&args.output, &[&args.checkpoint, &args.input])?;
                 let device = args.device.open()?.device;
                 forward(&Net::load(&args.checkpoint, &device)?, &args.input, &args.output)?;
             }
             Command::Calibrate(args) => calibrate(args)?,
             Command::ExportOnnx(args) => export_onnx(&args)?,
             Command::Inspect { checkpoint } => {
-                print!("{}", describe(&Checkpoint::read(&checkpoint)?));
+                say(&describe(&Checkpoint::read(&checkpoint)?))?;
             }
             Command::Sweep(args) => draw_sweep(&args, self.threads)?,
             Command::Degrade(args) => degrade(&args)?,
@@ -229,6 +233,7 @@ fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {
 }
 
 fn export_onnx(args: &ExportOnnxArgs) -> anyhow::Result<()> {
+    check_output(&args.out, &[&args.checkpoint])?;
     let checkpoint = Checkpoint::read(&args.checkpoint)?;
     let space = &checkpoint.metadata.tuning;
     let tuning = args.tuning.as_deref().map(|named| space.tuning_from_names(named)).transpose()?;
@@ -241,6 +246,7 @@ fn export_onnx(args: &ExportOnnxArgs) -> anyhow::Result<()> {
 
 fn draw_sweep(args: &SweepArgs, threads: usize) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::read(&args.checkpoint)?;
+    check_output(&args.out, &[&args.checkpoint, &args.image])?;
     let mut condition = args.degradation.condition()?;
     let clean = Rgb::load(&args.image)?;
     let twin = args.degraded.as_deref().map(Rgb::load).transpose()?;
@@ -266,9 +272,10 @@ fn draw_sweep(args: &SweepArgs, threads: usize) -> anyhow::Result<()> {
 }
 
 fn degrade(args: &DegradeArgs) -> anyhow::Result<()> {
+    check_output(&args.out, &[&args.input])?;
     let condition = args.degradation.condition()?;
     let frames = degrade_y4m(&args.input, &args.out, &condition, args.seed, args.matrix)?;
-    eprintln!("{frames} frames: {}", args.out.display());
+    tell!("{frames} frames: {}", args.out.display());
     Ok(())
 }
 
@@ -277,6 +284,30 @@ impl EngineArgs {
         let Self { device, precision } = *self;
         Ok(engine::open(checkpoint, &Options { device, precision, threads })?)
     }
+}
+
+/// Where the system keeps what a program reads and writes.
+const STDIO: [&str; 2] = ["/dev/stdin", "/dev/stdout"];
+
+fn input(text: &str) -> anyhow::Result<PathBuf> {
+    Ok(if text == "-" { STDIO[0].into() } else { text.into() })
+}
+
+fn output(text: &str) -> anyhow::Result<PathBuf> {
+    Ok(if text == "-" { STDIO[1].into() } else { text.into() })
+}
+
+/// Checks that an output is none of the inputs, which it would replace.
+fn check_output(output: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
+    let whole = |path: &Path| path.canonicalize().ok().filter(|path| path.is_file());
+    for input in inputs {
+        ensure!(
+            whole(output).is_none() || whole(output) != whole(input),
+            "{} is an input: name another file to write",
+            output.display()
+        );
+    }
+    Ok(())
 }
 
 fn threads(text: &str) -> anyhow::Result<usize> {

@@ -16,6 +16,8 @@ use tunableconv::checkpoint::DataSet;
 
 use crate::content::{Hash, hash_set};
 use crate::rgb::{ImageFile, Rgb};
+use crate::tell;
+use crate::terminal::causes;
 
 pub(crate) use files::list_files;
 pub use files::list_images;
@@ -80,7 +82,7 @@ impl ImageFolder {
                     Ok(image) => folder.images.push(image),
                     Err(error) => {
                         folder.skipped += 1;
-                        eprintln!("warning: skipped: {error:#}");
+                        tell!("warning: skipped: {}", causes(&error));
                     }
                 }
             }
@@ -107,6 +109,13 @@ impl ImageFolder {
     #[must_use]
     pub fn skipped(&self) -> usize {
         self.skipped
+    }
+
+    /// Bytes that they take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let pieces = self.images.iter().flat_map(|image| &image.pieces);
+        pieces.map(|piece| piece.as_raw().len() as u64).sum()
     }
 
     /// Share of all pixels that is in memory, up to 1.

@@ -51,7 +51,10 @@ impl Form {
         );
         ensure!(
             matches!(self, Form::Tensor(_)) || (width % 2 == 0 && height % 2 == 0),
-            "planes of {width}x{height}: an exported model takes even widths and heights only"
+            "planes of {width}x{height}: an exported model takes even widths and heights only; pad them \
+             to {}x{}",
+            width.next_multiple_of(2),
+            height.next_multiple_of(2)
         );
         Ok(())
     }

@@ -32,6 +32,7 @@ pub mod run_dir;
 pub mod score;
 pub mod sheet;
 pub mod sweep;
+pub mod terminal;
 pub mod test_set;
 pub mod trainer;
 pub mod tunings;

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use mimalloc::MiMalloc;
+use tunableconv_train::tell;
+use tunableconv_train::terminal::causes;
 
 /// A training step makes and frees the same large tensors again and again; the system's allocator
 /// hands them back to the kernel each time, which costs about a fifth of a step.
@@ -19,7 +21,7 @@ fn main() -> ExitCode {
     match cli.run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell!("error: {}", causes(&error));
             ExitCode::FAILURE
         }
     }

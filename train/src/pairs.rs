@@ -34,6 +34,8 @@ use tunableconv::checkpoint::DataSet;
 use crate::content::{Hash, hash_file, hash_set};
 use crate::data::{describe, list_files};
 use crate::rgb::Rgb;
+use crate::tell;
+use crate::terminal::causes;
 use crate::video::Clip;
 use crate::yuv::{Matrix, Range, Yuv420};
 
@@ -105,7 +107,7 @@ impl PairFolder {
                     }
                     Err(error) => {
                         folder.skipped += 1;
-                        eprintln!("warning: skipped: {error:#}");
+                        tell!("warning: skipped: {}", causes(&error));
                     }
                 }
             }

@@ -26,6 +26,7 @@ use tunableconv::atomic_file;
 use tunableconv::checkpoint::Checkpoint;
 
 use crate::recipe::Recipe;
+use crate::tell;
 
 pub use metrics::Metrics;
 pub use record::{DataRecord, RunRecord, Set};
@@ -107,7 +108,7 @@ impl RunDir {
             Err(TryLockError::WouldBlock) => bail!("another process trains in {}", path.display()),
             // Some network file systems cannot lock.
             Err(TryLockError::Error(error)) => {
-                eprintln!("warning: cannot lock {}: {error}", path.display());
+                tell!("warning: cannot lock {}: {error}", path.display());
             }
         }
         let entries = fs::read_dir(path).with_context(|| path.display().to_string())?;

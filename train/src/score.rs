@@ -17,6 +17,8 @@ use tunableconv::picture::Picture;
 use crate::condition::Condition;
 use crate::metrics::Scores;
 use crate::rgb::Rgb;
+use crate::tell;
+use crate::terminal::causes;
 use crate::test_set::{TestPicture, TestSet};
 use crate::yuv::{Matrix, Range, Yuv420};
 
@@ -98,7 +100,7 @@ pub fn score(
         let picture = match set.load(index) {
             Ok(picture) => picture,
             Err(error) => {
-                bar.suspend(|| eprintln!("warning: skipped: {error:#}"));
+                bar.suspend(|| tell!("warning: skipped: {}", causes(&error)));
                 skipped += 1;
                 continue;
             }

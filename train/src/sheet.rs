@@ -144,22 +144,20 @@ fn text_width(text: &str) -> u32 {
     (spelled(text).count() * glyph) as u32
 }
 
-/// The font holds printable ASCII; the signs this field likes beyond that are spelled out.
+/// The font holds Latin letters; the signs this field likes beyond that are spelled out.
 fn spelled(text: &str) -> impl Iterator<Item = char> + '_ {
     text.chars().flat_map(|c| {
         let known = match c {
             'σ' => "sigma",
             'ω' => "omega",
             'λ' => "lambda",
-            '×' => "x",
-            '·' => ".",
             '…' => "...",
             '–' | '—' | '−' => "-",
             '→' => "->",
             _ => "",
         };
         let other = match c {
-            ' '..='~' => Some(c),
+            _ if get_raster(c, FontWeight::Regular, RasterHeight::Size16).is_some() => Some(c),
             _ if known.is_empty() => Some('?'),
             _ => None,
         };
@@ -235,8 +233,8 @@ mod tests {
 
     #[test]
     fn what_the_font_lacks_is_spelled_out() {
-        let text: String = spelled("σ 2×2 é").collect();
-        assert_eq!(text, "sigma 2x2 ?");
+        let text: String = spelled("σ 2×2 é ż 絵").collect();
+        assert_eq!(text, "sigma 2×2 é ż ?");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::num::NonZero;
 use std::process::Command;
 use std::thread::available_parallelism;
 
+use tunableconv_train::tell;
+
 /// Threads of candle's elementwise operations.
 const CANDLE: &str = "CANDLE_NUM_THREADS";
 
@@ -41,7 +43,7 @@ pub fn settle(threads: usize) {
         use std::os::unix::process::CommandExt as _;
         // Returns only if it failed, and then everything works as well, only slower.
         let error = again.exec();
-        eprintln!("warning: cannot start again with {CANDLE}=1, which is faster: {error}");
+        tell!("warning: cannot start again with {CANDLE}=1, which is faster: {error}");
     }
     without(threads);
 }

@@ -19,6 +19,7 @@ use crate::batch::{self, Batches, Pictures};
 use crate::multi_loss::DeviceBatch;
 use crate::recipe::Recipe;
 use crate::run_dir::{Best, Metrics, RunDir, RunRecord, State, metrics};
+use crate::tell;
 use crate::validation::Validation;
 
 use learner::{Learner, Origin, initial_state};
@@ -69,7 +70,7 @@ impl CadenceChange {
     }
 }
 
-/// Whether the run is asked to stop.
+/// Whether the run is asked to stop; asked first when there is something to save.
 pub type Stop<'a> = &'a dyn Fn() -> bool;
 
 /// How a run ended.
@@ -106,7 +107,7 @@ pub fn start(
         None => "cannot start".into(),
     })?;
     if let Some((from, told)) = from.zip(transfer.describe()) {
-        eprintln!("from {}: {told}", from.display());
+        tell!("from {}: {told}", from.display());
     }
     let loaded = Loaded::new(&sources, &recipe)?;
     let cadence = cadence.of(Cadence::of(recipe.steps));
@@ -144,7 +145,7 @@ pub fn resume(
     let loaded = Loaded::new(&sources, &recipe)?;
     record.data.check(&loaded.record)?;
     if record.kernels != level_name() {
-        eprintln!(
+        tell!(
             "warning: the run began with {} kernels and goes on with {}: its weights will differ from \
              those of an uninterrupted one by rounding",
             record.kernels,
@@ -161,9 +162,9 @@ pub fn resume(
     }
     let last = run_of.recipe.steps;
     if taken == last {
-        eprintln!("the run has taken all of its {last} steps; --steps N trains it further");
+        tell!("the run has taken all of its {last} steps; --steps N trains it further");
     } else {
-        eprintln!("resuming at step {taken} of {last}");
+        tell!("resuming at step {taken} of {last}");
     }
     run_of.train(state, &dir, stop)
 }
@@ -225,7 +226,7 @@ impl Run {
             if !self.held.is_empty() {
                 input.loss = self.learner.measure_unfiltered(&self.held)?;
             }
-            eprintln!("unfiltered: validation loss {:.4}  {:.2} dB", input.loss, input.psnr_y());
+            tell!("unfiltered: validation loss {:.4}  {:.2} dB", input.loss, input.psnr_y());
         }
         let mut batches = Batches::start(&self.recipe, &self.pictures, first..last, self.threads)?;
         if first == last {
@@ -233,6 +234,8 @@ impl Run {
             self.learner.checkpoint()?.write(&dir.checkpoint_path())?;
         }
         let shown = Progress::new(&self.recipe.name, first, last);
+        // From here on there is something to save.
+        stop();
         let due = |every: u64, step: u64| step.is_multiple_of(every) || step == last;
         while progress.steps < last {
             let batch = batches.next().context("a batch thread stopped early")?;

@@ -79,6 +79,10 @@ fn a_run_starts_from_what_fits_of_another_net() {
         // One knob more, before the others.
         let more =
             still.replace("parameters = [\n", &format!("parameters = [\n{}", knob("dejpeg")));
+        let link = "[[degradations]]\nparameter = \"dejpeg\"\n\
+                    degradation = { kind = \"jpeg\", quality = [20, 60] }\n\n[batch]";
+        let more =
+            more.replace("[batch]", link).replace("samples = [", "samples = [[\"dejpeg\"], ");
         std::fs::write(at.path("more.toml"), of_mode(&more)).unwrap();
         let line = "train more.toml --data data --run more --from small/checkpoint.safetensors";
         let run = at.command(line).assert().success();

@@ -188,3 +188,67 @@ fn what_cannot_be_read_of_a_folder_is_told() {
     let told = String::from_utf8(run.get_output().stderr.clone()).unwrap();
     assert!(told.contains("one: 2 of .heic, 1 of .tif are not read"), "{told}");
 }
+
+#[test]
+fn inputs_are_not_replaced_by_outputs() {
+    let at = trained();
+    let frame = [&b"FRAME\n"[..], &[99; 384]].concat();
+    fs::write(at.path("x.y4m"), [&b"YUV4MPEG2 W16 H16 F25:1\n"[..], &frame].concat()).unwrap();
+    picture(64, 48, 1).save(at.path("p.png")).unwrap();
+    std::os::unix::fs::symlink(at.path("x.y4m"), at.path("link.y4m")).unwrap();
+    for (line, file) in [
+        ("degrade x.y4m --noise 5 --out x.y4m", "x.y4m"),
+        ("degrade x.y4m --noise 5 --out ./link.y4m", "link.y4m"),
+        ("export-onnx c --out c", "c"),
+        ("sweep c p.png --out p.png", "p.png"),
+        ("sweep c p.png --out c", "c"),
+        ("forward c --input x.y4m --output x.y4m", "x.y4m"),
+    ] {
+        let before = at.read(file);
+        let error = at.fail(line);
+        assert!(error.contains(&format!("{file} is an input")), "{line}: {error}");
+        assert!(before == at.read(file), "{line}");
+    }
+}
+
+#[test]
+fn a_dash_is_what_comes_in_and_goes_out() {
+    let at = trained();
+    let frame = [&b"FRAME\n"[..], &[99; 384]].concat();
+    let clip = [&b"YUV4MPEG2 W16 H16 F25:1\n"[..], &frame, &frame].concat();
+    fs::write(at.path("x.y4m"), &clip).unwrap();
+    at.succeed("degrade x.y4m --noise 5 --out y.y4m");
+    let piped = at.command("degrade - --noise 5 --out -").write_stdin(clip).assert().success();
+    assert!(piped.get_output().stdout == at.read("y.y4m"));
+    at.succeed("export-onnx c --out model.onnx");
+    let piped = at.command("export-onnx c --out -").assert().success();
+    assert!(piped.get_output().stdout == at.read("model.onnx"));
+    picture(64, 48, 1).save(at.path("p.png")).unwrap();
+    let piped = at.command("sweep c p.png --crop 32 --out -").assert().success();
+    assert!(piped.get_output().stdout.starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn nobody_needs_to_listen() {
+    let at = trained();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    for line in ["inspect c", "score c --data one", "train tiny.toml --data data --run unheard"] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tunableconv-train"));
+        command.current_dir(at.path(".")).args(line.split_whitespace());
+        command.stdout(writer.try_clone().unwrap()).stderr(writer.try_clone().unwrap());
+        assert!(command.status().unwrap().success(), "{line}");
+    }
+    assert!(at.path("unheard/checkpoint.safetensors").exists());
+}
+
+#[test]
+fn names_do_not_steer_the_terminal() {
+    let at = trained();
+    fs::write(at.path("one/\u{1b}[2Jx.png"), b"no").unwrap();
+    let run = at.command("score c --data one").assert().success();
+    let told = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+    assert!(told.contains("one/\\u{1b}[2Jx.png") && !told.contains('\u{1b}'), "{told:?}");
+    let error = at.fail("inspect \u{1b}[31m");
+    assert!(!error.contains('\u{1b}'), "{error:?}");
+}

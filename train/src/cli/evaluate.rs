@@ -10,6 +10,7 @@ use tunableconv_train::condition::Condition;
 use tunableconv_train::evaluate::{self, Distance, Settings};
 use tunableconv_train::loss::perceptual::Lpips;
 use tunableconv_train::rgb::Rgb;
+use tunableconv_train::terminal::say;
 
 use super::EngineArgs;
 use super::pictures::{ConditionsArgs, PicturesArgs};
@@ -66,8 +67,7 @@ pub fn run(args: EvaluateArgs, threads: usize) -> anyhow::Result<()> {
     })?;
     let settings = Settings { set, conditions, undoes: args.undoes, clip: args.clip, lpips };
     evaluate::evaluate(&args.checkpoint, &checkpoint, engine.as_mut(), &settings, &args.out)?;
-    println!("{}", args.out.join("report.md").display());
-    Ok(())
+    say(&format!("{}\n", args.out.join("report.md").display()))
 }
 
 fn lpips(net: &Path, heads: &Path) -> anyhow::Result<Box<Distance>> {

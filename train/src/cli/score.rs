@@ -8,6 +8,7 @@ use tunableconv::checkpoint::Checkpoint;
 use tunableconv::tuning::Tuning;
 use tunableconv_train::freeze::freeze_inner_layers;
 use tunableconv_train::score::{Report, score};
+use tunableconv_train::terminal::say;
 
 use super::pictures::{ConditionArgs, PicturesArgs};
 use super::{TuningArgs, name_value};
@@ -56,14 +57,13 @@ pub fn run(args: &ScoreArgs, threads: usize) -> anyhow::Result<()> {
         condition.kinds().map(|kind| args.keep.iter().any(|kept| kept == kind)).collect();
     let report = score(engine.as_mut(), &set, condition, &keep, tuning.values())?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say(&(serde_json::to_string_pretty(&report)? + "\n"))
     } else {
-        print_report(&report, &checkpoint, &tuning);
+        say(&table(&report, &checkpoint, &tuning))
     }
-    Ok(())
 }
 
-fn print_report(report: &Report, checkpoint: &Checkpoint, tuning: &Tuning) {
+fn table(report: &Report, checkpoint: &Checkpoint, tuning: &Tuning) -> String {
     let parameters = checkpoint.metadata.tuning.parameters.iter().zip(tuning.values());
     let named: Vec<String> = parameters.map(|(p, v)| format!("{}={v}", p.name)).collect();
     let skipped = match report.skipped {
@@ -71,11 +71,14 @@ fn print_report(report: &Report, checkpoint: &Checkpoint, tuning: &Tuning) {
         skipped => format!(" ({skipped} skipped)"),
     };
     let condition = report.condition.label();
-    println!("{} images{skipped}, {condition}, {}", report.images, named.join(" "));
-    println!("         PSNR-Y   PSNR-UV  SSIM-Y");
     let row = |name: &str, y: f64, uv: f64, ssim: f64| {
-        println!("{name:<7} {y:>7.2}  {uv:>7.2}  {ssim:>6.4}");
+        format!("{name:<7} {y:>7.2}  {uv:>7.2}  {ssim:>6.4}\n")
     };
-    row("input", report.input_psnr_y, report.input_psnr_uv, report.input_ssim_y);
-    row("output", report.output.psnr_y, report.output.psnr_uv, report.output.ssim_y);
+    [
+        format!("{} images{skipped}, {condition}, {}\n", report.images, named.join(" ")),
+        "         PSNR-Y   PSNR-UV  SSIM-Y\n".into(),
+        row("input", report.input_psnr_y, report.input_psnr_uv, report.input_ssim_y),
+        row("output", report.output.psnr_y, report.output.psnr_uv, report.output.ssim_y),
+    ]
+    .concat()
 }

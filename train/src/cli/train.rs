@@ -1,11 +1,12 @@
 //! `train`: what it takes, and how it is stopped.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use bytesize::ByteSize;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -13,6 +14,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tunableconv_train::recipe::Recipe;
 use tunableconv_train::recipe::templates::{TEMPLATES, template};
+use tunableconv_train::tell;
+use tunableconv_train::terminal::say;
 use tunableconv_train::trainer::{self, CadenceChange, Outcome, Sources};
 
 use super::at_least_one;
@@ -88,7 +91,7 @@ fn template_names() -> PossibleValuesParser {
 
 pub fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     let Some(run) = args.run else {
-        print!("{}", args.print_recipe.as_deref().and_then(template).unwrap_or_default());
+        say(args.print_recipe.as_deref().and_then(template).unwrap_or_default())?;
         return Ok(ExitCode::SUCCESS);
     };
     let cadence = CadenceChange {
@@ -105,8 +108,17 @@ pub fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
         val_share: args.val_share,
         cache: args.cache_size.map(|size| size.as_u64()),
     };
-    let signal = signals().context("cannot watch for signals")?;
-    let stop = || signal.load(Ordering::Relaxed) != 0;
+    // Until there is something to save a signal ends the program at once.
+    let signal = OnceCell::new();
+    let stop = || {
+        let number = signal.get_or_init(|| {
+            signals().unwrap_or_else(|error| {
+                tell!("warning: a signal will end the run without saving: {error}");
+                Arc::default()
+            })
+        });
+        number.load(Ordering::Relaxed) != 0
+    };
     let outcome = match (args.recipe, args.resume) {
         (None, true) => {
             if args.seed.is_some() {
@@ -126,14 +138,15 @@ pub fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     };
     match outcome {
         Outcome::Finished(checkpoint) => {
-            println!("{}", checkpoint.display());
+            say(&format!("{}\n", checkpoint.display()))?;
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Stopped { steps } => {
             let run = run.display();
-            eprintln!("stopped and saved at step {steps}; `train --resume --run {run}` goes on");
+            tell!("stopped and saved at step {steps}; `train --resume --run {run}` goes on");
             // As the shell has it for a program that the signal ended.
-            Ok(ExitCode::from(128 + signal.load(Ordering::Relaxed) as u8))
+            let number = signal.get().map_or(0, |number| number.load(Ordering::Relaxed));
+            Ok(ExitCode::from(128 + number as u8))
         }
     }
 }

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::tell;
+use crate::terminal::causes;
+
 /// Kinds that are read.
 const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 
@@ -26,7 +29,7 @@ pub fn list_images(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let (images, others): (Vec<_>, Vec<_>) =
         files.into_iter().partition(|path| is_one_of(path, &EXTENSIONS));
     if !others.is_empty() {
-        eprintln!(
+        tell!(
             "warning: {}: {} are not read, only PNG, JPEG and WebP",
             dir.display(),
             count_kinds(&others)
@@ -66,7 +69,7 @@ pub(crate) fn list_files(
                 }
             }
             Err(error) if folder == dir => return Err(error),
-            Err(error) => eprintln!("warning: skipped: {error:#}"),
+            Err(error) => tell!("warning: skipped: {}", causes(&error)),
         }
     }
     files.sort();

@@ -14,6 +14,8 @@ use super::roles::Roles;
 use crate::condition::Condition;
 use crate::metrics::{Scores, psnr};
 use crate::score::{IDENTICAL_DB, MATRIX, Mean, RANGE, bar_style, filter};
+use crate::tell;
+use crate::terminal::causes;
 use crate::test_set::TestSet;
 use crate::yuv::Yuv420;
 
@@ -167,7 +169,7 @@ pub fn measure(
         let picture = match set.load(index) {
             Ok(picture) => picture,
             Err(error) => {
-                bar.suspend(|| eprintln!("warning: skipped: {error:#}"));
+                bar.suspend(|| tell!("warning: skipped: {}", causes(&error)));
                 bar.inc(conditions.len() as u64);
                 skipped += 1;
                 continue;

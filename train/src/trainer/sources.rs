@@ -17,6 +17,7 @@ use crate::pairs::PairFolder;
 use crate::recipe::Recipe;
 use crate::run_dir::record::{hash_features, hash_styles};
 use crate::run_dir::{DataRecord, Set};
+use crate::tell;
 use crate::validation::SIDE;
 
 /// Share of the pictures that is set aside where none are given for validation.
@@ -124,9 +125,10 @@ impl Loaded {
         let span = side + 2 * recipe.batch.halo;
         let keep = Keep::Within { bytes: room, span };
         let mut images = ImageFolder::load(&sources.folders, side, keep)?;
-        eprintln!("{} images, {} skipped", images.len(), images.skipped());
+        let (count, skipped, bytes) = (images.len(), images.skipped(), ByteSize(images.bytes()));
+        tell!("{count} images, {skipped} skipped, {bytes} in memory");
         if images.kept() < 1.0 {
-            eprintln!(
+            tell!(
                 "in memory are pieces of the larger ones, {:.1}% of all pixels, as there is room for \
                  {}: {enough}",
                 images.kept() * 100.0,
@@ -136,7 +138,7 @@ impl Loaded {
         let mut sets = images.sets().to_vec();
         sets.extend(pairs.iter().flat_map(|pairs| pairs.sets().iter().cloned()));
         for DataSet { name, licence, count, .. } in &sets {
-            eprintln!("data set: {name}, {licence}, {} read", count.unwrap_or_default());
+            tell!("data set: {name}, {licence}, {} read", count.unwrap_or_default());
         }
         let image_set = |images: &ImageFolder| Set::new(images.len(), images.hash());
         let pair_set = |pairs: &PairFolder| Set::new(pairs.clips(), pairs.hash());
@@ -177,14 +179,11 @@ impl Loaded {
             (Some(images), pairs) if pairs.is_some() || !recipe.needs_pairs() => {
                 let from = if sources.val.is_empty() { "set aside" } else { "given" };
                 let count = images.len();
-                eprintln!(
-                    "{count} image{} {from} for validation",
-                    if count == 1 { "" } else { "s" }
-                );
+                tell!("{count} image{} {from} for validation", if count == 1 { "" } else { "s" });
                 Some(Pictures { images, pairs })
             }
             _ => {
-                eprintln!("no pictures for validation: give --val DIR to see how the run does");
+                tell!("no pictures for validation: give --val DIR to see how the run does");
                 None
             }
         };
@@ -202,7 +201,7 @@ fn load_pairs(
         return Ok(None);
     }
     let pairs = PairFolder::load(folders, recipe.batch.crop, *room)?;
-    eprintln!("{} pairs of frames, {} clips skipped", pairs.len(), pairs.skipped());
+    tell!("{} pairs of frames, {} clips skipped", pairs.len(), pairs.skipped());
     *room = room.saturating_sub(pairs.bytes());
     Ok(Some(pairs))
 }
