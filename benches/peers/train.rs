@@ -243,7 +243,7 @@ impl Trainer {
         let images =
             ImageFolder::load(&[folder.path().to_owned()], recipe.batch.crop, Keep::Everything)?;
         let pictures = Arc::new(Pictures { images, pairs: None });
-        let batches = Batches::start(&recipe, &pictures, 0..u64::MAX, rayon_threads())?;
+        let batches = Batches::new(&recipe, &pictures, 0..u64::MAX);
         let Architecture::Video(config) = &recipe.net;
         let slots = initial_slots(&config.tensors(P), recipe.seed);
         let adam = Adam::new(recipe.optimiser.clone(), recipe.steps, slots, &Device::Cpu)?;
@@ -261,10 +261,6 @@ impl Trainer {
         self.step += 1;
         Ok(())
     }
-}
-
-fn rayon_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn tensors_of(adam: &Adam) -> VarBuilder<'static> {
@@ -321,6 +317,8 @@ fn answer(made: &mut Contestants, line: &str) -> Result<String, Failure> {
 }
 
 fn main() -> Result<(), Failure> {
+    // As the trainer does: this thread is one of those that compute.
+    rayon::ThreadPoolBuilder::new().use_current_thread().build_global()?;
     let mut made = Contestants::default();
     let mut out = std::io::stdout();
     writeln!(out, "ready")?;

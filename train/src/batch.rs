@@ -1,11 +1,12 @@
-//! Batches: made on other threads, ahead of the trainer; each is a function of seed and step only.
+//! Batches: made ahead of the trainer, on all threads; each is a function of seed and step only.
 
+use std::collections::BTreeMap;
 use std::ops;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
-use anyhow::Context as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -18,8 +19,11 @@ use crate::rgb::Rgb;
 use crate::tunings::sample_tuning;
 use crate::yuv::{Matrix, Range, Yuv420};
 
-/// Batches that a thread makes ahead.
-const AHEAD: usize = 2;
+/// Batches that are made ahead, for each thread.
+const AHEAD: u64 = 2;
+
+/// How long the trainer sleeps before it looks again whether it can help.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// One step's samples, on the host. N samples in B micro-batches; H and W are half the crop.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -132,45 +136,80 @@ fn centre(image: &Rgb, side: usize) -> Rgb {
     image.crop((image.width - side) / 2, (image.height - side) / 2, side, side)
 }
 
-/// Batches in the order of their steps.
+/// Batches in the order of their steps, made by whichever of rayon's threads is free, a few ahead of the
+/// reader. With threads of their own there would be more than cores, and a step would wait for one that
+/// the system has put aside.
 pub struct Batches {
-    workers: Vec<Receiver<HostBatch>>,
-    next: usize,
+    recipe: Arc<Recipe>,
+    pictures: Arc<Pictures>,
+    /// Steps whose batches are not ordered yet.
+    steps: ops::Range<u64>,
+    /// The next step to be read.
+    next: u64,
+    ahead: u64,
+    made: BTreeMap<u64, HostBatch>,
+    sender: Sender<Made>,
+    receiver: Receiver<Made>,
 }
 
+/// A step, and its batch unless making it panicked.
+type Made = (u64, Option<HostBatch>);
+
 impl Batches {
-    /// Makes the batches of `steps` on `threads` threads, a few ahead of the reader.
-    ///
-    /// # Errors
-    /// When a thread cannot be started.
-    pub fn start(
-        recipe: &Arc<Recipe>,
-        pictures: &Arc<Pictures>,
-        steps: ops::Range<u64>,
-        threads: usize,
-    ) -> anyhow::Result<Self> {
-        let worker = |index: usize| {
-            let (sender, receiver) = sync_channel(AHEAD);
-            let (recipe, pictures) = (recipe.clone(), pictures.clone());
-            let mut own = steps.clone().skip(index).step_by(threads);
+    /// The batches of `steps`.
+    #[must_use]
+    pub fn new(recipe: &Arc<Recipe>, pictures: &Arc<Pictures>, steps: ops::Range<u64>) -> Self {
+        let (sender, receiver) = channel();
+        Self {
+            recipe: recipe.clone(),
+            pictures: pictures.clone(),
+            next: steps.start,
+            steps,
+            ahead: AHEAD * rayon::current_num_threads() as u64,
+            made: BTreeMap::new(),
+            sender,
+            receiver,
+        }
+    }
+
+    fn order(&self, step: u64) {
+        let (recipe, pictures) = (self.recipe.clone(), self.pictures.clone());
+        let sender = self.sender.clone();
+        rayon::spawn_fifo(move || {
+            let batch = catch_unwind(AssertUnwindSafe(|| make(&recipe, &pictures, step)));
             // Sending fails when the trainer has stopped.
-            let work = move || own.all(|step| sender.send(make(&recipe, &pictures, step)).is_ok());
-            let thread = thread::Builder::new().name(format!("batches {index}"));
-            thread.spawn(work).context("cannot start a batch thread")?;
-            Ok(receiver)
-        };
-        let workers = (0..threads).map(worker).collect::<anyhow::Result<_>>()?;
-        Ok(Self { workers, next: 0 })
+            let _ = sender.send((step, batch.ok()));
+        });
+    }
+
+    /// What was made meanwhile; helps if nothing was. `None` where there is still nothing.
+    fn receive(&self) -> Option<Made> {
+        self.receiver.try_recv().ok().or_else(|| match rayon::yield_now() {
+            // This thread may be the only one.
+            Some(rayon::Yield::Executed) => None,
+            _ => self.receiver.recv_timeout(PATIENCE).ok(),
+        })
     }
 }
 
 impl Iterator for Batches {
     type Item = HostBatch;
 
-    /// `None` after the last step, or if a thread died.
+    /// `None` after the last step, or if a batch could not be made.
     fn next(&mut self) -> Option<HostBatch> {
-        let worker = self.next;
-        self.next = (worker + 1) % self.workers.len();
-        self.workers[worker].recv().ok()
+        while !self.steps.is_empty() && self.steps.start < self.next + self.ahead {
+            self.order(self.steps.start);
+            self.steps.start += 1;
+        }
+        if self.next == self.steps.end {
+            return None;
+        }
+        while !self.made.contains_key(&self.next) {
+            if let Some((step, batch)) = self.receive() {
+                self.made.insert(step, batch?);
+            }
+        }
+        self.next += 1;
+        self.made.remove(&(self.next - 1))
     }
 }

@@ -48,6 +48,12 @@ pub fn settle(threads: usize) {
     without(threads);
 }
 
+/// Makes this thread one of those that compute, so that there are no more than were asked for.
+pub fn join() {
+    // Fails only where they run already.
+    let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
+}
+
 /// Bounds the threads of what is not told in the environment.
 fn without(threads: usize) {
     if threads > 0 {

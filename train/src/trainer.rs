@@ -188,7 +188,6 @@ struct Run {
     held: Vec<DeviceBatch>,
     learner: Learner,
     cadence: Cadence,
-    threads: usize,
 }
 
 impl Run {
@@ -199,9 +198,8 @@ impl Run {
         state: &State,
         cadence: Cadence,
     ) -> anyhow::Result<Self> {
-        let threads = rayon::current_num_threads();
         let held = loaded.held.as_ref();
-        let validation = held.map(|held| Validation::new(&recipe, held, threads)).transpose()?;
+        let validation = held.map(|held| Validation::new(&recipe, held)).transpose()?;
         let held = match held {
             Some(held) if !recipe.is_restoration() => held_batches(&recipe, held)?,
             _ => vec![],
@@ -210,7 +208,7 @@ impl Run {
         let origin = Origin { data: loaded.sets, start };
         let learner = Learner::new(recipe.clone(), loaded.features, origin, state)?;
         let pictures = Arc::new(loaded.pictures);
-        Ok(Self { recipe, pictures, validation, held, learner, cadence, threads })
+        Ok(Self { recipe, pictures, validation, held, learner, cadence })
     }
 
     /// Of the metrics log.
@@ -228,7 +226,7 @@ impl Run {
             }
             tell!("unfiltered: validation loss {:.4}  {:.2} dB", input.loss, input.psnr_y());
         }
-        let mut batches = Batches::start(&self.recipe, &self.pictures, first..last, self.threads)?;
+        let mut batches = Batches::new(&self.recipe, &self.pictures, first..last);
         if first == last {
             // The checkpoint may come from an older version.
             self.learner.checkpoint()?.write(&dir.checkpoint_path())?;

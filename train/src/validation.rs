@@ -18,6 +18,7 @@
 use anyhow::{Context as _, ensure};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::engine::{self, DeviceChoice, Options, Precision};
 use tunableconv::frame::CHANNELS;
@@ -50,7 +51,6 @@ pub struct Validation {
     points: Vec<Point>,
     pictures: Vec<Picture>,
     precision: Precision,
-    threads: usize,
 }
 
 struct Point {
@@ -87,6 +87,9 @@ impl Measured {
     }
 }
 
+/// A filtered picture, and how far it is from its target, where there is something to learn.
+type Filtered = (Yuv420, Option<(f64, Scores)>);
+
 /// Sums of what is measured.
 struct Sums {
     loss: f64,
@@ -118,7 +121,7 @@ impl Validation {
     ///
     /// # Panics
     /// If the recipe has a recorded degradation and there are no pairs.
-    pub fn new(recipe: &Recipe, held: &Pictures, threads: usize) -> anyhow::Result<Self> {
+    pub fn new(recipe: &Recipe, held: &Pictures) -> anyhow::Result<Self> {
         let mut points = points_of(&recipe.tuning)?;
         let picture = |number: usize| Picture::new(recipe, held, number, &points);
         let mut pictures = (0..PICTURES).map(picture).collect::<anyhow::Result<Vec<_>>>()?;
@@ -136,7 +139,7 @@ impl Validation {
         let mut index = 0..;
         points.retain(|_| index.next().is_some_and(|j| counting.contains(&j)));
         let precision = if recipe.quantised { Precision::Int8 } else { Precision::F32 };
-        Ok(Self { points, pictures, precision, threads })
+        Ok(Self { points, pictures, precision })
     }
 
     /// The points, as `name=value` of their parameters.
@@ -150,8 +153,8 @@ impl Validation {
     /// None for pictures that [`Self::new`] took.
     pub fn input(&self) -> anyhow::Result<Measured> {
         let mut sums = Sums::new(self.points.len());
-        for point in 0..self.points.len() {
-            for picture in &self.pictures {
+        for picture in &self.pictures {
+            for point in 0..self.points.len() {
                 let scores = picture.compare(&picture.degraded, point)?;
                 scores.into_iter().for_each(|scores| sums.add(point, scores));
             }
@@ -164,20 +167,24 @@ impl Validation {
     /// # Errors
     /// A net that the engine does not run.
     pub fn measure(&self, checkpoint: &Checkpoint) -> anyhow::Result<(Measured, Sheet)> {
-        let device = DeviceChoice::Cpu;
-        let options = Options { device, precision: self.precision, threads: self.threads };
-        let mut engine = engine::open(checkpoint, &options)?;
+        // One engine of one thread for each of those there are, and its share of the pictures.
+        let each = self.pictures.len().div_ceil(rayon::current_num_threads());
+        let shares: Vec<Vec<Vec<Filtered>>> = self
+            .pictures
+            .par_chunks(each)
+            .map(|share| self.filter(checkpoint, share))
+            .collect::<anyhow::Result<_>>()?;
         let mut sums = Sums::new(self.points.len());
-        let mut shown = vec![vec![]; self.pictures.len().min(SHOWN.0)];
-        for (index, point) in self.points.iter().enumerate() {
-            engine.set_tuning(&point.tuning)?;
-            for (number, picture) in self.pictures.iter().enumerate() {
-                let filtered = filter(engine.as_mut(), &picture.degraded)?;
-                let scores = picture.compare(&filtered, index)?;
-                scores.into_iter().for_each(|scores| sums.add(index, scores));
-                if let Some(row) = shown.get_mut(number).filter(|_| index < SHOWN.1) {
-                    row.push((filtered, scores.map(|(_, scores)| scores.psnr_y)));
-                }
+        let mut shown = vec![];
+        let mut rows = shares.into_iter().flatten();
+        // Sums in an order that does not depend on the threads.
+        for (number, row) in rows.by_ref().enumerate() {
+            for (point, (_, scores)) in row.iter().enumerate() {
+                scores.iter().for_each(|scores| sums.add(point, *scores));
+            }
+            if number < SHOWN.0 {
+                let row = row.into_iter().take(SHOWN.1);
+                shown.push(row.map(|(y, scores)| (y, scores.map(|(_, s)| s.psnr_y))).collect());
             }
         }
         let measured = sums.mean();
@@ -189,6 +196,27 @@ impl Validation {
             measured.psnr_y()
         );
         Ok((measured, self.sheet(title, shown)))
+    }
+
+    /// Filters pictures at every point; returns a row for each picture.
+    fn filter(
+        &self,
+        checkpoint: &Checkpoint,
+        pictures: &[Picture],
+    ) -> anyhow::Result<Vec<Vec<Filtered>>> {
+        let device = DeviceChoice::Cpu;
+        let options = Options { device, precision: self.precision, threads: 1 };
+        let mut engine = engine::open(checkpoint, &options)?;
+        let mut rows = vec![Vec::with_capacity(self.points.len()); pictures.len()];
+        for (index, point) in self.points.iter().enumerate() {
+            engine.set_tuning(&point.tuning)?;
+            for (picture, row) in pictures.iter().zip(&mut rows) {
+                let filtered = filter(engine.as_mut(), &picture.degraded)?;
+                let scores = picture.compare(&filtered, index)?;
+                row.push((filtered, scores));
+            }
+        }
+        Ok(rows)
     }
 
     fn sheet(&self, title: String, shown: Vec<Vec<(Yuv420, Option<f64>)>>) -> Sheet {

@@ -128,7 +128,7 @@ fn the_input_is_as_far_from_its_targets_as_its_noise_is_strong() {
     let at = Workplace::new();
     let text = RECIPE.replace("[0.0, 50.0]", "[25.0, 25.0]").replace("[0.0, 2.0]", "[0.0, 0.0]");
     let held = flat(&at);
-    let validation = Validation::new(&Recipe::parse(&text).unwrap(), &held, 1).unwrap();
+    let validation = Validation::new(&Recipe::parse(&text).unwrap(), &held).unwrap();
     // What blurs a flat picture changes nothing, so that its corner has nothing to learn.
     let labels: Vec<&str> = validation.labels().collect();
     assert_eq!(labels, ["denoise=1 deblur=0", "denoise=1 deblur=1", "denoise=0.5 deblur=0.5"]);

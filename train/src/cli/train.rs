@@ -19,6 +19,7 @@ use tunableconv_train::terminal::say;
 use tunableconv_train::trainer::{self, CadenceChange, Outcome, Sources};
 
 use super::at_least_one;
+use crate::threads;
 
 #[derive(Args)]
 pub struct TrainArgs {
@@ -94,6 +95,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
         say(args.print_recipe.as_deref().and_then(template).unwrap_or_default())?;
         return Ok(ExitCode::SUCCESS);
     };
+    threads::join();
     let cadence = CadenceChange {
         log_every: args.log_every,
         save_every: args.save_every,
