@@ -259,6 +259,9 @@ impl Run {
             }
         }
         shown.finish();
+        if let Some(best) = progress.best {
+            tell!("best at step {}: {}", best.step, dir.best_path().display());
+        }
         Ok(Outcome::Finished(dir.checkpoint_path()))
     }
 

@@ -146,6 +146,9 @@ fn links_are_followed_and_pipes_written_into() {
         at.succeed("evaluate c --data one --noise 25 --blur 0 --out latest");
         assert!(at.path("latest").is_symlink() && at.path("reports/report.md").exists());
     }
+    symlink("none", at.path("dangling")).unwrap();
+    let error = at.fail("evaluate c --data one --noise 25 --blur 0 --out dangling");
+    assert!(error.contains("dangling is a link to a folder that there is not"), "{error}");
 }
 
 /// Names of a process's threads.

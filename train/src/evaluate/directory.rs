@@ -7,7 +7,10 @@ use std::{fs, io};
 use anyhow::{Context as _, bail, ensure};
 
 /// Marks a directory as a report: the `format` of its `report.json`.
-pub const FORMAT: &str = "tunableconv evaluation 1";
+pub const FORMAT: &str = "tunableconv evaluation 2";
+
+/// What it begins with in reports of every version.
+const FORMAT_NAME: &str = "tunableconv evaluation ";
 
 /// A hidden sibling of the directory to be, or what is in it where it cannot be replaced; removed again
 /// unless it is published.
@@ -93,6 +96,11 @@ impl Drop for Draft {
 /// The files that a report replaces; none if there is nothing at all.
 fn check_replaceable(target: &Path) -> anyhow::Result<Option<Vec<PathBuf>>> {
     if !target.exists() {
+        ensure!(
+            !target.is_symlink(),
+            "{} is a link to a folder that there is not: make that first",
+            target.display()
+        );
         return Ok(None);
     }
     ensure!(target.is_dir(), "{} is not a directory", target.display());
@@ -110,7 +118,7 @@ fn check_entries(target: &Path, but: Option<&OsStr>) -> anyhow::Result<Vec<PathB
     }
     let json = fs::read(target.join("report.json")).unwrap_or_default();
     let report: serde_json::Value = serde_json::from_slice(&json).unwrap_or_default();
-    if report["format"] != FORMAT {
+    if !report["format"].as_str().is_some_and(|format| format.starts_with(FORMAT_NAME)) {
         bail!("{} is not empty and not an earlier report", target.display());
     }
     for entry in &entries {
