@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution as _, StandardNormal};
+use tunableconv::frame::CHANNELS;
 
 use crate::corner_targets::{channel_scales, corner_weights, mean_target};
 use crate::data::ImageFolder;
 use crate::degrade::{Degradation, Draw, apply_all_corners};
 use crate::pairs::PairFolder;
-use crate::recipe::Recipe;
+use crate::recipe::{Level, Link, Recipe};
 use crate::rgb::Rgb;
 use crate::tunings::sample_tuning;
 use crate::yuv::{Matrix, Range, Yuv420};
@@ -63,14 +65,38 @@ pub fn make(recipe: &Recipe, pictures: &Pictures, step: u64) -> HostBatch {
     rng.set_stream(step + 1);
     let targets = recipe.target_masks();
     let mut batch = HostBatch { targets: vec![vec![]; targets.len()], ..Default::default() };
+    let levels = recipe.levels();
     for _ in 0..recipe.batch.micro_batches {
-        let tuning = sample_tuning(recipe, &mut rng);
+        let mut tuning = sample_tuning(recipe, &mut rng);
+        let mut measured = vec![vec![]; levels.len()];
         for active in &recipe.batch.samples {
-            push_sample(&mut batch, recipe, pictures, (active, &tuning, &targets), &mut rng);
+            let told = (active.as_slice(), tuning.as_slice(), targets.as_slice());
+            push_sample(&mut batch, recipe, pictures, told, &mut measured, &mut rng);
+        }
+        for ((value, level), measured) in tuning.iter_mut().zip(&levels).zip(measured) {
+            if let (Some(level), false) = (level, measured.is_empty()) {
+                let mean = measured.iter().sum::<f32>() / measured.len() as f32;
+                *value = jittered(mean, *level, &mut rng);
+            }
         }
         batch.tunings.extend(tuning);
     }
     batch
+}
+
+/// What is near a level.
+fn jittered(value: f32, level: Level, rng: &mut ChaCha8Rng) -> f32 {
+    let normal: f32 = StandardNormal.sample(rng);
+    (value * (1.0 + level.jitter as f32 * normal)).clamp(0.0, 1.0)
+}
+
+/// Level of a degraded picture by its error to one without that degradation.
+pub(crate) fn measured_level(degraded: &[f32], without: &[f32], level: Level) -> Option<f32> {
+    let most = level.error? / 255.0;
+    let luma = degraded.len() / CHANNELS * 4;
+    let squares = degraded[..luma].iter().zip(without).map(|(a, b)| f64::from(a - b).powi(2));
+    let error = (squares.sum::<f64>() / luma as f64).sqrt();
+    Some((error / most).min(1.0) as f32)
 }
 
 fn push_sample(
@@ -78,6 +104,7 @@ fn push_sample(
     recipe: &Recipe,
     pictures: &Pictures,
     (active, tuning, targets): (&[String], &[f32], &[Vec<bool>]),
+    measured: &mut [Vec<f32>],
     rng: &mut ChaCha8Rng,
 ) {
     let chain = recipe.chain();
@@ -92,7 +119,15 @@ fn push_sample(
     } else {
         (pictures.images.sample_crop(crop, halo, rng), None)
     };
-    let draw = Draw::sample(&chain, &active, rng);
+    let mut draw = Draw::sample(&chain, &active, rng);
+    // Where a parameter tells the level, the degradation is as strong as that.
+    let links = recipe.degradations.iter().zip(&mut draw.strengths);
+    for (link, strength) in links.filter(|(_, strength)| strength.is_some()) {
+        if let (Some(level), Some(j)) = (link.level, recipe.parameter_of(link)) {
+            let told = jittered(tuning[j], level, rng);
+            *strength = Some(link.degradation.strength_at(told));
+        }
+    }
     let matrix = if rng.random() { Matrix::Bt601 } else { Matrix::Bt709 };
     let range = if rng.random() { Range::Limited } else { Range::Full };
 
@@ -100,6 +135,18 @@ fn push_sample(
     let mut masks = vec![vec![true; chain.len()]];
     masks.extend_from_slice(targets);
     let mut weights = vec![];
+    let levels = recipe.levels();
+    let is_active = |j: usize| {
+        let mut links = recipe.degradations.iter().zip(&active);
+        links.any(|(link, active)| *active && recipe.parameter_of(link) == Some(j))
+    };
+    let to_measure: Vec<(usize, Level)> = (0..levels.len())
+        .filter_map(|j| Some((j, levels[j].filter(|level| level.error.is_some() && is_active(j))?)))
+        .collect();
+    for (j, _) in &to_measure {
+        let others = |link: &Link| recipe.parameter_of(link) != Some(*j);
+        masks.push(recipe.degradations.iter().map(others).collect());
+    }
     if recipe.has_corner_targets() {
         masks.push(vec![false; chain.len()]);
         for (corner, weight) in recipe.corners().into_iter().zip(corner_weights(recipe, tuning)) {
@@ -120,6 +167,9 @@ fn push_sample(
     let Some(input) = planes.next() else { return };
     for (target, picture) in batch.targets.iter_mut().zip(planes.by_ref()) {
         target.extend(picture);
+    }
+    for ((j, level), without) in to_measure.into_iter().zip(planes.by_ref()) {
+        measured[j].extend(measured_level(&input, &without, level));
     }
     if let Some(clean) = planes.next() {
         let corners: Vec<Vec<f32>> = planes.collect();

@@ -19,8 +19,13 @@ use crate::recipe::Recipe;
 const FLOOR: f64 = (2.0 / 255.0) * (2.0 / 255.0);
 
 /// Weight of each of [`Recipe::corners`] at a tuning: Π_j (ω_j or 1 − ω_j) in a box, ω_j on the
-/// simplex. They sum to 1.
+/// simplex. They sum to 1. A parameter that tells a [level](crate::recipe::Level) is on at any value.
 pub fn corner_weights(recipe: &Recipe, tuning: &[f32]) -> Vec<f32> {
+    let tuning: Vec<f32> = tuning
+        .iter()
+        .zip(recipe.levels())
+        .map(|(value, level)| if level.is_some() { 1.0 } else { *value })
+        .collect();
     let weight = |corner: &usize| match recipe.tuning.domain {
         Domain::Box => {
             let on = |j: usize| corner >> j & 1 == 1;

@@ -24,12 +24,12 @@ use tunableconv::engine::{self, DeviceChoice, Options, Precision};
 use tunableconv::frame::CHANNELS;
 use tunableconv::tuning::{Domain, Tuning, TuningSpace};
 
-use crate::batch::Pictures;
+use crate::batch::{Pictures, measured_level};
 use crate::corner_targets::{channel_scales, corner_weights, mean_target};
 use crate::degrade::{Degradation, Draw, apply_all_corners};
 use crate::evaluate::points::{Place, points};
 use crate::metrics::{Scores, psnr};
-use crate::recipe::Recipe;
+use crate::recipe::{Level, Link, Recipe};
 use crate::score::{IDENTICAL_DB, MATRIX, Mean, RANGE, filter, planes};
 use crate::sheet::Sheet;
 use crate::yuv::Yuv420;
@@ -56,7 +56,23 @@ pub struct Validation {
 struct Point {
     /// `name=value` of every parameter.
     label: String,
-    tuning: Tuning,
+    /// Entries; of parameters that tell a level those of the strongest.
+    tuning: Vec<f64>,
+    /// What a picture's own levels are multiplied with where parameters tell them.
+    factor: f64,
+}
+
+/// How wrongly levels are told at further points: what that costs should be seen.
+const WRONG: [f64; 2] = [0.5, 2.0];
+
+impl Point {
+    /// The tuning for a picture of these levels.
+    fn tuning(&self, space: &TuningSpace, levels: &[Option<f64>]) -> anyhow::Result<Tuning> {
+        let told = |(value, level): (&f64, &Option<f64>)| {
+            level.map_or(*value, |level| (level * self.factor).min(1.0))
+        };
+        Ok(space.tuning(&self.tuning.iter().zip(levels).map(told).collect::<Vec<_>>())?)
+    }
 }
 
 struct Picture {
@@ -67,6 +83,8 @@ struct Picture {
     scales: [f32; CHANNELS],
     /// One for each point where there is something to learn.
     targets: Vec<Option<Yuv420>>,
+    /// For each parameter the level that it tells, where it does.
+    levels: Vec<Option<f64>>,
 }
 
 /// What was measured.
@@ -91,25 +109,30 @@ impl Measured {
 type Filtered = (Yuv420, Option<(f64, Scores)>);
 
 /// Sums of what is measured.
-struct Sums {
+struct Sums<'p> {
+    points: &'p [Point],
     loss: f64,
-    points: Vec<Mean>,
+    count: usize,
+    means: Vec<Mean>,
 }
 
-impl Sums {
-    fn new(points: usize) -> Self {
-        Self { loss: 0.0, points: vec![Mean::default(); points] }
+impl<'p> Sums<'p> {
+    fn new(points: &'p [Point]) -> Self {
+        Self { points, loss: 0.0, count: 0, means: vec![Mean::default(); points.len()] }
     }
 
     fn add(&mut self, point: usize, (loss, scores): (f64, Scores)) {
-        self.loss += loss;
-        self.points[point].add(scores);
+        // What is told wrongly is not what is learned.
+        if self.points[point].factor == 1.0 {
+            self.loss += loss;
+            self.count += 1;
+        }
+        self.means[point].add(scores);
     }
 
     fn mean(&self) -> Measured {
-        let count: usize = self.points.iter().map(|mean| mean.count).sum();
-        let scores = self.points.iter().map(Mean::mean).collect();
-        Measured { loss: self.loss / count as f64, scores }
+        let scores = self.means.iter().map(Mean::mean).collect();
+        Measured { loss: self.loss / self.count as f64, scores }
     }
 }
 
@@ -122,7 +145,7 @@ impl Validation {
     /// # Panics
     /// If the recipe has a recorded degradation and there are no pairs.
     pub fn new(recipe: &Recipe, held: &Pictures) -> anyhow::Result<Self> {
-        let mut points = points_of(&recipe.tuning)?;
+        let mut points = points_of(recipe);
         let picture = |number: usize| Picture::new(recipe, held, number, &points);
         let mut pictures = (0..PICTURES).map(picture).collect::<anyhow::Result<Vec<_>>>()?;
 
@@ -152,7 +175,7 @@ impl Validation {
     /// # Errors
     /// None for pictures that [`Self::new`] took.
     pub fn input(&self) -> anyhow::Result<Measured> {
-        let mut sums = Sums::new(self.points.len());
+        let mut sums = Sums::new(&self.points);
         for picture in &self.pictures {
             for point in 0..self.points.len() {
                 let scores = picture.compare(&picture.degraded, point)?;
@@ -174,7 +197,7 @@ impl Validation {
             .par_chunks(each)
             .map(|share| self.filter(checkpoint, share))
             .collect::<anyhow::Result<_>>()?;
-        let mut sums = Sums::new(self.points.len());
+        let mut sums = Sums::new(&self.points);
         let mut shown = vec![];
         let mut rows = shares.into_iter().flatten();
         // Sums in an order that does not depend on the threads.
@@ -207,10 +230,11 @@ impl Validation {
         let device = DeviceChoice::Cpu;
         let options = Options { device, precision: self.precision, threads: 1 };
         let mut engine = engine::open(checkpoint, &options)?;
+        let space = &checkpoint.metadata.tuning;
         let mut rows = vec![Vec::with_capacity(self.points.len()); pictures.len()];
         for (index, point) in self.points.iter().enumerate() {
-            engine.set_tuning(&point.tuning)?;
             for (picture, row) in pictures.iter().zip(&mut rows) {
+                engine.set_tuning(&point.tuning(space, &picture.levels)?)?;
                 let filtered = filter(engine.as_mut(), &picture.degraded)?;
                 let scores = picture.compare(&filtered, index)?;
                 row.push((filtered, scores));
@@ -274,6 +298,12 @@ impl Picture {
         };
         let draw = Draw::sample(&chain, &active, &mut ChaCha8Rng::seed_from_u64(number as u64));
         let mut masks = vec![vec![true; chain.len()], vec![false; chain.len()]];
+        let levels = recipe.levels();
+        let others = |j: usize| {
+            let keeps = |link: &Link| recipe.parameter_of(link) != Some(j);
+            recipe.degradations.iter().map(keeps).collect::<Vec<_>>()
+        };
+        masks.extend((0..levels.len()).map(others));
         if recipe.has_corner_targets() {
             masks.extend(recipe.corners().into_iter().map(|corner| recipe.kept_at(corner)));
         }
@@ -282,17 +312,29 @@ impl Picture {
         let (Some(degraded), Some(clean)) = (all.next(), all.next()) else {
             unreachable!("there are two masks at least")
         };
+        let without: Vec<Yuv420> = all.by_ref().take(levels.len()).collect();
+        let level = |(j, level): (usize, &Option<Level>)| {
+            let level = (*level)?;
+            let links = recipe.degradations.iter().zip(&draw.strengths);
+            let own = links.filter(|(link, _)| recipe.parameter_of(link) == Some(j));
+            let told = own.filter_map(|(link, s)| Some(link.degradation.level((*s)?)));
+            let values = |planes: &Yuv420| planes.normalised(RANGE);
+            let measured = measured_level(&values(&degraded), &values(&without[j]), level);
+            Some(f64::from(measured.unwrap_or_else(|| told.fold(0.0, f32::max))))
+        };
+        let levels: Vec<_> = levels.iter().enumerate().map(level).collect();
         let corners: Vec<Yuv420> = all.collect();
         let target = |point: &Point| {
             if !recipe.has_corner_targets() {
                 return Some(clean.clone());
             }
-            let weights = corner_weights(recipe, point.tuning.values());
+            let entries: Vec<f32> = point.tuning.iter().map(|value| *value as f32).collect();
+            let weights = corner_weights(recipe, &entries);
             Some(mean(&weights, &corners)).filter(|target| *target != degraded)
         };
         let targets = points.iter().map(target).collect();
         let scales = channel_scales(&degraded.normalised(RANGE), &clean.normalised(RANGE));
-        let picture = Self { name, clean, degraded, scales, targets };
+        let picture = Self { name, clean, degraded, scales, targets, levels };
         // As what is too small to be compared never can be.
         Scores::of(&picture.degraded, &picture.clean).with_context(|| picture.name.clone())?;
         Ok(picture)
@@ -323,9 +365,13 @@ fn mean(weights: &[f32], pictures: &[Yuv420]) -> Yuv420 {
     Yuv420 { width: pictures[0].width, height: pictures[0].height, y, u, v }
 }
 
-/// Corners and the middle; without the corner of a box where all are off, which changes nothing.
-fn points_of(space: &TuningSpace) -> anyhow::Result<Vec<Point>> {
+/// Corners and the middle; without the corner of a box where all are off, which changes nothing. Where
+/// parameters tell levels, these are each picture's own at every point, and at two more they are told
+/// wrongly.
+fn points_of(recipe: &Recipe) -> Vec<Point> {
+    let (space, levels) = (&recipe.tuning, recipe.levels());
     let p = space.len();
+    let is_told = |j: usize| levels[j].is_some();
     let counts = |point: &crate::evaluate::points::Point| match point.place {
         Place::Edge => false,
         Place::Centre => true,
@@ -335,11 +381,31 @@ fn points_of(space: &TuningSpace) -> anyhow::Result<Vec<Point>> {
             on > 0 && (p <= WHOLE_BOX || on == 1 || on == p)
         }
     };
-    let point = |tuning: Vec<f64>| {
-        let entries = space.parameters.iter().zip(&tuning);
-        let entries = entries.map(|(p, v)| format!("{}={}", p.name, (v * 100.0).round() / 100.0));
-        let label = entries.collect::<Vec<_>>().join(" ");
-        Ok(Point { label, tuning: space.tuning(&tuning)? })
+    let point = |mut tuning: Vec<f64>, factor: f64| {
+        let mut entries = vec![];
+        for (j, (parameter, value)) in space.parameters.iter().zip(&mut tuning).enumerate() {
+            let told = match (is_told(j), factor == 1.0) {
+                (true, true) => "level".to_owned(),
+                (true, false) => format!("level*{factor}"),
+                (false, _) => ((*value * 100.0).round() / 100.0).to_string(),
+            };
+            entries.push(format!("{}={told}", parameter.name));
+            if is_told(j) {
+                *value = 1.0;
+            }
+        }
+        Point { label: entries.join(" "), tuning, factor }
     };
-    points(space).into_iter().filter(counts).map(|p| point(p.tuning)).collect()
+    let mut all: Vec<Point> = vec![];
+    for own in points(space).into_iter().filter(counts) {
+        let own = point(own.tuning, 1.0);
+        // Points that differ in levels only are one.
+        if all.iter().all(|other| other.label != own.label) {
+            all.push(own);
+        }
+    }
+    if levels.iter().any(Option::is_some) {
+        all.extend(WRONG.map(|factor| point(vec![1.0; p], factor)));
+    }
+    all
 }

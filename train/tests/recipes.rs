@@ -177,6 +177,8 @@ fn every_key_is_documented_and_no_other() {
     assert_eq!(keys(&document, "### tuning", 0), with("[tuning]"));
     assert_eq!(keys(&document, "### tuning", 1), with("[[tuning.parameters]]"));
     assert_eq!(keys(&document, "### degradations", 0), with("[[degradations]]"));
+    let level = FULL.replace("sigma = [0.0, 1.0] }", "sigma = [0.0, 1.0] }\nlevel = { zzz = 1 }");
+    assert_eq!(keys(&document, "### degradations", 2), known(&level));
     assert_eq!(keys(&document, "### objectives", 0), with("[[objectives]]"));
     assert_eq!(keys(&document, "### discriminator", 0), with("[discriminator]"));
     assert_eq!(keys(&document, "### batch", 0), with("[batch]"));

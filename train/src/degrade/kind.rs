@@ -145,6 +145,33 @@ impl Degradation {
         }
     }
 
+    /// How strong a strength is, from 0 where nothing happens to 1 at the strongest of the range; 0 of
+    /// [`Self::Recorded`], whose strength nobody knows.
+    #[must_use]
+    pub fn level(&self, strength: f32) -> f32 {
+        let (nothing, most) = self.scale();
+        if most == nothing { 0.0 } else { (strength - nothing) / (most - nothing) }
+    }
+
+    /// The strength of a level, within the range.
+    #[must_use]
+    pub fn strength_at(&self, level: f32) -> f32 {
+        let (nothing, most) = self.scale();
+        let [low, high] = self.strengths();
+        (nothing + level * (most - nothing)).clamp(low, high)
+    }
+
+    /// The strength at which nothing happens, and the strongest of the range.
+    fn scale(&self) -> (f32, f32) {
+        let [low, high] = self.strengths();
+        match self {
+            Self::Downscale { .. } => (1.0, high),
+            Self::Jpeg { .. } => (100.0, low),
+            Self::Recorded {} => (1.0, 1.0),
+            _ => (0.0, high),
+        }
+    }
+
     /// Least and greatest strength: the first field of each kind. 1 where there is none.
     #[must_use]
     pub fn strengths(&self) -> [f32; 2] {

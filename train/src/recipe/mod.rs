@@ -65,6 +65,48 @@ pub struct Link {
     pub parameter: String,
     /// The degradation and its range of strengths.
     pub degradation: Degradation,
+    /// Makes the parameter tell the net how strong the degradation is, rather than how much of it to
+    /// undo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<Level>,
+}
+
+/// A parameter whose value is the level of its degradation: in training samples are degraded as
+/// strongly as the tuning says, and the target is without that degradation. As in denoisers that are
+/// told the noise level (Zhang, Zuo and Zhang, "FFDNet", IEEE TIP 2018), a net that is told does better
+/// than one that has to guess; and at 0 it still leaves everything alone.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Level {
+    /// Standard deviation of the actual level relative to what is told, 0 to 1, so that the net
+    /// forgives those who guess.
+    #[serde(default)]
+    pub jitter: f64,
+    /// Root mean square error of luma, of 255, that is level 1: the level is then measured on the
+    /// degraded picture, for kinds whose strength is no number. Else it is the strength, from 0 where
+    /// nothing happens to 1 at the strongest of its range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<f64>,
+}
+
+impl Level {
+    fn validate(self, link: &Link) -> anyhow::Result<()> {
+        let Self { jitter, error } = self;
+        ensure!((0.0..=1.0).contains(&jitter), "level.jitter = {jitter}, expected 0 to 1");
+        let [low, high] = link.degradation.strengths();
+        match error {
+            Some(error) => ensure!(
+                error > 0.0 && error <= 255.0,
+                "level.error = {error}, expected above 0, at most 255"
+            ),
+            None => ensure!(
+                link.degradation.level(low) != link.degradation.level(high),
+                "the level of {} is no number of its own: give level.error",
+                link.degradation.kind()
+            ),
+        }
+        Ok(())
+    }
 }
 
 /// How batches are put together.
@@ -246,7 +288,18 @@ impl Recipe {
         for link in &self.degradations {
             let name = &link.parameter;
             ensure!(known(name), "degradations: no parameter `{name}` in tuning");
-            link.degradation.check().with_context(|| format!("degradation of `{name}`"))?;
+            let context = || format!("degradation of `{name}`");
+            link.degradation.check().with_context(context)?;
+            if let Some(level) = link.level {
+                level.validate(link).with_context(context)?;
+                ensure!(self.tuning.domain == Domain::Box, "{}: a level needs a box", context());
+            }
+            let mut twins = self.degradations.iter().filter(|other| &other.parameter == name);
+            ensure!(
+                twins.all(|twin| twin.level == link.level),
+                "{}: all degradations of a parameter have the same `level`",
+                context()
+            );
         }
         check_chain(&self.chain()).context("degradations")?;
         let degraded = |name: &String| self.degradations.iter().any(|l| &l.parameter == name);
@@ -327,6 +380,17 @@ impl Recipe {
     /// Whether a degradation is a recorded one.
     pub fn needs_pairs(&self) -> bool {
         self.degradations.iter().any(|link| link.degradation == Degradation::Recorded {})
+    }
+
+    /// For each parameter how its level is told, where it is.
+    pub fn levels(&self) -> Vec<Option<Level>> {
+        let level = |name: &str| self.degradations.iter().find(|l| l.parameter == name)?.level;
+        self.tuning.parameters.iter().map(|p| level(&p.name)).collect()
+    }
+
+    /// The parameter that undoes a degradation, by its index.
+    pub fn parameter_of(&self, link: &Link) -> Option<usize> {
+        self.tuning.parameters.iter().position(|p| p.name == link.parameter)
     }
 
     /// Whether the targets of the corners are needed.

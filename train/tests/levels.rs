@@ -1,0 +1,136 @@
+//! Parameters that tell the net how strong a degradation is.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::{RECIPE, Workplace};
+use tunableconv_train::batch::{self, Pictures};
+use tunableconv_train::corner_targets::corner_weights;
+use tunableconv_train::data::{ImageFolder, Keep};
+use tunableconv_train::degrade::{Degradation, Filter};
+use tunableconv_train::recipe::Recipe;
+
+const NOISE: &str = "degradation = { kind = \"noise\", sigma = [0.0, 50.0] }";
+
+/// A recipe whose `denoise` tells the level of the noise.
+fn told(level: &str) -> String {
+    assert!(RECIPE.contains(NOISE));
+    RECIPE.replace(NOISE, &format!("{NOISE}\nlevel = {level}"))
+}
+
+fn pictures(at: &Workplace) -> Pictures {
+    let images = ImageFolder::load(&[at.path("data")], 16, Keep::Everything).unwrap();
+    Pictures { images, pairs: None }
+}
+
+/// Root mean square of what an input's luma differs by, of 255, and what would be removed of it.
+fn errors(batch: &batch::HostBatch, sample: usize) -> f32 {
+    let each = 6 * 8 * 8;
+    let residual = &batch.residual[sample * each..][..4 * 8 * 8];
+    let squares: f32 = residual.iter().map(|value| value * value).sum();
+    (squares / residual.len() as f32).sqrt() * 255.0
+}
+
+#[test]
+fn samples_are_as_noisy_as_the_net_is_told() {
+    let at = Workplace::new();
+    let text = told("{}").replace("[[\"denoise\"], [\"denoise\", \"deblur\"]]", "[[\"denoise\"]]");
+    let recipe = Recipe::parse(&text.replace("[[degradations]]\nparameter = \"deblur\"\ndegradation = { kind = \"blur\", sigma = [0.0, 2.0] }\n", "").replace("deblur", "other").replace("  { name = \"other\", nick = \"Deblur\", blurb = \"Blur\", minimum = 0.0, maximum = 1.0, default = 0.0, objective = \"no blur\" },\n", "")).unwrap();
+    let pictures = pictures(&at);
+    let (mut told, mut found) = (vec![], vec![]);
+    for step in 0..60 {
+        let batch = batch::make(&recipe, &pictures, step);
+        for (sample, level) in batch.tunings.iter().enumerate() {
+            told.push(f64::from(*level));
+            found.push(f64::from(errors(&batch, sample)));
+        }
+    }
+    // Clipping takes some of strong noise, and luma averages three channels.
+    let slope = |i: usize| found[i] / (50.0 * told[i]);
+    for i in (0..told.len()).filter(|i| told[*i] > 0.1) {
+        assert!((0.3..0.9).contains(&slope(i)), "{}: {}", told[i], found[i]);
+    }
+    for i in (0..told.len()).filter(|i| told[*i] == 0.0) {
+        assert_eq!(found[i], 0.0);
+    }
+    assert!(told.iter().any(|level| *level < 0.2) && told.iter().any(|level| *level > 0.8));
+}
+
+#[test]
+fn a_level_is_undone_whole_whatever_it_is() {
+    let recipe = Recipe::parse(&told("{ jitter = 0.1 }")).unwrap();
+    // Corners: none, denoise, deblur, both. Denoise is on at any value.
+    assert_eq!(corner_weights(&recipe, &[0.2, 0.25]), [0.0, 0.75, 0.0, 0.25]);
+    let plain = Recipe::parse(RECIPE).unwrap();
+    assert_eq!(corner_weights(&plain, &[0.0, 0.25]), [0.75, 0.0, 0.25, 0.0]);
+}
+
+#[test]
+fn a_measured_level_is_that_of_the_samples() {
+    let at = Workplace::new();
+    let recipe = Recipe::parse(&told("{ error = 40.0 }")).unwrap();
+    let pictures = pictures(&at);
+    for step in 0..20 {
+        let batch = batch::make(&recipe, &pictures, step);
+        for (set, tuning) in batch.tunings.chunks(2).enumerate() {
+            // The first sample of a set is noisy only: all of its error is noise.
+            let error = errors(&batch, 2 * set);
+            assert!((0.0..=1.0).contains(&tuning[0]));
+            assert!((tuning[0] * 40.0 - error).abs() < 6.0 + 0.4 * error, "{}: {error}", tuning[0]);
+        }
+    }
+}
+
+#[test]
+fn strengths_and_levels_are_each_others_inverse() {
+    for kind in [
+        Degradation::Blur { sigma: [0.0, 2.0] },
+        Degradation::Noise { sigma: [0.0, 50.0] },
+        Degradation::PoissonGaussian { gain: [0.0, 0.1], sigma: [0.0; 2] },
+        Degradation::ChromaNoise { sigma: [0.0, 30.0], radius: [0.0; 2] },
+        Degradation::MotionBlur { length: [0.0, 12.0] },
+        Degradation::Downscale { factor: [1.0, 3.0], filter: Filter::Area },
+        Degradation::Jpeg { quality: [20, 100] },
+    ] {
+        for level in [0.0, 0.25, 1.0] {
+            let back = kind.level(kind.strength_at(level));
+            assert!((back - level).abs() < 1e-6, "{kind:?}: {level} {back}");
+        }
+    }
+    // What the range does not hold is not reached.
+    let jpeg = Degradation::Jpeg { quality: [20, 60] };
+    assert_eq!((jpeg.strength_at(0.0), jpeg.strength_at(1.0)), (60.0, 20.0));
+}
+
+#[test]
+fn a_run_is_validated_at_each_pictures_level() {
+    let at = Workplace::with_many();
+    std::fs::write(at.path("told.toml"), told("{ jitter = 0.1 }")).unwrap();
+    at.succeed("train told.toml --data many --run a --steps 20 --val-every 10");
+    let log = String::from_utf8(at.read("a/metrics.csv")).unwrap();
+    let header = log.lines().next().unwrap();
+    for column in [
+        "denoise=level deblur=1",
+        "denoise=level deblur=0",
+        "denoise=level*0.5 deblur=1",
+        "denoise=level*2 deblur=1",
+    ] {
+        assert!(header.contains(&format!("val_psnr_y {column}")), "{column}: {header}");
+    }
+    assert!(at.path("a/best.safetensors").exists() && at.path("a/samples.png").exists());
+    for (level, expected) in [
+        ("{ jitter = -0.1 }", "level.jitter = -0.1, expected 0 to 1"),
+        ("{ error = 0.0 }", "level.error = 0, expected above 0"),
+        ("{ most = 1 }", "unknown field `most`"),
+    ] {
+        std::fs::write(at.path("bad.toml"), told(level)).unwrap();
+        let error = at.fail("train bad.toml --data many --run b");
+        assert!(error.contains(expected), "{error}");
+    }
+    let text = told("{}").replace(NOISE, "degradation = { kind = \"recorded\" }");
+    let text = text.replace("[[degradations]]\nparameter = \"deblur\"\ndegradation = { kind = \"blur\", sigma = [0.0, 2.0] }\n", "").replace("\"denoise\", \"deblur\"]", "\"denoise\"]");
+    std::fs::write(at.path("bad.toml"), text).unwrap();
+    let error = at.fail("train bad.toml --data many --run b");
+    assert!(error.contains("recorded is no number of its own: give level.error"), "{error}");
+}
