@@ -120,7 +120,8 @@ impl Condition {
     /// If `keep` has another length than the chain, or [`Self::is_recorded`] and there is no `twin`.
     #[must_use]
     pub fn apply(&self, clean: &Rgb, twin: Option<&Rgb>, seed: u64, keep: &[bool]) -> Rgb {
-        apply(&self.links, &Draw::fixed(&self.strengths(), seed), keep, clean, twin)
+        let strengths: Vec<_> = self.strengths().map(|(_, strength)| Some(strength)).collect();
+        apply(&self.links, &Draw::fixed(&strengths, seed), keep, clean, twin)
     }
 
     /// A frame of a clip: noise is another in each, and the rest the same in all.
@@ -138,8 +139,9 @@ impl Condition {
         image
     }
 
-    fn strengths(&self) -> Vec<Option<f32>> {
-        self.links.iter().map(|link| Some(link.strengths()[0])).collect()
+    /// Kind and strength of each degradation.
+    pub fn strengths(&self) -> impl Iterator<Item = (&'static str, f32)> {
+        self.links.iter().map(|link| (link.kind(), link.strengths()[0]))
     }
 
     /// For people: `blur 1.5, noise 25`.

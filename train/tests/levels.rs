@@ -134,3 +134,37 @@ fn a_run_is_validated_at_each_pictures_level() {
     let error = at.fail("train bad.toml --data many --run b");
     assert!(error.contains("recorded is no number of its own: give level.error"), "{error}");
 }
+
+#[test]
+fn a_report_has_every_picture_at_its_own_level() {
+    let at = Workplace::new();
+    for (level, tuning) in [("{}", Some(0.4)), ("{ error = 20.0 }", None)] {
+        std::fs::write(at.path("told.toml"), told(level)).unwrap();
+        let _ = std::fs::remove_dir_all(at.path("a"));
+        at.succeed("train told.toml --data data --run a");
+        at.succeed("evaluate a/checkpoint.safetensors --data data --degrade noise:20 --out r");
+        let report: serde_json::Value = serde_json::from_slice(&at.read("r/report.json")).unwrap();
+        let told = &report["conditions"][0]["told"];
+        assert_eq!(told.as_array().unwrap().len(), 3);
+        let value = |i: usize| told[i]["tuning"][0].as_f64().unwrap();
+        if let Some(tuning) = tuning {
+            assert!((value(0) - tuning).abs() < 1e-6, "{told}");
+            let line = format!(
+                "score a/checkpoint.safetensors --data data --degrade noise:20 --tuning denoise={tuning},deblur=1 --json"
+            );
+            let score: serde_json::Value = serde_json::from_str(&at.succeed(&line)).unwrap();
+            assert_eq!(told[0]["clean"]["psnr_y"], score["psnr_y"]);
+        }
+        // Luma of independent noise has about two thirds of its strength.
+        assert!((0.35..0.8).contains(&value(0)), "{told}");
+        assert!((value(1) - value(0) / 2.0).abs() < 1e-3 && value(2) > value(0), "{told}");
+        let markdown = String::from_utf8(at.read("r/report.md")).unwrap();
+        assert!(
+            markdown.contains("| own level | denoise 0.") && markdown.contains("| own level × 2 |")
+        );
+    }
+    at.succeed("train tiny.toml --data data --run plain");
+    at.succeed("evaluate plain/checkpoint.safetensors --data data --degrade noise:20 --out r");
+    let report: serde_json::Value = serde_json::from_slice(&at.read("r/report.json")).unwrap();
+    assert_eq!(report["conditions"][0]["told"], serde_json::json!([]));
+}

@@ -42,7 +42,8 @@ pub fn render(report: &Report) -> String {
         255) → BT.601 limited-range 4:2:0, 8 bit → engine. The *clean* columns compare with the clean picture through \
         the same conversion; *own target* is, at a corner, the picture with the degradations that this \
         corner leaves alone. PSNR in dB, peak 255, averaged over the images, an identical picture \
-        counting as 100 dB; UV is both chroma planes together; SSIM is of luma, at most 1. The best of \
+        counting as 100 dB; at its *own level* every picture has the knobs where they say how strong its \
+        degradation is; UV is both chroma planes together; SSIM is of luma, at most 1. The best of \
         a column is **bold**.\n";
     for condition in &report.conditions {
         quality(&mut md, report, condition);
@@ -85,7 +86,8 @@ fn quality(md: &mut String, report: &Report, of: &ConditionReport) {
         let _ = write!(md, "| {place} | {tuning} |");
         for (_, decimals, more, value) in columns() {
             let shown = value(clean).map(|v| format!("{v:.decimals$}")).unwrap_or_default();
-            let all = of.points.iter().filter_map(|p| value(&p.clean));
+            let points = of.points.iter().map(|point| &point.clean);
+            let all = points.chain(of.told.iter().map(|told| &told.clean)).filter_map(value);
             let best = if *more { all.reduce(f64::max) } else { all.reduce(f64::min) };
             let is_best = best.is_some_and(|best| shown == format!("{best:.decimals$}"));
             let identical = clean.identical == report.images && *decimals == 2;
@@ -113,6 +115,13 @@ fn quality(md: &mut String, report: &Report, of: &ConditionReport) {
             tuning += " (passed through)";
         }
         row(place, &tuning, &point.clean, point.own.as_ref());
+    }
+    for told in &of.told {
+        let place = match told.factor == 1.0 {
+            true => "own level".to_owned(),
+            false => format!("own level × {}", told.factor),
+        };
+        row(&place, &label(&report.tuning, &told.tuning), &told.clean, None);
     }
 }
 

@@ -18,6 +18,7 @@ pub mod control;
 mod curves;
 mod directory;
 pub mod flicker;
+mod levels;
 mod markdown;
 mod pictures;
 pub mod points;
@@ -40,6 +41,7 @@ use crate::inspect::describe_net;
 use crate::rgb::Rgb;
 use crate::test_set::TestSet;
 
+use levels::Levels;
 pub use quality::{ConditionReport, Control, Numbers, PointReport};
 use roles::Roles;
 
@@ -117,12 +119,13 @@ pub fn evaluate(
         "no condition: give a degradation"
     );
     let roles = Roles::new(metadata, &settings.undoes)?;
+    let levels = Levels::new(metadata)?;
     let clip = settings.clip.as_deref().map(flicker::Checked::read).transpose()?;
     let net = Net::new(checkpoint, &Device::Cpu)?;
     let draft = directory::Draft::begin(out)?;
 
     let lpips = settings.lpips.as_deref();
-    let measured = quality::measure(engine, &net, set, &conditions, &roles, lpips)?;
+    let measured = quality::measure(engine, &net, set, &conditions, (&roles, &levels), lpips)?;
     ensure!(measured.images > 0, "{}: no image in it can be used", set.folder().display());
     let flicker = clip.map_or_else(|| Ok(Vec::new()), |clip| clip.flicker(engine))?;
     let report = Report {

@@ -9,6 +9,7 @@ use tunableconv::tuning::TuningSpace;
 
 use super::Distance;
 use super::control::{largest_second_difference, spearman};
+use super::levels::{FACTORS, Levels};
 use super::points::{Place, along, points};
 use super::roles::Roles;
 use crate::condition::Condition;
@@ -61,6 +62,19 @@ pub struct ConditionReport {
     pub input: Numbers,
     /// Over the domain.
     pub points: Vec<PointReport>,
+    /// Where parameters are told levels: at each picture's own, and told wrongly.
+    pub told: Vec<ToldReport>,
+}
+
+/// Every picture at its own level.
+#[derive(Debug, Serialize)]
+pub struct ToldReport {
+    /// What the level is multiplied with.
+    pub factor: f64,
+    /// Means of the entries over the pictures.
+    pub tuning: Vec<f64>,
+    /// Against the clean picture.
+    pub clean: Numbers,
 }
 
 /// How one parameter controls under one condition.
@@ -127,6 +141,19 @@ impl Sum {
     }
 }
 
+/// Sums at the pictures' own levels.
+#[derive(Clone)]
+struct Told {
+    tunings: Vec<f64>,
+    sum: Sum,
+}
+
+impl Told {
+    fn new(parameters: usize) -> Self {
+        Self { tunings: vec![0.0; parameters], sum: Sum::default() }
+    }
+}
+
 /// A parameter swept under a condition.
 struct Sweep {
     parameter: usize,
@@ -147,7 +174,7 @@ pub fn measure(
     net: &Net,
     set: &TestSet,
     conditions: &[Condition],
-    roles: &Roles,
+    (roles, levels): (&Roles, &Levels),
     lpips: Option<&Distance>,
 ) -> anyhow::Result<Measured> {
     let space = engine.metadata().tuning.clone();
@@ -161,6 +188,8 @@ pub fn measure(
     let mut inputs = vec![Sum::default(); conditions.len()];
     let mut identity = vec![false; points.len()];
     let mut sweeps = sweeps(&space, conditions, roles);
+    let factors = if levels.are_told() { &FACTORS[..] } else { &[] };
+    let mut told = vec![vec![Told::new(space.len()); factors.len()]; conditions.len()];
     let (mut images, mut skipped) = (0, 0);
 
     let bar =
@@ -189,6 +218,12 @@ pub fn measure(
                     let target = picture.planes(condition, index, keep);
                     targets[c][k].add(&filtered, &target, lpips)?;
                 }
+            }
+            for (told, factor) in told[c].iter_mut().zip(factors) {
+                let tuning = levels.tuning(&picture, condition, index, *factor);
+                engine.set_tuning(&space.tuning(&tuning)?)?;
+                told.sum.add(&filter(engine, &degraded)?, &reference, lpips)?;
+                told.tunings.iter_mut().zip(tuning).for_each(|(sum, value)| *sum += value);
             }
             for sweep in sweeps.iter_mut().filter(|sweep| sweep.condition == c) {
                 let reference = picture.planes(condition, index, &sweep.keep);
@@ -219,6 +254,15 @@ pub fn measure(
                 identity: identity[k],
                 clean: clean[c][k].numbers(),
                 own: own[c][k].as_ref().map(|_| targets[c][k].numbers()),
+            })
+            .collect(),
+        told: told[c]
+            .iter()
+            .zip(factors)
+            .map(|(told, factor)| ToldReport {
+                factor: *factor,
+                tuning: told.tunings.iter().map(|sum| sum / images as f64).collect(),
+                clean: told.sum.numbers(),
             })
             .collect(),
     };
