@@ -29,11 +29,21 @@ fn picture(side: u32, seed: u64) -> RgbImage {
 }
 
 /// Each kind at a strength in the middle of what recipes use.
-const KINDS: [(&str, Degradation, f32); 9] = [
+const KINDS: [(&str, Degradation, f32); 10] = [
     ("blur", Degradation::Blur { sigma: [0.0; 2] }, 1.0),
     ("noise", Degradation::Noise { sigma: [0.0; 2] }, 25.0),
     ("poisson-gaussian", Degradation::PoissonGaussian { gain: [0.0; 2], sigma: [5.0; 2] }, 0.01),
     ("chroma-noise", Degradation::ChromaNoise { sigma: [0.0; 2], radius: [1.5; 2] }, 10.0),
+    (
+        "camera",
+        Degradation::Camera {
+            gain: [0.0; 2],
+            sigma: [3.0; 2],
+            smoothing: [1.5; 2],
+            sharpening: [0.5; 2],
+        },
+        0.01,
+    ),
     ("motion-blur", Degradation::MotionBlur { length: [0.0; 2] }, 8.0),
     ("area", Degradation::Downscale { factor: [1.0; 2], filter: Filter::Area }, 2.0),
     ("bicubic", Degradation::Downscale { factor: [1.0; 2], filter: Filter::Bicubic }, 2.0),

@@ -11,6 +11,7 @@
 //! | `jpeg:40` | JPEG of quality 40 |
 //! | `poisson-gaussian:0.01:sigma=3` | shot noise of gain 0.01, read noise of σ = 3 |
 //! | `chroma-noise:20:radius=1.5` | blotches of colour |
+//! | `camera:0.01:sigma=3:smoothing=1.5:sharpening=0.5` | noise as a camera makes it |
 //! | `downscale:2:filter=bicubic` | half the size and back |
 //! | `motion-blur:8` | a path of 8 pixels |
 //! | `recorded` | the degraded one of a pair |
@@ -198,6 +199,19 @@ impl fmt::Display for Condition {
                 Degradation::ChromaNoise { radius: [radius, _], .. } if radius != 0.0 => {
                     write!(to, ":radius={radius}")?;
                 }
+                Degradation::Camera {
+                    sigma: [sigma, _],
+                    smoothing: [smoothing, _],
+                    sharpening: [sharpening, _],
+                    ..
+                } => {
+                    write!(to, ":sigma={sigma}")?;
+                    for (key, value) in [("smoothing", smoothing), ("sharpening", sharpening)] {
+                        if value != 0.0 {
+                            write!(to, ":{key}={value}")?;
+                        }
+                    }
+                }
                 Degradation::Downscale { filter, .. } => {
                     let name = match filter {
                         Filter::Area => "area",
@@ -262,10 +276,11 @@ fn parse_link(text: &str) -> anyhow::Result<Degradation> {
         };
         ensure!(fields.insert(key.into(), value).is_none(), "{key} is given twice");
     }
-    match kind {
-        "poisson-gaussian" => drop(fields.entry("sigma").or_insert(serde_json::json!([0.0, 0.0]))),
-        "downscale" => drop(fields.entry("filter").or_insert("area".into())),
-        _ => {}
+    if matches!(kind, "poisson-gaussian" | "camera") {
+        fields.entry("sigma").or_insert(serde_json::json!([0.0, 0.0]));
+    }
+    if kind == "downscale" {
+        fields.entry("filter").or_insert("area".into());
     }
     Ok(serde_json::from_value(fields.into())?)
 }
@@ -290,6 +305,8 @@ mod tests {
             "poisson-gaussian:0.01:sigma=3",
             "chroma-noise:20:radius=1.5",
             "chroma-noise:20",
+            "camera:0.01:sigma=3:smoothing=1.5:sharpening=0.5",
+            "camera:0.01:sigma=0",
             "downscale:2:filter=bicubic",
             "motion-blur:8",
         ] {

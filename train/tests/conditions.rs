@@ -84,6 +84,7 @@ fn every_kind_is_measured_by_every_command() {
         "noise:25",
         "poisson-gaussian:0.02:sigma=4",
         "chroma-noise:20:radius=1",
+        "camera:0.02:sigma=4:smoothing=1:sharpening=0.5",
         "motion-blur:7",
         "downscale:2:filter=bicubic",
         "jpeg:30",
@@ -152,7 +153,7 @@ fn the_frames_of_a_clip_have_one_camera() {
         let frames = frames(chain);
         assert!(frames[0] == frames[1] && frames[1] == frames[2], "{chain}");
     }
-    for chain in ["noise:9", "poisson-gaussian:0.02", "chroma-noise:20:radius=1"] {
+    for chain in ["noise:9", "poisson-gaussian:0.02", "chroma-noise:20:radius=1", "camera:0.02"] {
         let frames = frames(chain);
         assert!(frames[0] != frames[1] && frames[1] != frames[2], "{chain}");
     }

@@ -305,3 +305,63 @@ fn a_constant_image_stays_constant_without_noise() {
         assert!(near(&image, image.data[0], 0.0), "{quality}");
     }
 }
+
+/// Noise on a grey, by luma and by the difference of blue to it.
+fn camera_noise(value: f32, [smoothing, sharpening]: [f32; 2]) -> [Vec<f64>; 2] {
+    let kind = Degradation::Camera {
+        gain: [0.0, 1.0],
+        sigma: [1.0; 2],
+        smoothing: [smoothing; 2],
+        sharpening: [sharpening; 2],
+    };
+    let clean = flat(128, 128, value);
+    let noisy = run(kind, 0.004, 5, &clean);
+    let pixels = noisy.plane(0).iter().zip(noisy.plane(1)).zip(noisy.plane(2));
+    let luma = |r: f32, g: f32, b: f32| f64::from(0.2126 * r + 0.7152 * g + 0.0722 * b);
+    let luma: Vec<f64> = pixels.clone().map(|((r, g), b)| luma(*r, *g, *b)).collect();
+    let blue = pixels.zip(&luma).map(|((_, b), y)| f64::from(*b) - y).collect();
+    [luma.iter().map(|y| y - f64::from(value)).collect(), blue]
+}
+
+#[test]
+fn a_camera_makes_noise_that_is_correlated_and_follows_the_signal() {
+    let strength = |noise: &[f64]| (moment(noise, 0) - mean(noise).powi(2)).sqrt();
+    let along = |noise: &[f64]| moment(noise, 1) / moment(noise, 0);
+    let [luma, blue] = camera_noise(0.5, [0.0, 0.0]);
+    // Interpolation shares sites between neighbours; blue has one site in four.
+    assert!((0.4..0.8).contains(&along(&luma)), "{}", along(&luma));
+    assert!(along(&blue) > 0.4, "{}", along(&blue));
+    assert!(strength(&blue) > strength(&luma), "{} {}", strength(&blue), strength(&luma));
+    assert!(mean(&luma).abs() < 0.1 * strength(&luma), "{}", mean(&luma));
+    // Light of value² has a deviation of √gain · value, which the gamma halves over the value: the
+    // same at every grey but for read noise, which weighs in the dark.
+    let [dark, _] = camera_noise(0.15, [0.0, 0.0]);
+    let [bright, _] = camera_noise(0.8, [0.0, 0.0]);
+    assert!((strength(&bright) / strength(&luma) - 1.0).abs() < 0.1);
+    let ratio = strength(&dark) / strength(&luma);
+    assert!((1.03..1.2).contains(&ratio), "{ratio}");
+    // Processing.
+    let [smooth_luma, smooth_blue] = camera_noise(0.5, [2.0, 0.0]);
+    assert!(along(&smooth_blue) > 0.8 && strength(&smooth_blue) < 0.5 * strength(&blue));
+    assert!((strength(&smooth_luma) / strength(&luma) - 1.0).abs() < 0.05);
+    let [sharp, _] = camera_noise(0.5, [0.0, 1.0]);
+    assert!(strength(&sharp) > 1.2 * strength(&luma));
+}
+
+#[test]
+fn a_camera_without_noise_changes_nothing() {
+    let clean = texture(40, 31, 2);
+    let kind = |sigma: f32| Degradation::Camera {
+        gain: [0.0; 2],
+        sigma: [sigma; 2],
+        smoothing: [2.0; 2],
+        sharpening: [1.0; 2],
+    };
+    assert_eq!(run(kind(0.0), 0.0, 1, &clean), clean);
+    let read = run(kind(2.0), 0.0, 1, &clean);
+    assert!(read != clean && psnr(&read, &clean) > 20.0);
+    for (width, height) in [(1, 1), (1, 7), (2, 1)] {
+        let tiny = texture(width, height, 3);
+        assert_eq!(run(kind(2.0), 0.01, 1, &tiny).data.len(), tiny.data.len());
+    }
+}

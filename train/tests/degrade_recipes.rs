@@ -18,6 +18,15 @@ fn ranges_are_checked() {
         (Degradation::PoissonGaussian { gain: fine, sigma: [-1.0, 3.0] }, "sigma = [-1, 3]"),
         (Degradation::ChromaNoise { sigma: [9.0, 1.0], radius: fine }, "sigma = [9, 1]"),
         (Degradation::ChromaNoise { sigma: fine, radius: [0.0, 5.0] }, "<= 4"),
+        (
+            Degradation::Camera {
+                gain: [0.0, 1.0],
+                sigma: fine,
+                smoothing: [0.0; 2],
+                sharpening: [0.0, 3.0],
+            },
+            "sharpening = [0, 3]",
+        ),
         (Degradation::MotionBlur { length: [0.0, 65.0] }, "<= 64"),
         (Degradation::Downscale { factor: [0.5, 2.0], filter: Filter::Area }, "1 <= least"),
         (Degradation::Downscale { factor: [1.0, 4.5], filter: Filter::Area }, "<= 4"),

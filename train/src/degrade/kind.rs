@@ -7,6 +7,7 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::camera::Camera;
 use super::chroma_noise::ChromaNoise;
 use super::downscale::Rescale;
 use super::jpeg::{PHASES, jpeg};
@@ -62,6 +63,22 @@ pub enum Degradation {
         #[serde(default)]
         radius: [f32; 2],
     },
+    /// Shot and read noise of a sensor behind a mosaic of colours, as a camera's processing leaves it:
+    /// correlated over some pixels, depending on the signal, coarser in colour than in luma. Of the
+    /// processing's own errors nothing is added.
+    Camera {
+        /// Least and greatest variance of the shot noise at white, in linear light, 0 to 1: one over
+        /// the number of photons there.
+        gain: [f32; 2],
+        /// Least and greatest standard deviation of the read noise, of 255 in linear light, 0 to 64.
+        sigma: [f32; 2],
+        /// Least and greatest blur of colour, 0 to 4 pixels; none is the default.
+        #[serde(default)]
+        smoothing: [f32; 2],
+        /// Least and greatest amount of sharpening, 0 to 2; none is the default.
+        #[serde(default)]
+        sharpening: [f32; 2],
+    },
     /// Motion at constant speed along a straight line in a random direction, edges replicated.
     MotionBlur {
         /// Least and greatest length of the path, 0 to 64 pixels.
@@ -89,11 +106,12 @@ pub(super) type Fixed = Box<dyn Fn(&Rgb) -> Rgb>;
 
 impl Degradation {
     /// Every kind's name, and the key of its strengths where it has any.
-    pub const KINDS: [(&'static str, Option<&'static str>); 8] = [
+    pub const KINDS: [(&'static str, Option<&'static str>); 9] = [
         ("blur", Some("sigma")),
         ("noise", Some("sigma")),
         ("poisson-gaussian", Some("gain")),
         ("chroma-noise", Some("sigma")),
+        ("camera", Some("gain")),
         ("motion-blur", Some("length")),
         ("downscale", Some("factor")),
         ("jpeg", Some("quality")),
@@ -108,6 +126,7 @@ impl Degradation {
             Self::Noise { .. } => "noise",
             Self::PoissonGaussian { .. } => "poisson-gaussian",
             Self::ChromaNoise { .. } => "chroma-noise",
+            Self::Camera { .. } => "camera",
             Self::MotionBlur { .. } => "motion-blur",
             Self::Downscale { .. } => "downscale",
             Self::Jpeg { .. } => "jpeg",
@@ -118,7 +137,13 @@ impl Degradation {
     /// Whether it is another in every frame of a clip, whatever the scene does.
     #[must_use]
     pub fn is_noise(&self) -> bool {
-        matches!(self, Self::Noise { .. } | Self::PoissonGaussian { .. } | Self::ChromaNoise { .. })
+        matches!(
+            self,
+            Self::Noise { .. }
+                | Self::PoissonGaussian { .. }
+                | Self::ChromaNoise { .. }
+                | Self::Camera { .. }
+        )
     }
 
     /// With every range cut to one number: `severity` is the way from where it degrades least, 0, to
@@ -135,6 +160,12 @@ impl Degradation {
             Self::ChromaNoise { sigma, radius } => {
                 Self::ChromaNoise { sigma: at(sigma), radius: at(radius) }
             }
+            Self::Camera { gain, sigma, smoothing, sharpening } => Self::Camera {
+                gain: at(gain),
+                sigma: at(sigma),
+                smoothing: at(smoothing),
+                sharpening: at(sharpening),
+            },
             Self::MotionBlur { length } => Self::MotionBlur { length: at(length) },
             Self::Downscale { factor, filter } => Self::Downscale { factor: at(factor), filter },
             Self::Jpeg { quality: [low, high] } => {
@@ -177,7 +208,7 @@ impl Degradation {
     pub fn strengths(&self) -> [f32; 2] {
         match *self {
             Self::Blur { sigma } | Self::Noise { sigma } | Self::ChromaNoise { sigma, .. } => sigma,
-            Self::PoissonGaussian { gain, .. } => gain,
+            Self::PoissonGaussian { gain, .. } | Self::Camera { gain, .. } => gain,
             Self::MotionBlur { length } => length,
             Self::Downscale { factor, .. } => factor,
             Self::Jpeg { quality } => quality.map(f32::from),
@@ -198,6 +229,12 @@ impl Degradation {
                 .and_then(|()| check_range("sigma", sigma, [0.0, 255.0])),
             Self::ChromaNoise { sigma, radius } => check_range("sigma", sigma, [0.0, 255.0])
                 .and_then(|()| check_range("radius", radius, [0.0, MAX_CHROMA_RADIUS])),
+            Self::Camera { gain, sigma, smoothing, sharpening } => {
+                check_range("gain", gain, [0.0, 1.0])
+                    .and_then(|()| check_range("sigma", sigma, [0.0, 64.0]))
+                    .and_then(|()| check_range("smoothing", smoothing, [0.0, MAX_CHROMA_RADIUS]))
+                    .and_then(|()| check_range("sharpening", sharpening, [0.0, 2.0]))
+            }
             Self::MotionBlur { length } => check_range("length", length, [0.0, MAX_MOTION]),
             Self::Downscale { factor, .. } => check_range("factor", factor, [1.0, 4.0]),
             Self::Jpeg { .. } => check_range("quality", self.strengths(), [1.0, 100.0]),
@@ -221,6 +258,15 @@ impl Degradation {
                 let field =
                     (strength > 0.0 || sigma > 0.0).then(|| standard_normal(len, &mut rng))?;
                 Some(Box::new(move |image| add_poisson_gaussian(image, &field, strength, sigma)))
+            }
+            Self::Camera { sigma, smoothing, sharpening, .. } => {
+                let sigma = uniform(sigma, &mut rng);
+                let processing = [smoothing, sharpening].map(|range| uniform(range, &mut rng));
+                if strength <= 0.0 && sigma <= 0.0 {
+                    return None;
+                }
+                let camera = Camera::new(width * height, strength, sigma, processing, &mut rng);
+                Some(Box::new(move |image| camera.apply(image)))
             }
             Self::Downscale { filter, .. } => {
                 let rescale = Rescale::new(width, height, strength, filter)?;

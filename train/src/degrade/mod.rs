@@ -14,6 +14,7 @@ use rand_distr::{Distribution as _, StandardNormal};
 
 use crate::rgb::Rgb;
 
+mod camera;
 mod chroma_noise;
 mod downscale;
 mod gaussian_blur;

@@ -44,7 +44,7 @@ impl Roles {
                 return own.map(|link| link.degradation.kind().to_owned()).collect();
             }
             let usual: &[&str] = match name {
-                "denoise" => &["noise", "poisson-gaussian", "chroma-noise"],
+                "denoise" => &["noise", "poisson-gaussian", "chroma-noise", "camera"],
                 "deblur" => &["blur", "motion-blur"],
                 _ => &[],
             };
