@@ -11,6 +11,7 @@ import os
 import pathlib
 import queue
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -64,6 +65,8 @@ def arguments():
     parser.add_argument("--steps", type=int, default=3,
                         help="timed steps per contestant and round, after one untimed")
     parser.add_argument("--only", choices=["nets", "layers"], help="one of the two tables")
+    parser.add_argument("--layers", metavar="REGEX", default="",
+                        help="of the second table, only layers whose name in it matches")
     parser.add_argument("--python", type=pathlib.Path,
                         help="a Python that has torch and numpy, instead of target/torch-venv")
     parser.add_argument("--binary", type=pathlib.Path,
@@ -462,6 +465,8 @@ def main(args):
             n, c_in, h, w, sets, c_out, k, stride, groups = sizes
             title = f"{n}×{c_in}×{h}×{w} → {c_out}, {k}×{k}, {sets} sets"
             title += f", stride {stride}" * (stride > 1) + f", {groups} groups" * (groups > 1)
+            if not re.search(args.layers, title):
+                continue
             ways[title], runner = fastest(lambda way: TorchLayer(sizes, way), args.steps)
             flops[title] = conv_flop(sizes)
             what = "layer " + ",".join(map(str, sizes))
