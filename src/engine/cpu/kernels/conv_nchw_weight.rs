@@ -121,6 +121,27 @@ pub(super) fn grad_weight(
     dw
 }
 
+/// The gradient of one kernel from one plane, given the planes of the input that the taps walk, which
+/// are as long as all of `x`.
+pub(super) fn grad_kernel(
+    level: Level,
+    s: &ConvShape,
+    offsets: &[usize],
+    x: Planes<'_>,
+    grad: Planes<'_>,
+    to: &mut [f32],
+) {
+    let (rows, cols) = block(level, s);
+    let mut tile = [0.0; 9 * BLOCKS];
+    assert_eq!((s.n, s.c_in, s.c_out, rows * cols * BLOCKS), (1, 1, 1, tile.len()));
+    for (i, to) in to.chunks_mut(tile.len()).enumerate() {
+        let (samples, channel, column) = (0..1, x.data.len(), i * tile.len());
+        let work = Work { s, grad, x, channel, offsets, samples, group: 0, row: 0, column };
+        work.run(level, &mut tile);
+        to.copy_from_slice(&tile[..to.len()]);
+    }
+}
+
 /// A block of output channels and `BLOCKS` blocks of columns of some samples.
 struct Work<'a> {
     s: &'a ConvShape,

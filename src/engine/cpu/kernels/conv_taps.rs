@@ -5,12 +5,14 @@
 //! gradient splits its result that way, and each phase of it meets some of the taps.
 
 use super::ConvShape;
+use super::lanes::LINE;
 use super::padded::Padding;
 
 /// How the forward pass and the weight gradient read the input of one channel: output pixel
-/// `(y, x)` meets a tap at `(y + dy, x + dx)` of the tap's plane.
+/// `(y, x)` meets a tap at `(y + dy, x + dx)` of the tap's plane. Narrow maps may have a plane for
+/// each column of the kernel instead, with no `dx`, so that rows need no halo.
 pub(super) struct InputTaps {
-    /// Phase of each plane: pixel `(i, j)` of it is pixel `(i s + phase - padding, …)` of the input.
+    /// First row and column of each plane: pixel `(i, j)` of it is pixel `(i s + phase - padding, …)` of the input.
     pub(super) phases: Vec<(usize, usize)>,
     /// Plane, dy and dx of each tap of the kernel.
     taps: Vec<(usize, usize, usize)>,
@@ -18,16 +20,33 @@ pub(super) struct InputTaps {
 
 impl InputTaps {
     pub(super) fn new(s: &ConvShape) -> Self {
+        Self::with(s, |x| (x % s.stride, x / s.stride))
+    }
+
+    /// For a convolution whose planes are walked so often that a narrow map's halo costs more than
+    /// further planes.
+    pub(super) fn for_convolution(s: &ConvShape) -> Self {
+        let taps = Self::new(s);
+        let row = Padding::row(s.out_w, taps.halo().1);
+        let waste = row.min(s.out_w.next_multiple_of(LINE)) - s.out_w;
+        let narrow =
+            !s.out_w.is_multiple_of(LINE) && 8 * waste > s.out_w && s.c_out / s.groups >= 16;
+        if narrow { Self::with(s, |x| (x, 0)) } else { taps }
+    }
+
+    /// `column` is the first column of the plane, and dx there, of a tap at this column.
+    fn with(s: &ConvShape, column: impl Fn(usize) -> (usize, usize)) -> Self {
         let (mut phases, mut taps) = (vec![], vec![]);
         for ky in 0..s.k_h {
             for kx in 0..s.k_w {
                 let (y, x) = (ky * s.dilation, kx * s.dilation);
-                let phase = (y % s.stride, x % s.stride);
+                let (first, dx) = column(x);
+                let phase = (y % s.stride, first);
                 let plane = phases.iter().position(|p| *p == phase).unwrap_or_else(|| {
                     phases.push(phase);
                     phases.len() - 1
                 });
-                taps.push((plane, y / s.stride, x / s.stride));
+                taps.push((plane, y / s.stride, dx));
             }
         }
         Self { phases, taps }

@@ -5,14 +5,20 @@ use super::level::Level;
 use super::padded::Padding;
 use std::borrow::Cow;
 
-/// Output channels per tile: of the sizes there are, the one that leaves the fewest idle.
-pub(super) fn block(level: Level, channels: usize) -> usize {
-    let sizes: &[usize] = match level {
-        _ if channels == 1 => &[1],
-        Level::Avx512 | Level::Avx512Vnni => &[8, 6, 4, 3],
-        Level::AvxVnni | Level::Avx2 | Level::Scalar => &[4, 3],
+/// Output channels and vectors of pixels that a tile keeps in registers: of the sizes there are, the
+/// one that leaves the fewest idle over a map of so many pixels.
+pub(super) fn block(level: Level, channels: usize, pixels: usize) -> (usize, usize) {
+    let (sizes, lanes): (&[_], _) = match level {
+        Level::Avx512 | Level::Avx512Vnni if channels == 1 => return (1, 8),
+        _ if channels == 1 => return (1, 4),
+        Level::Avx512 | Level::Avx512Vnni => (&[(8, 3), (6, 4), (4, 6), (3, 7)], 16),
+        Level::AvxVnni | Level::Avx2 => (&[(4, 2), (3, 3)], 8),
+        Level::Scalar => (&[(4, 2), (3, 3)], 4),
     };
-    sizes.iter().copied().min_by_key(|size| channels.next_multiple_of(*size)).unwrap_or(1)
+    let work = |size: &(usize, usize)| {
+        channels.next_multiple_of(size.0) * pixels.div_ceil(lanes).next_multiple_of(size.1)
+    };
+    sizes.iter().copied().min_by_key(work).unwrap_or((4, 2))
 }
 
 /// A rectangle of one group's output in one sample.
@@ -24,7 +30,9 @@ pub(super) struct Tile<'a> {
     pub(super) channel: usize,
     /// Values from a pixel's place to each tap's.
     pub(super) offsets: Cow<'a, [usize]>,
-    /// `[⌈C_out / block⌉, C_in, taps, block]`.
+    /// Output channels and vectors in registers, of [`block`].
+    pub(super) block: (usize, usize),
+    /// `[⌈C_out / block.0⌉, C_in, taps, block.0]`.
     pub(super) weight: &'a [f32],
     pub(super) bias: Option<&'a [f32]>,
     pub(super) slope: f32,
@@ -51,8 +59,7 @@ impl Tile<'_> {
         let reach = self.offsets.iter().max().map_or(0, |tap| end + tap);
         assert!(self.x.len() >= (self.c_in - 1) * self.channel + reach);
         assert!(level.is_available());
-        let block = block(level, self.c_out);
-        let channels = self.c_out.next_multiple_of(block);
+        let channels = self.c_out.next_multiple_of(self.block.0);
         assert_eq!(self.weight.len(), channels * self.c_in * self.offsets.len());
         assert!(self.bias.is_none_or(|bias| bias.len() == self.c_out));
         // SAFETY: the input reaches the last vector of the last tap and the weights
@@ -61,26 +68,26 @@ impl Tile<'_> {
         unsafe {
             match level {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 | Level::Avx512Vnni => self.run_avx512(block),
+                Level::Avx512 | Level::Avx512Vnni => self.run_avx512(),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 | Level::AvxVnni => self.run_avx2(block),
-                _ => self.run_small::<Plain>(block),
+                Level::Avx2 | Level::AvxVnni => self.run_avx2(),
+                _ => self.run_small::<Plain>(),
             }
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx2,fma")]
-    unsafe fn run_avx512(&self, block: usize) {
+    unsafe fn run_avx512(&self) {
         use std::arch::x86_64::__m512;
         // SAFETY: as promised to this function.
         unsafe {
-            match block {
-                1 => self.run_lanes::<__m512, 1, 8>(),
-                3 => self.run_lanes::<__m512, 3, 7>(),
-                4 => self.run_lanes::<__m512, 4, 6>(),
-                6 => self.run_lanes::<__m512, 6, 4>(),
-                8 => self.run_lanes::<__m512, 8, 3>(),
+            match self.block {
+                (1, 8) => self.run_lanes::<__m512, 1, 8>(),
+                (3, 7) => self.run_lanes::<__m512, 3, 7>(),
+                (4, 6) => self.run_lanes::<__m512, 4, 6>(),
+                (6, 4) => self.run_lanes::<__m512, 6, 4>(),
+                (8, 3) => self.run_lanes::<__m512, 8, 3>(),
                 _ => unreachable!("`block` has no other sizes"),
             }
         }
@@ -88,20 +95,20 @@ impl Tile<'_> {
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn run_avx2(&self, block: usize) {
+    unsafe fn run_avx2(&self) {
         // SAFETY: as promised to this function.
-        unsafe { self.run_small::<std::arch::x86_64::__m256>(block) }
+        unsafe { self.run_small::<std::arch::x86_64::__m256>() }
     }
 
     /// Blocks for sixteen registers.
     #[inline(always)]
-    unsafe fn run_small<S: Lanes>(&self, block: usize) {
+    unsafe fn run_small<S: Lanes>(&self) {
         // SAFETY: as promised to this function.
         unsafe {
-            match block {
-                1 => self.run_lanes::<S, 1, 4>(),
-                3 => self.run_lanes::<S, 3, 3>(),
-                4 => self.run_lanes::<S, 4, 2>(),
+            match self.block {
+                (1, 4) => self.run_lanes::<S, 1, 4>(),
+                (3, 3) => self.run_lanes::<S, 3, 3>(),
+                (4, 2) => self.run_lanes::<S, 4, 2>(),
                 _ => unreachable!("`block` has no other sizes"),
             }
         }

@@ -39,6 +39,18 @@ pub(super) trait Lanes: Copy {
     /// Stores values of -32768 to 32767, rounded to even at halves.
     unsafe fn store_i16(self, to: *mut i16);
 
+    /// Stores value `i` of the vector at `from[j] + at` at `to + i * step + j`, for the first `LEN`
+    /// addresses.
+    #[inline(always)]
+    unsafe fn transpose(from: &[*const f32; LINE], at: usize, to: *mut f32, step: usize) {
+        for (j, from) in from[..Self::LEN].iter().enumerate() {
+            for i in 0..Self::LEN {
+                // SAFETY: the caller vouches for `LEN` vectors, and as many to write.
+                unsafe { *to.add(i * step + j) = *from.add(at + i) };
+            }
+        }
+    }
+
     /// The first `count` values at the address, then zeros.
     #[inline(always)]
     unsafe fn load_first(count: usize, from: *const f32) -> Self {
@@ -136,7 +148,7 @@ impl Lanes for Plain {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Lanes;
+    use super::{LINE, Lanes};
     use std::arch::x86_64::*;
 
     impl Lanes for __m256 {
@@ -214,6 +226,24 @@ mod x86 {
                 let (low, high) =
                     (_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes));
                 _mm_storeu_si128(to.cast(), _mm_packs_epi32(low, high));
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn transpose(from: &[*const f32; LINE], at: usize, to: *mut f32, step: usize) {
+            // SAFETY: the caller vouches for AVX2, for eight vectors, and as many to write.
+            unsafe {
+                let mut rows = [Self::splat(0.0); 8];
+                for (row, from) in rows.iter_mut().zip(from) {
+                    *row = Self::load(from.add(at));
+                }
+                let (a, b) = (quarters_256(&rows[..4]), quarters_256(&rows[4..]));
+                for i in 0..4 {
+                    let low = _mm256_permute2f128_ps::<0x20>(a[i], b[i]);
+                    let high = _mm256_permute2f128_ps::<0x31>(a[i], b[i]);
+                    low.store(to.add(i * step));
+                    high.store(to.add((4 + i) * step));
+                }
             }
         }
     }
@@ -307,6 +337,81 @@ mod x86 {
             unsafe {
                 _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(self)))
             }
+        }
+
+        #[inline(always)]
+        unsafe fn transpose(from: &[*const f32; LINE], at: usize, to: *mut f32, step: usize) {
+            // SAFETY: the caller vouches for AVX-512 F, for sixteen vectors, and as many to write.
+            unsafe {
+                let mut rows = [Self::splat(0.0); 16];
+                for (row, from) in rows.iter_mut().zip(from) {
+                    *row = Self::load(from.add(at));
+                }
+                let fours = [
+                    quarters_512(&rows[..4]),
+                    quarters_512(&rows[4..8]),
+                    quarters_512(&rows[8..12]),
+                    quarters_512(&rows[12..]),
+                ];
+                let [a, b, c, d] = fours;
+                for i in 0..4 {
+                    let (a, b, c, d) = (a[i], b[i], c[i], d[i]);
+                    let (ab, cd) =
+                        (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0x44>(c, d));
+                    _mm512_shuffle_f32x4::<0x88>(ab, cd).store(to.add(i * step));
+                    _mm512_shuffle_f32x4::<0xdd>(ab, cd).store(to.add((4 + i) * step));
+                    let (ab, cd) =
+                        (_mm512_shuffle_f32x4::<0xee>(a, b), _mm512_shuffle_f32x4::<0xee>(c, d));
+                    _mm512_shuffle_f32x4::<0x88>(ab, cd).store(to.add((8 + i) * step));
+                    _mm512_shuffle_f32x4::<0xdd>(ab, cd).store(to.add((12 + i) * step));
+                }
+            }
+        }
+    }
+
+    /// Four rows to four columns within each quarter: quarter `q` of vector `i` is column `4 q + i`.
+    ///
+    /// # Safety
+    /// AVX-512 F.
+    #[inline(always)]
+    unsafe fn quarters_512(rows: &[__m512]) -> [__m512; 4] {
+        // SAFETY: the caller vouches for AVX-512 F.
+        unsafe {
+            let (ab, ab2) =
+                (_mm512_unpacklo_ps(rows[0], rows[1]), _mm512_unpackhi_ps(rows[0], rows[1]));
+            let (cd, cd2) =
+                (_mm512_unpacklo_ps(rows[2], rows[3]), _mm512_unpackhi_ps(rows[2], rows[3]));
+            let (ab, ab2) = (_mm512_castps_pd(ab), _mm512_castps_pd(ab2));
+            let (cd, cd2) = (_mm512_castps_pd(cd), _mm512_castps_pd(cd2));
+            [
+                _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)),
+                _mm512_castpd_ps(_mm512_unpacklo_pd(ab2, cd2)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(ab2, cd2)),
+            ]
+        }
+    }
+
+    /// [`quarters_512`] within halves.
+    ///
+    /// # Safety
+    /// AVX2.
+    #[inline(always)]
+    unsafe fn quarters_256(rows: &[__m256]) -> [__m256; 4] {
+        // SAFETY: the caller vouches for AVX2.
+        unsafe {
+            let (ab, ab2) =
+                (_mm256_unpacklo_ps(rows[0], rows[1]), _mm256_unpackhi_ps(rows[0], rows[1]));
+            let (cd, cd2) =
+                (_mm256_unpacklo_ps(rows[2], rows[3]), _mm256_unpackhi_ps(rows[2], rows[3]));
+            let (ab, ab2) = (_mm256_castps_pd(ab), _mm256_castps_pd(ab2));
+            let (cd, cd2) = (_mm256_castps_pd(cd), _mm256_castps_pd(cd2));
+            [
+                _mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd)),
+                _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd)),
+                _mm256_castpd_ps(_mm256_unpacklo_pd(ab2, cd2)),
+                _mm256_castpd_ps(_mm256_unpackhi_pd(ab2, cd2)),
+            ]
         }
     }
 }

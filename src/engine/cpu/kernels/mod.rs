@@ -10,7 +10,9 @@
 pub(crate) mod aligned;
 pub(crate) mod conv_general;
 mod conv_nchw;
+mod conv_nchw_depthwise;
 mod conv_nchw_grad;
+mod conv_nchw_matrix;
 mod conv_nchw_weight;
 pub(crate) mod conv_row;
 mod conv_taps;

@@ -112,7 +112,7 @@ impl Deref for Scratch {
 }
 
 /// Number of slots.
-pub(super) const SLOTS: usize = 5;
+pub(super) const SLOTS: usize = 7;
 
 thread_local! {
     static KEPT: std::cell::RefCell<[Vec<Line>; SLOTS]> = const {
