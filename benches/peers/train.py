@@ -29,6 +29,8 @@ TORCH = "torch==2.15.0"
 
 # Between contestants, for the last one's threads to stop spinning: PyTorch's do so for long.
 PAUSE_S = 0.5
+# A turn begins with this much of untimed steps: cores that were idle take many to reach their speed.
+WARM_UP_S = 0.1
 # Largest difference of a loss or gradient, relative to the largest value of its tensor.
 TOLERANCE = 1e-3
 
@@ -63,7 +65,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--warm-up", type=int, default=3, help="rounds before those that count")
     parser.add_argument("--steps", type=int, default=3,
-                        help="timed steps per contestant and round, after one untimed")
+                        help="timed steps per contestant and round, after 0.1 s untimed")
     parser.add_argument("--only", choices=["nets", "layers"], help="one of the two tables")
     parser.add_argument("--layers", metavar="REGEX", default="",
                         help="of the second table, only layers whose name in it matches")
@@ -349,6 +351,9 @@ class TorchLayer:
 
 def time_steps(run, count):
     times = []
+    start = time.perf_counter()
+    while time.perf_counter() - start < WARM_UP_S:
+        run()
     for _ in range(count):
         start = time.perf_counter()
         run()
@@ -362,7 +367,7 @@ def fastest(make, steps):
     runs = [[] for _ in made]
     for _ in range(3):
         for (_, runner), times in zip(made, runs):
-            times += time_steps(runner.step, steps + 1)[1:]
+            times += time_steps(runner.step, steps)
     best = min(range(len(made)), key=lambda i: statistics.median(runs[i]))
     return made[best]
 
@@ -404,8 +409,7 @@ def measure(args, pairs, rounds, warm_up):
         for name, runs in pairs.items():
             for run, kept in zip(runs, times[name]):
                 time.sleep(PAUSE_S)
-                # The first step brings the contestant's data back into the caches.
-                sample = statistics.median(run(args.steps + 1)[1:])
+                sample = statistics.median(run(args.steps))
                 if turn >= warm_up:
                     kept.append(sample)
         print(f"\rround {turn + 1} of {warm_up + rounds}", end="", file=sys.stderr)

@@ -4,7 +4,7 @@
 //! | command | answer |
 //! |---|---|
 //! | `save NET FILE` | `ok`; initial weights, batch, tunings, and the first step's loss and gradients |
-//! | `time NET COUNT` | milliseconds of COUNT steps |
+//! | `time NET COUNT` | milliseconds of COUNT steps, after 0.1 s of others |
 //! | `time trainer COUNT` | the same of the shipped recipe, with its loader and its losses |
 //! | `layer N,C_in,H,W,B,C_out,K,stride,groups COUNT` | milliseconds of COUNT passes, there and back |
 //!
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Module as _, Tensor, Var};
 use candle_nn::VarBuilder;
@@ -269,8 +269,13 @@ fn tensors_of(adam: &Adam) -> VarBuilder<'static> {
     VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)
 }
 
+/// Runs for a while, as cores that were idle take many steps to reach their speed, then counts.
 fn times(count: &str, mut run: impl FnMut() -> Result<(), Failure>) -> Result<String, Failure> {
     let mut times = vec![];
+    let start = Instant::now();
+    while start.elapsed() < WARM_UP {
+        run()?;
+    }
     for _ in 0..count.parse::<usize>()? {
         let start = Instant::now();
         run()?;
@@ -279,11 +284,15 @@ fn times(count: &str, mut run: impl FnMut() -> Result<(), Failure>) -> Result<St
     Ok(times.join(" "))
 }
 
+/// Steps of this long, or at least one, are not timed: `WARM_UP_S` of `train.py`.
+const WARM_UP: Duration = Duration::from_millis(100);
+
 /// What has been made so far.
 #[derive(Default)]
 struct Contestants {
     trainees: BTreeMap<String, Trainee>,
     trainer: Option<Trainer>,
+    layers: BTreeMap<String, Layer>,
 }
 
 fn answer(made: &mut Contestants, line: &str) -> Result<String, Failure> {
@@ -292,7 +301,10 @@ fn answer(made: &mut Contestants, line: &str) -> Result<String, Failure> {
         return Err(format!("unknown command `{line}`").into());
     };
     if command == "layer" {
-        let layer = Layer::new(name)?;
+        if !made.layers.contains_key(name) {
+            made.layers.insert(name.to_string(), Layer::new(name)?);
+        }
+        let layer = made.layers.get(name).ok_or("made above")?;
         return times(argument, || layer.pass());
     }
     if name == "trainer" {

@@ -121,38 +121,60 @@ impl Tile<'_> {
         let Self { rows, cols, padding, .. } = *self;
         let span = padding.span(cols, S::LEN);
         let vectors = ((rows - 1) * span + cols).div_ceil(S::LEN);
-        for first in (0..self.c_out).step_by(CO) {
-            let mut bias = [0.0; CO];
-            for (c, bias) in (first..self.c_out).zip(&mut bias) {
-                *bias = self.bias.map_or(0.0, |bias| bias[c]);
-            }
-            let weight = self.weight[first * self.c_in * self.offsets.len()..].as_ptr();
-            let (mut y, mut x) = (0, 0);
+        // What is walked again and again, of weights and pixels, is to stay in the first cache: with
+        // many taps to a pixel the weights are most of it, with one the pixels are.
+        let pixels_first = self.offsets.len() == 1;
+        let blocks = (0..self.c_out).step_by(CO);
+        let (outer, inner) = match pixels_first {
+            true => (0..1, blocks),
+            false => (0..blocks.len(), (0..1).step_by(1)),
+        };
+        for block in outer {
+            let mut next = (0, 0);
             for at in (0..vectors).step_by(V) {
-                let mut place = [(y, x); V];
+                let mut place = [next; V];
                 for (v, place) in place.iter_mut().enumerate() {
                     // Beyond the last vector, the last one again.
-                    *place = (y, x);
+                    *place = next;
                     if at + v + 1 < vectors {
-                        x += S::LEN;
-                        while x >= span {
-                            (y, x) = (y + 1, x - span);
+                        next.1 += S::LEN;
+                        while next.1 >= span {
+                            next = (next.0 + 1, next.1 - span);
                         }
                     }
                 }
-                // SAFETY: `run` checked input and weights; stores stay within the
-                // rectangle's rows and columns and the live channels.
-                unsafe {
-                    let input = place.map(|(y, x)| self.x.as_ptr().add(y * padding.row + x));
-                    let sums = self.accumulate::<S, CO, V>(input, weight, &bias);
-                    let slope = S::splat(self.slope);
-                    for (c, sums) in sums.into_iter().enumerate() {
-                        if first + c < self.c_out {
-                            let to = self.out.add((first + c) * self.out_plane);
-                            for (sum, place) in sums.into_iter().zip(place) {
-                                self.store(sum.leaky(slope), to, place, span);
-                            }
-                        }
+                for first in inner.clone() {
+                    // SAFETY: as promised to this function.
+                    unsafe { self.run_block::<S, CO, V>(block * CO + first, place, span) }
+                }
+            }
+        }
+    }
+
+    /// Computes `CO` channels from `first` on of `V` vectors of pixels.
+    #[inline(always)]
+    unsafe fn run_block<S: Lanes, const CO: usize, const V: usize>(
+        &self,
+        first: usize,
+        place: [(usize, usize); V],
+        span: usize,
+    ) {
+        let mut bias = [0.0; CO];
+        for (c, bias) in (first..self.c_out).zip(&mut bias) {
+            *bias = self.bias.map_or(0.0, |bias| bias[c]);
+        }
+        let weight = self.weight[first * self.c_in * self.offsets.len()..].as_ptr();
+        // SAFETY: `run` checked input and weights; stores stay within the rectangle's rows and
+        // columns and the live channels.
+        unsafe {
+            let input = place.map(|(y, x)| self.x.as_ptr().add(y * self.padding.row + x));
+            let sums = self.accumulate::<S, CO, V>(input, weight, &bias);
+            let slope = S::splat(self.slope);
+            for (c, sums) in sums.into_iter().enumerate() {
+                if first + c < self.c_out {
+                    let to = self.out.add((first + c) * self.out_plane);
+                    for (sum, place) in sums.into_iter().zip(place) {
+                        self.store(sum.leaky(slope), to, place, span);
                     }
                 }
             }
