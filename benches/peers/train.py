@@ -403,8 +403,8 @@ def net_flop(saved):
 
 
 def measure(args, pairs, rounds, warm_up):
-    """Medians in milliseconds: name → (ours, PyTorch's, ratios' median)."""
-    times = {name: ([], []) for name in pairs}
+    """Milliseconds of each round: name → a list for each of the runs."""
+    times = {name: [[] for _ in runs] for name, runs in pairs.items()}
     for turn in range(warm_up + rounds):
         for name, runs in pairs.items():
             for run, kept in zip(runs, times[name]):
@@ -418,15 +418,21 @@ def measure(args, pairs, rounds, warm_up):
 
 
 def rows(times, flops, ways):
-    for name, (ours, theirs) in times.items():
+    for name, (ours, theirs, *store) in times.items():
         ratio = statistics.median(b / a for a, b in zip(ours, theirs))
         a, b = statistics.median(ours), statistics.median(theirs)
-        yield (f"| {name} | {a:.2f} | {b:.2f} | {ratio:.2f} | {flops[name] / a / 1e6:.0f} "
-               f"| {flops[name] / b / 1e6:.0f} | {ways[name]} |")
+        row = f"| {name} | {a:.2f} | {b:.2f} | {ratio:.2f} "
+        for store in store:
+            own = statistics.median(b / (a - s) for a, b, s in zip(ours, theirs, store))
+            row += f"| {statistics.median(store):.2f} | {own:.2f} "
+        yield row + (f"| {flops[name] / a / 1e6:.0f} | {flops[name] / b / 1e6:.0f} "
+                     f"| {ways[name]} |")
 
 
-HEADER = ["| {} | ours, ms | PyTorch, ms | ours is × as fast | ours, GFLOP/s | PyTorch, GFLOP/s "
-          "| PyTorch's way |", "|---|---:|---:|---:|---:|---:|---|"]
+def header(what, *more):
+    titles = [what, "ours, ms", "PyTorch, ms", "ours is × as fast", *more, "ours, GFLOP/s",
+              "PyTorch, GFLOP/s", "PyTorch's way"]
+    return [f"| {' | '.join(titles)} |", f"|---|{'---:|' * (len(titles) - 2)}---|"]
 
 
 def main(args):
@@ -461,7 +467,7 @@ def main(args):
         pairs = {TRAINER: (lambda count: ours.time("time trainer", count),
                            lambda count: time_steps(trainer.step, count))}
         times.update(measure(args, pairs, args.rounds, args.warm_up))
-        report += [line.format("training step") for line in HEADER]
+        report += header("training step")
         report += [*rows(times, flops, ways), "", *(f"- {note}" for note in notes), ""]
     if args.only != "nets":
         pairs, flops, ways = {}, {}, {}
@@ -473,11 +479,13 @@ def main(args):
                 continue
             ways[title], runner = fastest(lambda way: TorchLayer(sizes, way), args.steps)
             flops[title] = conv_flop(sizes)
-            what = "layer " + ",".join(map(str, sizes))
-            pairs[title] = (lambda count, what=what: ours.time(what, count),
-                            lambda count, runner=runner: time_steps(runner.step, count))
+            layer = ",".join(map(str, sizes))
+            pairs[title] = (lambda count, layer=layer: ours.time(f"layer {layer}", count),
+                            lambda count, runner=runner: time_steps(runner.step, count),
+                            lambda count, layer=layer: ours.time(f"store {layer}", count))
         times = measure(args, pairs, args.rounds, args.warm_up)
-        report += [line.format("layer, there and back") for line in HEADER]
+        report += header("layer, there and back", "of it candle's gradient store, ms",
+                         "ours without it is × as fast")
         report += [*rows(times, flops, ways), ""]
     text = "\n".join(report).rstrip() + "\n"
     print(text)

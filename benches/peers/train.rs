@@ -7,6 +7,7 @@
 //! | `time NET COUNT` | milliseconds of COUNT steps, after 0.1 s of others |
 //! | `time trainer COUNT` | the same of the shipped recipe, with its loader and its losses |
 //! | `layer N,C_in,H,W,B,C_out,K,stride,groups COUNT` | milliseconds of COUNT passes, there and back |
+//! | `store N,…,groups COUNT` | the part of these that candle's gradient store takes: ones for the output, then zeros for every gradient and its addition to them |
 //!
 //! NET is `video` or `edsr`; FILE is a safetensors file. A step folds every bank, runs the net,
 //! computes the mean squared error and its gradients, and lets the trainer's Adam move the banks.
@@ -188,6 +189,7 @@ struct Layer {
     x: Var,
     weight: Var,
     bias: Var,
+    out: Tensor,
     geometry: ConvGeometry,
 }
 
@@ -198,18 +200,33 @@ impl Layer {
             return Err("expected nine sizes".into());
         };
         let var = |shape: &[usize]| Var::randn(0f32, 0.1, shape, &Device::Cpu);
-        Ok(Self {
+        let mut layer = Self {
             x: var(&[n, c_in, h, w])?,
             weight: var(&[sets, c_out, c_in / groups.max(1), k, k])?,
             bias: var(&[sets, c_out])?,
+            out: Tensor::zeros((), DType::F32, &Device::Cpu)?,
             geometry: ConvGeometry { stride, padding: k / 2, dilation: 1, groups },
-        })
+        };
+        layer.out = layer.forward()?.detach();
+        Ok(layer)
+    }
+
+    fn forward(&self) -> Result<Tensor, Failure> {
+        let none = Activation::None;
+        Ok(conv2d(&self.x, &self.weight, Some(&self.bias), self.geometry, none)?)
     }
 
     fn pass(&self) -> Result<(), Failure> {
-        let none = Activation::None;
-        let y = conv2d(&self.x, &self.weight, Some(&self.bias), self.geometry, none)?;
-        y.backward()?;
+        self.forward()?.backward()?;
+        Ok(())
+    }
+
+    /// What `backward` does besides the convolution's own.
+    fn store(&self) -> Result<(), Failure> {
+        self.out.ones_like()?;
+        for var in [&self.x, &self.weight, &self.bias] {
+            var.zeros_like()?.add(var)?;
+        }
         Ok(())
     }
 }
@@ -300,12 +317,15 @@ fn answer(made: &mut Contestants, line: &str) -> Result<String, Failure> {
     let &[command, name, argument] = &words[..] else {
         return Err(format!("unknown command `{line}`").into());
     };
-    if command == "layer" {
+    if command == "layer" || command == "store" {
         if !made.layers.contains_key(name) {
             made.layers.insert(name.to_string(), Layer::new(name)?);
         }
         let layer = made.layers.get(name).ok_or("made above")?;
-        return times(argument, || layer.pass());
+        return match command {
+            "layer" => times(argument, || layer.pass()),
+            _ => times(argument, || layer.store()),
+        };
     }
     if name == "trainer" {
         if made.trainer.is_none() {
