@@ -418,11 +418,11 @@ def measure(args, pairs, rounds, warm_up):
 
 
 def rows(times, flops, ways):
-    for name, (ours, theirs, *store) in times.items():
+    for name, (ours, theirs, *stores) in times.items():
         ratio = statistics.median(b / a for a, b in zip(ours, theirs))
         a, b = statistics.median(ours), statistics.median(theirs)
         row = f"| {name} | {a:.2f} | {b:.2f} | {ratio:.2f} "
-        for store in store:
+        for store in stores:
             own = statistics.median(b / (a - s) for a, b, s in zip(ours, theirs, store))
             row += f"| {statistics.median(store):.2f} | {own:.2f} "
         yield row + (f"| {flops[name] / a / 1e6:.0f} | {flops[name] / b / 1e6:.0f} "

@@ -123,13 +123,8 @@ impl Tile<'_> {
         let vectors = ((rows - 1) * span + cols).div_ceil(S::LEN);
         // What is walked again and again, of weights and pixels, is to stay in the first cache: with
         // many taps to a pixel the weights are most of it, with one the pixels are.
-        let pixels_first = self.offsets.len() == 1;
-        let blocks = (0..self.c_out).step_by(CO);
-        let (outer, inner) = match pixels_first {
-            true => (0..1, blocks),
-            false => (0..blocks.len(), (0..1).step_by(1)),
-        };
-        for block in outer {
+        let together = if self.offsets.len() == 1 { self.c_out } else { CO };
+        for channel in (0..self.c_out).step_by(together) {
             let mut next = (0, 0);
             for at in (0..vectors).step_by(V) {
                 let mut place = [next; V];
@@ -143,9 +138,9 @@ impl Tile<'_> {
                         }
                     }
                 }
-                for first in inner.clone() {
+                for first in (channel..channel + together).step_by(CO) {
                     // SAFETY: as promised to this function.
-                    unsafe { self.run_block::<S, CO, V>(block * CO + first, place, span) }
+                    unsafe { self.run_block::<S, CO, V>(first, place, span) }
                 }
             }
         }
