@@ -9,7 +9,7 @@
 use super::conv_taps::InputTaps;
 use super::conv_tile::{Tile, block};
 use super::padded::{Padding, Scratch};
-use super::{ConvShape, level::Level};
+use super::{ConvShape, conv_nchw_3x3, conv_nchw_depthwise, level::Level};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -173,6 +173,9 @@ pub(super) fn forward_into(
     assert_eq!(x.len(), s.x_len());
     assert_eq!(weight.len(), s.weight_len());
     assert_eq!(bias.len(), s.sets * s.c_out);
+    if conv_nchw_3x3::fits(level, s) {
+        return conv_nchw_depthwise::forward_3x3(level, s, [x, weight, bias], slope, out);
+    }
     let packed = Packed::forward(level, s, weight);
     convolve_maps_into(level, s, &packed, x, (Some(bias), slope), out);
     packed.keep();

@@ -51,16 +51,38 @@ pub(super) trait Lanes: Copy {
         }
     }
 
-    /// The first `count` values at the address, then zeros.
+    /// The first `count` values at the address, 1 to `LEN`, then zeros.
     #[inline(always)]
     unsafe fn load_first(count: usize, from: *const f32) -> Self {
-        let mut values = [0f32; LINE];
         // SAFETY: the caller vouches for `count` values, of LEN ≤ LINE.
         unsafe {
+            if count == Self::LEN {
+                return Self::load(from);
+            }
+            let mut values = [0f32; LINE];
             std::ptr::copy_nonoverlapping(from, values.as_mut_ptr(), count);
             Self::load(values.as_ptr())
         }
     }
+
+    /// Stores the first `count` values, 1 to `LEN`.
+    #[inline(always)]
+    unsafe fn store_first(self, count: usize, to: *mut f32) {
+        // SAFETY: the caller vouches for `count` values, of LEN ≤ LINE.
+        unsafe {
+            if count == Self::LEN {
+                return self.store(to);
+            }
+            let mut values = [0f32; LINE];
+            self.store(values.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(values.as_ptr(), to, count);
+        }
+    }
+
+    /// The last value of `before`, then all but the last of these.
+    unsafe fn shifted_in(self, before: Self) -> Self;
+    /// All but the first of these, then the first value of `behind`.
+    unsafe fn shifted_out(self, behind: Self) -> Self;
 }
 
 /// Values in the longest vector, and in a cache line. Row strides are multiples.
@@ -144,6 +166,18 @@ impl Lanes for Plain {
         // SAFETY: the caller vouches for four values; any alignment is allowed.
         unsafe { to.cast::<[i16; 4]>().write_unaligned(codes) }
     }
+
+    #[inline(always)]
+    unsafe fn shifted_in(self, before: Self) -> Self {
+        let (v, before) = (self.0, before.0);
+        Self([before[3], v[0], v[1], v[2]])
+    }
+
+    #[inline(always)]
+    unsafe fn shifted_out(self, behind: Self) -> Self {
+        let (v, behind) = (self.0, behind.0);
+        Self([v[1], v[2], v[3], behind[0]])
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -226,6 +260,26 @@ mod x86 {
                 let (low, high) =
                     (_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes));
                 _mm_storeu_si128(to.cast(), _mm_packs_epi32(low, high));
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn shifted_in(self, before: Self) -> Self {
+            // SAFETY: the caller vouches for AVX2.
+            unsafe {
+                let (before, v) = (_mm256_castps_si256(before), _mm256_castps_si256(self));
+                let middle = _mm256_permute2x128_si256::<0x21>(before, v);
+                _mm256_castsi256_ps(_mm256_alignr_epi8::<12>(v, middle))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn shifted_out(self, behind: Self) -> Self {
+            // SAFETY: the caller vouches for AVX2.
+            unsafe {
+                let (v, behind) = (_mm256_castps_si256(self), _mm256_castps_si256(behind));
+                let middle = _mm256_permute2x128_si256::<0x21>(v, behind);
+                _mm256_castsi256_ps(_mm256_alignr_epi8::<4>(middle, v))
             }
         }
 
@@ -336,6 +390,36 @@ mod x86 {
             // SAFETY: the caller vouches for AVX-512 F and for sixteen values.
             unsafe {
                 _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(self)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load_first(count: usize, from: *const f32) -> Self {
+            // SAFETY: the caller vouches for AVX-512 F and for `count` values.
+            unsafe { _mm512_maskz_loadu_ps(u16::MAX >> (Self::LEN - count), from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_first(self, count: usize, to: *mut f32) {
+            // SAFETY: the caller vouches for AVX-512 F and for `count` values.
+            unsafe { _mm512_mask_storeu_ps(to, u16::MAX >> (Self::LEN - count), self) }
+        }
+
+        #[inline(always)]
+        unsafe fn shifted_in(self, before: Self) -> Self {
+            // SAFETY: the caller vouches for AVX-512 F.
+            unsafe {
+                let (v, before) = (_mm512_castps_si512(self), _mm512_castps_si512(before));
+                _mm512_castsi512_ps(_mm512_alignr_epi32::<15>(v, before))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn shifted_out(self, behind: Self) -> Self {
+            // SAFETY: the caller vouches for AVX-512 F.
+            unsafe {
+                let (v, behind) = (_mm512_castps_si512(self), _mm512_castps_si512(behind));
+                _mm512_castsi512_ps(_mm512_alignr_epi32::<1>(behind, v))
             }
         }
 

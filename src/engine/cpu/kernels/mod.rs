@@ -10,6 +10,7 @@
 pub(crate) mod aligned;
 pub(crate) mod conv_general;
 mod conv_nchw;
+mod conv_nchw_3x3;
 mod conv_nchw_depthwise;
 mod conv_nchw_grad;
 mod conv_nchw_matrix;
