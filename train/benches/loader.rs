@@ -48,7 +48,7 @@ const KINDS: [(&str, Degradation, f32); 10] = [
     ("area", Degradation::Downscale { factor: [1.0; 2], filter: Filter::Area }, 2.0),
     ("bicubic", Degradation::Downscale { factor: [1.0; 2], filter: Filter::Bicubic }, 2.0),
     ("jpeg", Degradation::Jpeg { quality: [1, 100] }, 50.0),
-    ("recorded", Degradation::Recorded {}, 1.0),
+    ("recorded", Degradation::RECORDED, 1.0),
 ];
 
 /// One degradation of one crop.

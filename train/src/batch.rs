@@ -66,10 +66,22 @@ pub fn make(recipe: &Recipe, pictures: &Pictures, step: u64) -> HostBatch {
     let targets = recipe.target_masks();
     let mut batch = HostBatch { targets: vec![vec![]; targets.len()], ..Default::default() };
     let levels = recipe.levels();
+    let mut samples = recipe.batch.samples.iter().cycle().map(|sample| recipe.is_active(sample));
     for _ in 0..recipe.batch.micro_batches {
         let mut tuning = sample_tuning(recipe, &mut rng);
         let mut measured = vec![vec![]; levels.len()];
-        for active in &recipe.batch.samples {
+        let samples: Vec<_> = samples.by_ref().take(recipe.batch.size).collect();
+        for (j, value) in tuning.iter_mut().enumerate() {
+            let undoes = |active: &Vec<bool>| {
+                let mut links = recipe.degradations.iter().zip(active);
+                links.any(|(link, active)| *active && recipe.parameter_of(link) == Some(j))
+            };
+            // What no sample has is of level 0.
+            if levels[j].is_some() && !samples.iter().any(undoes) {
+                *value = 0.0;
+            }
+        }
+        for active in &samples {
             let told = (active.as_slice(), tuning.as_slice(), targets.as_slice());
             push_sample(&mut batch, recipe, pictures, told, &mut measured, &mut rng);
         }
@@ -87,7 +99,7 @@ pub fn make(recipe: &Recipe, pictures: &Pictures, step: u64) -> HostBatch {
 /// What is near a level.
 fn jittered(value: f32, level: Level, rng: &mut ChaCha8Rng) -> f32 {
     let normal: f32 = StandardNormal.sample(rng);
-    (value * (1.0 + level.jitter as f32 * normal)).clamp(0.0, 1.0)
+    (value * (level.jitter as f32 * normal).exp()).min(1.0)
 }
 
 /// Level of a degraded picture by its error to one without that degradation.
@@ -103,23 +115,24 @@ fn push_sample(
     batch: &mut HostBatch,
     recipe: &Recipe,
     pictures: &Pictures,
-    (active, tuning, targets): (&[String], &[f32], &[Vec<bool>]),
+    (active, tuning, targets): (&[bool], &[f32], &[Vec<bool>]),
     measured: &mut [Vec<f32>],
     rng: &mut ChaCha8Rng,
 ) {
     let chain = recipe.chain();
-    let active: Vec<bool> =
-        recipe.degradations.iter().map(|link| active.contains(&link.parameter)).collect();
     let (crop, halo) = (recipe.batch.crop, recipe.batch.halo);
-    // A recorded degradation is the first of its chain.
-    let (clean, twin) = if chain.first() == Some(&Degradation::Recorded {}) && active[0] {
+    let recorded = chain.iter().zip(active).find_map(|(degradation, active)| match degradation {
+        Degradation::Recorded { folder } if *active => Some(folder),
+        _ => None,
+    });
+    let (clean, twin) = if let Some(folder) = recorded {
         let pairs = pictures.pairs.as_ref().expect("a recorded degradation comes with pairs");
-        let (clean, twin) = pairs.sample_crop_pair(crop, halo, rng);
+        let (clean, twin) = pairs.sample_crop_pair(folder.as_deref(), crop, halo, rng);
         (clean, Some(twin))
     } else {
         (pictures.images.sample_crop(crop, halo, rng), None)
     };
-    let mut draw = Draw::sample(&chain, &active, rng);
+    let mut draw = Draw::sample(&chain, active, rng);
     // Where a parameter tells the level, the degradation is as strong as that.
     let links = recipe.degradations.iter().zip(&mut draw.strengths);
     for (link, strength) in links.filter(|(_, strength)| strength.is_some()) {
@@ -137,7 +150,7 @@ fn push_sample(
     let mut weights = vec![];
     let levels = recipe.levels();
     let is_active = |j: usize| {
-        let mut links = recipe.degradations.iter().zip(&active);
+        let mut links = recipe.degradations.iter().zip(active);
         links.any(|(link, active)| *active && recipe.parameter_of(link) == Some(j))
     };
     let to_measure: Vec<(usize, Level)> = (0..levels.len())

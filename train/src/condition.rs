@@ -102,14 +102,14 @@ impl Condition {
     /// Whether it begins with [`Degradation::Recorded`], and so needs pairs of pictures.
     #[must_use]
     pub fn is_recorded(&self) -> bool {
-        self.links.first() == Some(&Degradation::Recorded {})
+        self.links.first() == Some(&Degradation::RECORDED)
     }
 
     /// With [`Degradation::Recorded`] as its first.
     #[must_use]
     pub fn recorded(mut self) -> Self {
         if !self.is_recorded() {
-            self.links.insert(0, Degradation::Recorded {});
+            self.links.insert(0, Degradation::RECORDED);
         }
         self
     }
@@ -189,7 +189,7 @@ impl fmt::Display for Condition {
             let before = if i == 0 { "" } else { "+" };
             write!(to, "{before}{}", link.kind())?;
             match *link {
-                Degradation::Recorded {} => {}
+                Degradation::Recorded { .. } => {}
                 _ => write!(to, ":{}", link.strengths()[0])?,
             }
             match *link {

@@ -13,12 +13,18 @@ use crate::loss::adversarial::{Discriminator, generator_loss};
 use crate::loss::features::FeatureNet;
 use crate::loss::perceptual::{feature_loss, gram, style_loss};
 use crate::loss::{colour, pixel, ssim};
-use crate::recipe::{LossKind, Objective, Recipe, Target};
+use crate::recipe::{ErrorScale, LossKind, Objective, Recipe, Target};
 use crate::rgb::{Rgb, load_image};
 use crate::yuv::{Matrix, Range};
 
 /// Longest side of a style picture, in pixels: brush strokes are some tens of them.
 const STYLE_SIDE: u32 = 512;
+
+/// Channels of luma.
+const LUMA: usize = 4;
+
+/// Squared error below which its logarithm hardly changes: half a code value does not matter to anyone.
+const LOG_FLOOR: f64 = (0.5 / 255.0) * (0.5 / 255.0);
 
 /// Decay of the running means of adaptive weights, per step.
 const MEAN_DECAY: f32 = 0.99;
@@ -175,8 +181,8 @@ impl MultiLoss {
         for (index, term) in self.terms.iter().enumerate() {
             let target = term.target(batch);
             let per_sample = match &term.objective.loss {
-                LossKind::CornerTargets {} => {
-                    let (errors, luma) = corner_errors(batch, residual)?;
+                LossKind::CornerTargets { scale } => {
+                    let (errors, luma) = corner_errors(batch, residual, *scale)?;
                     luma_error = Some(luma);
                     errors
                 }
@@ -224,7 +230,7 @@ impl MultiLoss {
         for (term, weights) in self.terms.iter().zip(&batch.weights) {
             let per_sample = match &term.objective.loss {
                 LossKind::Adversarial {} => continue,
-                LossKind::CornerTargets {} => corner_errors(batch, residual)?.0,
+                LossKind::CornerTargets { scale } => corner_errors(batch, residual, *scale)?.0,
                 loss => self.loss(loss, term, &pictures, term.target(batch))?,
             };
             let sum = f64::from((per_sample * weights)?.sum_all()?.to_scalar::<f32>()?);
@@ -270,7 +276,7 @@ impl MultiLoss {
             LossKind::Features {} => feature_loss(&of_features(output)?, &of_features(target)?)?,
             LossKind::Style { .. } => style_loss(&of_features(output)?, &term.style)?,
             LossKind::TotalVariation {} => pixel::total_variation(&pictures.rgb(output)?)?,
-            LossKind::CornerTargets {} | LossKind::Adversarial {} => {
+            LossKind::CornerTargets { .. } | LossKind::Adversarial {} => {
                 unreachable!("handled by the caller")
             }
         })
@@ -295,14 +301,30 @@ impl<'a> Pictures<'a> {
     }
 }
 
-/// Relative squared error of each sample to its mean target, `[N]`, and the plain one of luma.
-fn corner_errors(batch: &DeviceBatch, residual: &Tensor) -> anyhow::Result<(Tensor, f64)> {
+/// Scaled squared error of each sample to its mean target, `[N]`, and the plain one of luma.
+fn corner_errors(
+    batch: &DeviceBatch,
+    residual: &Tensor,
+    scale: ErrorScale,
+) -> anyhow::Result<(Tensor, f64)> {
     let (Some(wanted), Some(scales)) = (&batch.residual, &batch.scales) else {
         anyhow::bail!("the batch has no corner targets");
     };
     let errors = (residual - wanted)?.sqr()?;
-    let luma = errors.detach().narrow(1, 0, 4)?.mean_all()?.to_scalar::<f32>()?;
-    Ok((errors.mean((2, 3))?.mul(scales)?.mean(1)?, f64::from(luma)))
+    let luma = errors.detach().narrow(1, 0, LUMA)?.mean_all()?.to_scalar::<f32>()?;
+    let of_channels = errors.mean((2, 3))?;
+    let scaled = match scale {
+        ErrorScale::Input => of_channels.mul(scales)?.mean(1)?,
+        ErrorScale::Log => {
+            let chroma = CHANNELS - LUMA;
+            let log = |first: usize, count: usize| {
+                let error = of_channels.narrow(1, first, count)?.mean(1)?;
+                error.affine(1.0 / LOG_FLOOR, 1.0)?.log()? * (count as f64 / CHANNELS as f64)
+            };
+            (log(0, LUMA)? + log(LUMA, chroma)?)?
+        }
+    };
+    Ok((scaled, f64::from(luma)))
 }
 
 /// A picture, made smaller if a side is longer than [`STYLE_SIDE`].

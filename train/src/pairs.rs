@@ -4,6 +4,7 @@
 //! alike in size, range and number of frames, 8-bit 4:2:0. Frame for frame they show the same
 //! picture: an encoder that drops, repeats or shifts frames makes no pair. The clean clip should
 //! be cleaner than what a net is to restore: never compressed, or scaled down from a larger one.
+//! A recipe may ask for pairs below a folder of some name only, so that one set has several kinds.
 //! With GStreamer, for H.264 at a constant quantiser:
 //!
 //! ```sh
@@ -23,6 +24,7 @@
 //! ffmpeg -i NAME.mkv -fps_mode passthrough -pix_fmt yuv420p NAME.degraded.y4m
 //! ```
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +50,8 @@ pub struct PairFolder {
     clips: Vec<ClipPair>,
     /// Of all clips, one after the other.
     frames: Vec<FramePair>,
+    /// Indices of the frames below folders of each name.
+    folders: BTreeMap<String, Vec<usize>>,
     sets: Vec<DataSet>,
     skipped: usize,
     min_side: usize,
@@ -83,7 +87,7 @@ impl PairFolder {
     /// all pairs together take more than `max_bytes` bytes.
     pub fn load(dirs: &[PathBuf], min_side: usize, max_bytes: u64) -> anyhow::Result<Self> {
         ensure!(!dirs.is_empty(), "no folder of pairs was given");
-        let mut folder = Self { clips: vec![], frames: vec![], sets: vec![], skipped: 0, min_side };
+        let mut folder = Self::empty(vec![], min_side);
         let mut bytes = 0;
         for dir in dirs {
             let before = folder.clips.len();
@@ -121,7 +125,37 @@ impl PairFolder {
             let own = &folder.clips[before..];
             folder.sets.push(describe(dir, own.len(), hash_clips(own))?);
         }
+        folder.name_folders();
         Ok(folder)
+    }
+
+    fn empty(sets: Vec<DataSet>, min_side: usize) -> Self {
+        let folders = BTreeMap::new();
+        Self { clips: vec![], frames: vec![], folders, sets, skipped: 0, min_side }
+    }
+
+    /// Says which frames are below which folders.
+    fn name_folders(&mut self) {
+        self.folders.clear();
+        let mut first = 0;
+        for clip in &self.clips {
+            let frames = first..first + clip.frames;
+            first = frames.end;
+            let names: BTreeSet<_> = clip.clean.parent().into_iter().flatten().collect();
+            for name in names {
+                let own = self.folders.entry(name.to_string_lossy().into_owned()).or_default();
+                own.extend(frames.clone());
+            }
+        }
+    }
+
+    /// Indices of the pairs of frames below a folder of this name, or of all.
+    #[must_use]
+    pub fn frames_in(&self, folder: Option<&str>) -> Vec<usize> {
+        match folder {
+            None => (0..self.len()).collect(),
+            Some(name) => self.folders.get(name).cloned().unwrap_or_default(),
+        }
     }
 
     /// Number of pairs of frames; at least 1.
@@ -169,16 +203,17 @@ impl PairFolder {
     pub fn set_aside<R: Rng + ?Sized>(&mut self, count: usize, rng: &mut R) -> Self {
         assert!(count < self.clips(), "{count} of {} pairs of clips", self.clips());
         let chosen = rand::seq::index::sample(rng, self.clips(), count).into_vec();
-        let (mut kept, mut aside) = (
-            Self { clips: vec![], frames: vec![], sets: std::mem::take(&mut self.sets), ..*self },
-            Self { clips: vec![], frames: vec![], sets: vec![], skipped: 0, ..*self },
-        );
+        let mut kept = Self::empty(std::mem::take(&mut self.sets), self.min_side);
+        let mut aside = Self::empty(vec![], self.min_side);
+        kept.skipped = self.skipped;
         let mut frames = std::mem::take(&mut self.frames).into_iter();
         for (index, clip) in std::mem::take(&mut self.clips).into_iter().enumerate() {
             let to = if chosen.contains(&index) { &mut aside } else { &mut kept };
             to.frames.extend(frames.by_ref().take(clip.frames));
             to.clips.push(clip);
         }
+        kept.name_folders();
+        aside.name_folders();
         *self = kept;
         aside
     }
@@ -212,8 +247,8 @@ impl PairFolder {
         (of(&frame.clean), of(&frame.degraded))
     }
 
-    /// A square crop at a random place of a random pair of frames, in one of its eight
-    /// orientations, all uniformly drawn: clean, and degraded.
+    /// A square crop at a random place of a random pair of frames, of those below a folder of this
+    /// name if one is given, in one of its eight orientations, all uniformly drawn: clean, and degraded.
     ///
     /// The side is `size + 2 · halo` pixels, as for
     /// [`ImageFolder::sample_crop`](crate::data::ImageFolder::sample_crop). The inner `size`
@@ -222,9 +257,10 @@ impl PairFolder {
     /// others by BT.601.
     ///
     /// # Panics
-    /// If `size` is 0 or above the `min_side` of [`Self::load`].
+    /// If `size` is 0 or above the `min_side` of [`Self::load`], or there is no such folder.
     pub fn sample_crop_pair<R: Rng + ?Sized>(
         &self,
+        folder: Option<&str>,
         size: usize,
         halo: usize,
         rng: &mut R,
@@ -234,7 +270,14 @@ impl PairFolder {
             "crops of {size} pixels from frames that may have only {}",
             self.min_side
         );
-        let frame = &self.frames[rng.random_range(0..self.frames.len())];
+        let index = match folder {
+            None => rng.random_range(0..self.frames.len()),
+            Some(name) => {
+                let own = &self.folders[name];
+                own[rng.random_range(0..own.len())]
+            }
+        };
+        let frame = &self.frames[index];
         // Conversion needs whole chroma samples all around.
         let even_halo = halo.next_multiple_of(2);
         let columns = pick_span(frame.width, size, even_halo, rng);
@@ -409,6 +452,29 @@ mod tests {
         fs::remove_file(&paths[0]).unwrap();
         let error = read_pair(&paths[0], &paths[1], 4).unwrap_err();
         assert!(error.to_string().contains("x.clean.y4m is missing"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_has_its_own_pairs_whatever_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, frames) in [("noisy/a", 1), ("noisy/b", 2), ("sharp/c", 3)] {
+            fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
+            for suffix in [CLEAN, DEGRADED] {
+                let path = dir.path().join(format!("{name}{suffix}"));
+                fs::write(path, clip("YUV4MPEG2 W4 H4 F25:1", frames)).unwrap();
+            }
+        }
+        let mut pairs = PairFolder::load(&[dir.path().to_owned()], 4, u64::MAX).unwrap();
+        assert_eq!(pairs.frames_in(Some("noisy")), [0, 1, 2]);
+        assert_eq!(pairs.frames_in(Some("sharp")), [3, 4, 5]);
+        assert_eq!(pairs.frames_in(None).len(), 6);
+        assert!(pairs.frames_in(Some("other")).is_empty());
+        let aside = pairs.set_aside(1, &mut rand::rng());
+        for name in ["noisy", "sharp"] {
+            let count = |pairs: &PairFolder| pairs.frames_in(Some(name)).len();
+            assert_eq!(count(&pairs) + count(&aside), 3, "{name}");
+        }
+        assert!(aside.frames_in(None).len() == aside.len());
     }
 
     #[test]

@@ -284,12 +284,16 @@ impl Picture {
             true => number % count,
             false => number * count / PICTURES,
         };
-        let active: Vec<bool> =
-            recipe.degradations.iter().map(|link| sample.contains(&link.parameter)).collect();
-        let is_recorded = chain.first() == Some(&Degradation::Recorded {}) && active[0];
-        let (clean, twin, name) = if is_recorded {
+        let active = recipe.is_active(sample);
+        let recorded =
+            chain.iter().zip(&active).find_map(|(degradation, active)| match degradation {
+                Degradation::Recorded { folder } if *active => Some(folder.as_deref()),
+                _ => None,
+            });
+        let (clean, twin, name) = if let Some(folder) = recorded {
             let pairs = held.pairs.as_ref().expect("a recorded degradation comes with pairs");
-            let index = spread(pairs.len());
+            let frames = pairs.frames_in(folder);
+            let index = frames[spread(frames.len())];
             let (clean, twin) = pairs.middle(index, SIDE);
             (clean, Some(twin), format!("pair {index}"))
         } else {

@@ -305,7 +305,7 @@ fn the_least_strength_is_the_identity() {
 #[test]
 fn any_part_of_a_long_chain_replays_as_if_the_rest_had_never_been_drawn() {
     let (mut chain, mut strengths): (Vec<_>, Vec<_>) = every_kind().into_iter().unzip();
-    chain.insert(0, Degradation::Recorded {});
+    chain.insert(0, Degradation::RECORDED);
     strengths.insert(0, 1.0);
     let strengths: Vec<Option<f32>> = strengths.into_iter().map(Some).collect();
     let (clean, all) = (texture(20, 16, 9), vec![true; chain.len()]);
@@ -363,7 +363,7 @@ fn links_run_in_the_order_given() {
 #[test]
 fn a_recorded_twin_replaces_the_clean_image_where_it_is_kept() {
     let (clean, chain) =
-        (texture(16, 12, 3), [Degradation::Recorded {}, Degradation::Noise { sigma: [0.0, 9.0] }]);
+        (texture(16, 12, 3), [Degradation::RECORDED, Degradation::Noise { sigma: [0.0, 9.0] }]);
     let twin = twin(&clean);
     let draw = Draw::fixed(&[Some(1.0), Some(8.0)], 6);
     let corners = apply_all_corners(&chain, &draw, &all_masks(), &clean, Some(&twin));
@@ -396,5 +396,5 @@ fn a_recorded_twin_replaces_the_clean_image_where_it_is_kept() {
 #[should_panic(expected = "needs the degraded twin")]
 fn a_recorded_link_without_its_twin_is_no_clean_image() {
     let draw = Draw::fixed(&[Some(1.0)], 0);
-    let _ = apply(&[Degradation::Recorded {}], &draw, &[true], &grey(4, 4), None);
+    let _ = apply(&[Degradation::RECORDED], &draw, &[true], &grey(4, 4), None);
 }

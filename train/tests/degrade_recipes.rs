@@ -36,7 +36,7 @@ fn ranges_are_checked() {
         let error = format!("{:#}", kind.check().unwrap_err());
         assert!(error.contains(named), "{error}");
     }
-    let recorded = Degradation::Recorded {};
+    let recorded = Degradation::RECORDED;
     assert!(check_chain(&[recorded.clone(), chain()[0].clone()]).is_ok());
     let error = check_chain(&[chain()[0].clone(), recorded]).unwrap_err();
     assert!(error.to_string().contains("first"), "{error}");
@@ -79,7 +79,7 @@ fn every_kind_has_a_name_and_refuses_unknown_keys() {
             Degradation::Downscale { factor: [1.0, 2.5], filter: Filter::Bicubic },
         ),
         ("kind = 'jpeg', quality = [10, 95]", Degradation::Jpeg { quality: [10, 95] }),
-        ("kind = 'recorded'", Degradation::Recorded {}),
+        ("kind = 'recorded'", Degradation::RECORDED),
     ] {
         let parse = |text: &str| toml::from_str::<Link>(&format!("degradation = {{ {text} }}"));
         assert_eq!(parse(text).unwrap().degradation, kind);

@@ -82,6 +82,61 @@ fn a_measured_level_is_that_of_the_samples() {
     }
 }
 
+/// Two kinds of noise, one at a time, and blur.
+const EITHER: &str = r#"
+[[degradations]]
+parameter = "denoise"
+name = "camera"
+degradation = { kind = "camera", gain = [0.0, 0.1], sigma = [0.0, 0.0] }
+level = { error = 40.0 }
+
+[[degradations]]
+parameter = "denoise"
+name = "grain"
+degradation = { kind = "noise", sigma = [0.0, 50.0] }
+level = { error = 40.0 }
+"#;
+
+#[test]
+fn samples_have_what_they_name_and_only_that_is_told() {
+    let at = Workplace::new();
+    let recipe = RECIPE
+        .replace("[batch]", &format!("{EITHER}\n[batch]\nsize = 1"))
+        .replace("micro_batches = 2", "micro_batches = 6")
+        .replace("\"corner-boosted\", share = 0.5", "\"uniform\"")
+        .replace(
+            "[[\"denoise\"], [\"denoise\", \"deblur\"]]",
+            "[[\"camera\"], [\"grain\"], [\"deblur\"]]",
+        );
+    let noise = format!("[[degradations]]\nparameter = \"denoise\"\n{NOISE}\n");
+    let blur = "degradation = { kind = \"blur\", sigma = [0.0, 2.0] }";
+    assert!(recipe.contains(&noise) && recipe.contains(blur));
+    let recipe = recipe.replace(&noise, "").replace(blur, &format!("{blur}\nlevel = {{}}"));
+    let recipe = Recipe::parse(&recipe).unwrap();
+    assert_eq!(recipe.is_active(&["grain".to_owned()]), [false, false, true]);
+    let pictures = pictures(&at);
+    for step in 0..20 {
+        let batch = batch::make(&recipe, &pictures, step);
+        let tunings: Vec<_> = batch.tunings.chunks(2).collect();
+        assert_eq!(tunings.len(), 6);
+        for (sample, tuning) in tunings.into_iter().enumerate() {
+            let (denoise, deblur) = (tuning[0], tuning[1]);
+            if sample % 3 == 2 {
+                assert_eq!(denoise, 0.0);
+                assert!(deblur > 0.0 && deblur <= 1.0, "{deblur}");
+            } else {
+                assert_eq!(deblur, 0.0);
+                // Alone in its micro-batch, a sample is told its own level.
+                let error = errors(&batch, sample);
+                assert!(
+                    (denoise * 40.0 - error).abs() < 1e-2 || denoise == 1.0,
+                    "{denoise} {error}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn strengths_and_levels_are_each_others_inverse() {
     for kind in [

@@ -107,7 +107,7 @@ fn crops_of_both_come_from_the_same_place_and_orientation() {
     for (size, halo) in [(8, 2), (8, 1), (8, 5), (6, 0)] {
         let mut seen = HashSet::new();
         for _ in 0..200 {
-            let pair = folder.sample_crop_pair(size, halo, &mut rng);
+            let pair = folder.sample_crop_pair(None, size, halo, &mut rng);
             assert_eq!((pair.0.width, pair.0.height), (size + 2 * halo, size + 2 * halo));
             let found = find(&pair, &frames, halo);
             let [(frame, x, y, orientation)] = found[..] else { panic!("{found:?}") };
@@ -127,7 +127,7 @@ fn every_even_place_is_possible() {
     let folder = PairFolder::load(&[dir.path().to_owned()], 8, u64::MAX).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let places: HashSet<_> = (0..300)
-        .map(|_| find(&folder.sample_crop_pair(8, 2, &mut rng), &frames, 2)[0])
+        .map(|_| find(&folder.sample_crop_pair(None, 8, 2, &mut rng), &frames, 2)[0])
         .map(|(_, x, y, _)| (x, y))
         .collect();
     let expected: HashSet<_> = [2, 4, 6].iter().flat_map(|&x| [2, 4].map(|y| (x, y))).collect();
@@ -144,7 +144,7 @@ fn range_and_height_tell_how_colours_are_read() {
     }
     let folder = PairFolder::load(&[dir.path().to_owned()], 8, u64::MAX).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let (clean, degraded) = folder.sample_crop_pair(8, 0, &mut rng);
+    let (clean, degraded) = folder.sample_crop_pair(None, 8, 0, &mut rng);
     // BT.709 at full range, by hand.
     let (y, cb, cr) = (200.0 / 255.0, -38.0 / 255.0, 22.0 / 255.0);
     let expected = [y + 1.5748 * cr, y - 0.1873 * cb - 0.4681 * cr, y + 1.8556 * cb];
@@ -161,7 +161,7 @@ fn the_same_seed_gives_the_same_pairs() {
     let folder = PairFolder::load(&[dir.path().to_owned()], 16, u64::MAX).unwrap();
     let crops = || {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
-        (0..5).map(|_| folder.sample_crop_pair(16, 2, &mut rng)).collect::<Vec<_>>()
+        (0..5).map(|_| folder.sample_crop_pair(None, 16, 2, &mut rng)).collect::<Vec<_>>()
     };
     assert_eq!(crops(), crops());
 }

@@ -213,7 +213,7 @@ fn documented_defaults_are_those_of_the_code() {
         for row in rows(&document, &format!("### {section}"), 0) {
             let (key, default) = (row[0], row[2]);
             let Ok(default) = format!("x = {default}").parse::<toml::Table>() else {
-                assert_eq!(key, "samples", "{default}");
+                assert!(["size", "samples"].contains(&key), "{key}: {default}");
                 continue;
             };
             let number = |value: &toml::Value| {
@@ -225,8 +225,8 @@ fn documented_defaults_are_those_of_the_code() {
         }
     }
     assert_eq!(checked, 11);
-    let samples = Recipe::parse(&bare).unwrap().batch.samples;
-    assert_eq!(samples, vec![vec!["p"]; 4]);
+    let batch = Recipe::parse(&bare).unwrap().batch;
+    assert_eq!((batch.size, batch.samples), (4, vec![vec!["p".to_owned()]; 4]));
     let two = bare.replace(
         "[[objectives]]\nparameter = \"p\"\nloss = { kind = \"adversarial\" }\n",
         "[[degradations]]\nparameter = \"q\"\ndegradation = { kind = \"jpeg\", quality = [1, 2] }\n",

@@ -6,7 +6,6 @@ use anyhow::ensure;
 use clap::Args;
 use tunableconv::checkpoint::Metadata;
 use tunableconv_train::condition::{Condition, trained_for};
-use tunableconv_train::degrade::Degradation;
 use tunableconv_train::test_set::TestSet;
 
 /// Pictures, one way or the other.
@@ -88,7 +87,7 @@ impl ConditionsArgs {
         let chain: Vec<_> =
             trained_for(metadata)?.into_iter().map(|link| link.degradation).collect();
         let (recorded, made): (Vec<_>, Vec<_>) =
-            chain.into_iter().partition(|link| matches!(link, Degradation::Recorded {}));
+            chain.into_iter().partition(|link| link.is_recorded());
         let mut conditions = if made.is_empty() { vec![] } else { Condition::all_of_chain(&made) };
         if set.has_pairs() {
             conditions.insert(0, Condition::default());

@@ -98,7 +98,11 @@ pub enum Degradation {
     },
     /// Comes degraded, as the twin of the clean image in a
     /// [pair of clips](crate::pairs::PairFolder). Must be the first of its chain.
-    Recorded {},
+    Recorded {
+        /// Only pairs in a folder of this name; any if left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        folder: Option<String>,
+    },
 }
 
 /// A degradation with every random choice made, for images of one size.
@@ -118,6 +122,15 @@ impl Degradation {
         ("recorded", None),
     ];
 
+    /// From any folder.
+    pub const RECORDED: Self = Self::Recorded { folder: None };
+
+    /// Whether it is [`Self::Recorded`].
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        matches!(self, Self::Recorded { .. })
+    }
+
     /// The name of its kind in recipes.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -130,7 +143,7 @@ impl Degradation {
             Self::MotionBlur { .. } => "motion-blur",
             Self::Downscale { .. } => "downscale",
             Self::Jpeg { .. } => "jpeg",
-            Self::Recorded {} => "recorded",
+            Self::Recorded { .. } => "recorded",
         }
     }
 
@@ -172,7 +185,7 @@ impl Degradation {
                 let [quality, _] = at([f32::from(high), f32::from(low)]);
                 Self::Jpeg { quality: [quality.round() as u8; 2] }
             }
-            Self::Recorded {} => Self::Recorded {},
+            Self::Recorded { .. } => Self::RECORDED,
         }
     }
 
@@ -180,27 +193,50 @@ impl Degradation {
     /// [`Self::Recorded`], whose strength nobody knows.
     #[must_use]
     pub fn level(&self, strength: f32) -> f32 {
-        let (nothing, most) = self.scale();
-        if most == nothing { 0.0 } else { (strength - nothing) / (most - nothing) }
+        let (nothing, most) = (self.amount(self.without()), self.amount(self.most()));
+        if most == nothing { 0.0 } else { (self.amount(strength) - nothing) / (most - nothing) }
     }
 
     /// The strength of a level, within the range.
     #[must_use]
     pub fn strength_at(&self, level: f32) -> f32 {
-        let (nothing, most) = self.scale();
+        let (nothing, most) = (self.amount(self.without()), self.amount(self.most()));
         let [low, high] = self.strengths();
-        (nothing + level * (most - nothing)).clamp(low, high)
+        let amount = nothing + level * (most - nothing);
+        let strength = match self {
+            Self::PoissonGaussian { .. } | Self::Camera { .. } => amount * amount,
+            Self::Jpeg { .. } if amount > 1.0 => 50.0 / amount,
+            Self::Jpeg { .. } => 100.0 - 50.0 * amount,
+            _ => amount,
+        };
+        strength.clamp(low, high)
     }
 
-    /// The strength at which nothing happens, and the strongest of the range.
-    fn scale(&self) -> (f32, f32) {
-        let [low, high] = self.strengths();
+    /// What the errors grow with.
+    fn amount(&self, strength: f32) -> f32 {
         match self {
-            Self::Downscale { .. } => (1.0, high),
-            Self::Jpeg { .. } => (100.0, low),
-            Self::Recorded {} => (1.0, 1.0),
-            _ => (0.0, high),
+            // A variance.
+            Self::PoissonGaussian { .. } | Self::Camera { .. } => strength.sqrt(),
+            // IJG's scale of the quantisers, 1 at quality 50.
+            Self::Jpeg { .. } if strength < 50.0 => 50.0 / strength,
+            Self::Jpeg { .. } => 2.0 - strength / 50.0,
+            _ => strength,
         }
+    }
+
+    /// The strength at which nothing happens.
+    fn without(&self) -> f32 {
+        match self {
+            Self::Downscale { .. } | Self::Recorded { .. } => 1.0,
+            Self::Jpeg { .. } => 100.0,
+            _ => 0.0,
+        }
+    }
+
+    /// The strongest of the range.
+    fn most(&self) -> f32 {
+        let [low, high] = self.strengths();
+        if matches!(self, Self::Jpeg { .. }) { low } else { high }
     }
 
     /// Least and greatest strength: the first field of each kind. 1 where there is none.
@@ -212,7 +248,7 @@ impl Degradation {
             Self::MotionBlur { length } => length,
             Self::Downscale { factor, .. } => factor,
             Self::Jpeg { quality } => quality.map(f32::from),
-            Self::Recorded {} => [1.0; 2],
+            Self::Recorded { .. } => [1.0; 2],
         }
     }
 
@@ -238,7 +274,7 @@ impl Degradation {
             Self::MotionBlur { length } => check_range("length", length, [0.0, MAX_MOTION]),
             Self::Downscale { factor, .. } => check_range("factor", factor, [1.0, 4.0]),
             Self::Jpeg { .. } => check_range("quality", self.strengths(), [1.0, 100.0]),
-            Self::Recorded {} => Ok(()),
+            Self::Recorded { .. } => Ok(()),
         };
         checked.with_context(|| format!("{self:?}"))
     }
@@ -277,7 +313,7 @@ impl Degradation {
                 let quality = strength.round().clamp(1.0, 100.0) as u8;
                 Some(Box::new(move |image| jpeg(image, quality, phase)))
             }
-            Self::Recorded {} => None,
+            Self::Recorded { .. } => None,
             // From here on a strength of 0 is the identity.
             _ if strength.is_nan() || strength <= 0.0 => None,
             Self::Blur { .. } => Some(Box::new(move |image| blur(image, strength))),
@@ -298,7 +334,7 @@ impl Degradation {
     }
 }
 
-/// Checks every degradation of a chain, and that a recorded one is the first.
+/// Checks every degradation of a chain, and that recorded ones, of which a sample has one, come first.
 ///
 /// # Errors
 /// Names the kind, the key and what was expected.
@@ -306,7 +342,7 @@ pub fn check_chain(chain: &[Degradation]) -> anyhow::Result<()> {
     for (i, degradation) in chain.iter().enumerate() {
         degradation.check()?;
         ensure!(
-            i == 0 || !matches!(degradation, Degradation::Recorded {}),
+            !degradation.is_recorded() || chain[..i].iter().all(Degradation::is_recorded),
             "degradation {i} is `recorded`: it must be the first of its chain"
         );
     }

@@ -117,8 +117,8 @@ pub fn apply_all_corners(
             continue;
         };
         let mut degraded = vec![None; images.len()];
-        if matches!(degradation, Degradation::Recorded {}) && strength > 0.0 {
-            assert_eq!(i, 0, "a recorded degradation comes first");
+        if degradation.is_recorded() && strength > 0.0 {
+            assert_eq!(images.len(), 1, "a recorded degradation comes first");
             let twin = recorded.expect("a recorded degradation needs the degraded twin");
             assert_eq!((twin.width, twin.height), (clean.width, clean.height), "twins differ");
             images.push(twin.clone());

@@ -13,7 +13,7 @@ use tunableconv::tuning::{Domain, RESERVED_NAMES, TuningSpace};
 
 use crate::degrade::{Degradation, check_chain};
 
-pub use objective::{Discriminator, LossKind, Objective, Target};
+pub use objective::{Discriminator, ErrorScale, LossKind, Objective, Target};
 
 /// A recipe, as its TOML file holds it; unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +63,9 @@ pub struct Recipe {
 pub struct Link {
     /// Name of the parameter that undoes it.
     pub parameter: String,
+    /// What [`Batch::samples`] calls it; as the parameter if left out. Those of one name come together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The degradation and its range of strengths.
     pub degradation: Degradation,
     /// Makes the parameter tell the net how strong the degradation is, rather than how much of it to
@@ -78,8 +81,8 @@ pub struct Link {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Level {
-    /// Standard deviation of the actual level relative to what is told, 0 to 1, so that the net
-    /// forgives those who guess.
+    /// Standard deviation of the logarithm of the actual level over what is told, 0 to 1, so that the
+    /// net forgives those who guess.
     #[serde(default)]
     pub jitter: f64,
     /// Root mean square error of luma, of 255, that is level 1: the level is then measured on the
@@ -87,6 +90,13 @@ pub struct Level {
     /// nothing happens to 1 at the strongest of its range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<f64>,
+}
+
+impl Link {
+    /// What [`Batch::samples`] calls it.
+    pub fn name(&self) -> &str {
+        self.name.as_ref().unwrap_or(&self.parameter)
+    }
 }
 
 impl Level {
@@ -119,9 +129,10 @@ pub struct Batch {
     pub halo: usize,
     /// Tunings per step: one for each micro-batch.
     pub micro_batches: usize,
-    /// Which degradations each sample of a micro-batch has, by their parameters' names; one list
-    /// per sample. If left out, those of each parameter alone and of all together, by turns, in at
-    /// least four samples.
+    /// Samples in a micro-batch; one for each of [`Self::samples`] if left out.
+    pub size: usize,
+    /// Which degradations samples have, by [their names](Link::name); taken by turns throughout a step.
+    /// If left out, those of each name alone and of all together, in at least four samples.
     pub samples: Vec<Vec<String>>,
     /// How tunings are drawn.
     pub tunings: Tunings,
@@ -178,7 +189,7 @@ pub struct Optimiser {
 impl Default for Batch {
     fn default() -> Self {
         let tunings = Tunings::CornerBoosted { share: 0.5 };
-        Self { crop: 64, halo: 8, micro_batches: 4, samples: vec![], tunings }
+        Self { crop: 64, halo: 8, micro_batches: 4, size: 0, samples: vec![], tunings }
     }
 }
 
@@ -203,9 +214,9 @@ impl Recipe {
     /// The samples of a recipe that does not list them.
     fn usual_samples(&self) -> Vec<Vec<String>> {
         let mut names: Vec<String> = vec![];
-        for link in &self.degradations {
-            if !names.contains(&link.parameter) {
-                names.push(link.parameter.clone());
+        for name in self.degradations.iter().map(Link::name) {
+            if !names.iter().any(|other| other == name) {
+                names.push(name.to_owned());
             }
         }
         let alone: Vec<Vec<String>> = names.iter().map(|name| vec![name.clone()]).collect();
@@ -246,6 +257,9 @@ impl Recipe {
         let mut recipe: Self = toml::from_str(text).map_err(|error| explain(text, &error))?;
         if recipe.batch.samples.is_empty() {
             recipe.batch.samples = recipe.usual_samples();
+        }
+        if recipe.batch.size == 0 {
+            recipe.batch.size = recipe.batch.samples.len();
         }
         recipe.validate()?;
         Ok(recipe)
@@ -302,20 +316,25 @@ impl Recipe {
             );
         }
         check_chain(&self.chain()).context("degradations")?;
-        let degraded = |name: &String| self.degradations.iter().any(|l| &l.parameter == name);
+        let degraded = |name: &String| self.degradations.iter().any(|link| link.name() == name);
         for name in self.batch.samples.iter().flatten() {
             ensure!(degraded(name), "batch.samples: no degradation belongs to `{name}`");
+        }
+        for sample in &self.batch.samples {
+            let own = self.links_of(sample);
+            let recorded = own.filter(|link| link.degradation.is_recorded()).count();
+            ensure!(recorded < 2, "batch.samples: {sample:?} has {recorded} recorded degradations");
         }
 
         self.validate_objectives()?;
         self.check_knobs()?;
 
-        let Batch { crop, micro_batches, samples, tunings, .. } = &self.batch;
+        let Batch { crop, micro_batches, size, tunings, .. } = &self.batch;
         ensure!(*crop >= 8 && crop.is_multiple_of(2), "batch.crop = {crop}, expected even, ≥ 8");
         ensure!(*crop <= 1024, "batch.crop = {crop}, expected at most 1024");
         let halo = self.batch.halo;
         ensure!(halo <= 64, "batch.halo = {halo}, expected at most 64");
-        let size = micro_batches.saturating_mul(samples.len());
+        let size = micro_batches.saturating_mul(*size);
         ensure!((1..=4096).contains(&size), "batch: {size} samples a step, expected 1 to 4096");
         tunings.validate(&self.tuning).context("batch.tunings")?;
         self.optimiser.validate()
@@ -324,9 +343,8 @@ impl Recipe {
     /// Checks that every parameter can have an effect.
     fn check_knobs(&self) -> anyhow::Result<()> {
         let is_degraded = |name: &str| {
-            let mut links = self.degradations.iter();
-            let used = self.batch.samples.iter().flatten().any(|sample| sample == name);
-            used && links.any(|link| link.parameter == name)
+            let samples = self.batch.samples.iter();
+            samples.flat_map(|sample| self.links_of(sample)).any(|link| link.parameter == name)
         };
         let parameters = &self.tuning.parameters;
         // On a simplex one parameter may stand for leaving all as it is.
@@ -379,13 +397,24 @@ impl Recipe {
 
     /// Whether a degradation is a recorded one.
     pub fn needs_pairs(&self) -> bool {
-        self.degradations.iter().any(|link| link.degradation == Degradation::Recorded {})
+        self.degradations.iter().any(|link| link.degradation.is_recorded())
     }
 
     /// For each parameter how its level is told, where it is.
     pub fn levels(&self) -> Vec<Option<Level>> {
         let level = |name: &str| self.degradations.iter().find(|l| l.parameter == name)?.level;
         self.tuning.parameters.iter().map(|p| level(&p.name)).collect()
+    }
+
+    /// The degradations of a sample of [`Batch::samples`].
+    fn links_of<'a>(&'a self, sample: &'a [String]) -> impl Iterator<Item = &'a Link> {
+        self.degradations.iter().filter(|link| sample.iter().any(|name| name == link.name()))
+    }
+
+    /// Which of the degradations a sample of [`Batch::samples`] has.
+    pub fn is_active(&self, sample: &[String]) -> Vec<bool> {
+        let is_in = |link: &Link| sample.iter().any(|name| name == link.name());
+        self.degradations.iter().map(is_in).collect()
     }
 
     /// The parameter that undoes a degradation, by its index.
@@ -395,12 +424,12 @@ impl Recipe {
 
     /// Whether the targets of the corners are needed.
     pub fn has_corner_targets(&self) -> bool {
-        self.objectives.iter().any(|objective| objective.loss == LossKind::CornerTargets {})
+        self.objectives.iter().any(|objective| objective.loss.is_corner_targets())
     }
 
     /// Whether nothing else is asked for than the targets of the corners.
     pub fn is_restoration(&self) -> bool {
-        self.objectives.iter().all(|objective| objective.loss == LossKind::CornerTargets {})
+        self.objectives.iter().all(|objective| objective.loss.is_corner_targets())
     }
 
     /// Which degradations the picture keeps that an objective compares the output with; `None` if

@@ -44,9 +44,12 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum LossKind {
-    /// The targets of all corners of the domain by squared error, each sample's divided by its own
-    /// input-to-clean error, see [`crate::corner_targets`].
-    CornerTargets {},
+    /// The targets of all corners of the domain by squared error, see [`crate::corner_targets`].
+    CornerTargets {
+        /// What makes errors of weak and of strong degradations alike.
+        #[serde(default)]
+        scale: ErrorScale,
+    },
     /// Mean absolute error of the planes.
     L1 {},
     /// Mean squared error of the planes.
@@ -73,11 +76,27 @@ pub enum LossKind {
     Adversarial {},
 }
 
+/// What makes squared errors of weak and of strong degradations alike, luma's and chroma's apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorScale {
+    /// Each sample's divided by its own between input and clean image.
+    #[default]
+    Input,
+    /// The logarithm of each sample's: equal steps of PSNR count alike, wherever they are.
+    Log,
+}
+
 impl LossKind {
+    /// Whether it is the targets of the corners.
+    pub fn is_corner_targets(&self) -> bool {
+        matches!(self, Self::CornerTargets { .. })
+    }
+
     /// As in recipes.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::CornerTargets {} => "corner-targets",
+            Self::CornerTargets { .. } => "corner-targets",
             Self::L1 {} => "l1",
             Self::L2 {} => "l2",
             Self::Charbonnier { .. } => "charbonnier",
@@ -96,7 +115,7 @@ impl LossKind {
     }
 
     fn has_target(&self) -> bool {
-        !matches!(self, Self::CornerTargets {} | Self::Style { .. } | Self::TotalVariation {})
+        !matches!(self, Self::CornerTargets { .. } | Self::Style { .. } | Self::TotalVariation {})
     }
 }
 
@@ -120,7 +139,7 @@ impl Objective {
             off: false,
             target: None,
             weight: 1.0,
-            loss: LossKind::CornerTargets {},
+            loss: LossKind::CornerTargets { scale: ErrorScale::default() },
         }
     }
 
@@ -155,7 +174,7 @@ impl Objective {
         }
         let weight = self.weight;
         ensure!(weight > 0.0 && weight.is_finite(), "weight = {weight}, expected > 0");
-        let corner_targets = self.loss == LossKind::CornerTargets {};
+        let corner_targets = self.loss.is_corner_targets();
         if corner_targets && self.parameter.is_some() {
             bail!("corner-targets are weighted by every parameter, expected none of its own");
         }

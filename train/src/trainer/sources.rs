@@ -2,7 +2,7 @@
 
 use std::path::{PathBuf, absolute};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use bytesize::ByteSize;
 use candle_core::Device;
 use rand::SeedableRng as _;
@@ -12,6 +12,7 @@ use tunableconv::checkpoint::DataSet;
 
 use crate::batch::Pictures;
 use crate::data::{ImageFolder, Keep, default_cache};
+use crate::degrade::Degradation;
 use crate::loss::features::FeatureNet;
 use crate::pairs::PairFolder;
 use crate::recipe::Recipe;
@@ -175,6 +176,23 @@ impl Loaded {
                 record.val_pairs = Some(pair_set(own));
             }),
         };
+        let missing = |pairs: &Option<PairFolder>| {
+            let mut links = recipe.degradations.iter();
+            links.find_map(|link| match &link.degradation {
+                Degradation::Recorded { folder } => folder.clone().filter(|folder| {
+                    pairs.as_ref().is_some_and(|pairs| pairs.frames_in(Some(folder)).is_empty())
+                }),
+                _ => None,
+            })
+        };
+        if let Some(folder) = missing(&pairs) {
+            bail!(
+                "--pairs: no pair of clips is left in a folder `{folder}`, which the recipe asks for"
+            );
+        }
+        if let Some(folder) = missing(&val_pairs) {
+            bail!("no pair of clips in a folder `{folder}` for validation: give --val-pairs DIR");
+        }
         let held = match (val_images, val_pairs) {
             (Some(images), pairs) if pairs.is_some() || !recipe.needs_pairs() => {
                 let from = if sources.val.is_empty() { "set aside" } else { "given" };
