@@ -1,6 +1,7 @@
 //! The command line: what each command takes, and which library call it is.
 
 mod evaluate;
+mod make_pairs;
 mod pictures;
 mod score;
 mod train;
@@ -61,6 +62,8 @@ enum Command {
     },
     /// Draw a contact sheet of one image over the tuning domain.
     Sweep(SweepArgs),
+    /// Make pairs of clips, clean and as a camera and an encoder leave them, of photographs.
+    MakePairs(make_pairs::MakePairsArgs),
     /// Degrade a Y4M clip the way training images are.
     Degrade(DegradeArgs),
 }
@@ -206,6 +209,7 @@ impl Cli {
                 say(&describe(&Checkpoint::read(&checkpoint)?))?;
             }
             Command::Sweep(args) => draw_sweep(&args, self.threads)?,
+            Command::MakePairs(args) => make_pairs::run(&args)?,
             Command::Degrade(args) => degrade(&args)?,
         }
         Ok(ExitCode::SUCCESS)

@@ -38,6 +38,11 @@ pub struct Condition {
 }
 
 impl Condition {
+    /// Of degradations whose ranges are single numbers.
+    pub(crate) fn of(links: Vec<Degradation>) -> Self {
+        Self { links }
+    }
+
     /// Gaussian blur of a standard deviation in pixels, then Gaussian noise of one of 255; 0 for
     /// none.
     #[must_use]

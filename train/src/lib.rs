@@ -20,6 +20,7 @@ pub mod forward;
 pub mod freeze;
 pub mod inspect;
 pub mod loss;
+pub mod make_pairs;
 pub mod metrics;
 pub mod multi_loss;
 pub mod onnx;

@@ -41,8 +41,8 @@ use crate::terminal::causes;
 use crate::video::Clip;
 use crate::yuv::{Matrix, Range, Yuv420};
 
-const CLEAN: &str = ".clean.y4m";
-const DEGRADED: &str = ".degraded.y4m";
+pub(crate) const CLEAN: &str = ".clean.y4m";
+pub(crate) const DEGRADED: &str = ".degraded.y4m";
 
 /// Pairs of frames held in memory as 8-bit planes: as many bytes as their files have.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tunableconv::engine::Engine;
 use tunableconv::frame::{FrameFormat, SampleFormat};
 use tunableconv::picture::Picture;
+use tunableconv::tuning::Tuning;
 
 use crate::condition::Condition;
 use crate::metrics::Scores;
@@ -72,13 +73,19 @@ pub struct Report {
     pub condition: Condition,
     /// Kinds of its degradations that the reference has too.
     pub keep: Vec<&'static str>,
-    /// Entries of the tuning.
+    /// Entries of the tuning; with [`Self::level`] only of parameters that are told no level.
     pub tuning: Vec<f32>,
+    /// What every picture's own levels were multiplied with, if they were told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<f64>,
 }
 
-/// Scores `engine`, at the tuning it has, on `set`, against references that keep the degradations
-/// which `keep` says. A picture that is broken, or too small or large, is skipped with a warning and
-/// counted.
+/// The tuning for a picture, by its index and the condition.
+pub type OwnTuning<'a> = dyn Fn(&TestPicture, &Condition, usize) -> anyhow::Result<Tuning> + 'a;
+
+/// Scores `engine` at a tuning, or at every picture's own, on `set`, against references that keep the
+/// degradations which `keep` says. A picture that is broken, or too small or large, is skipped with a
+/// warning and counted.
 ///
 /// # Errors
 /// No usable picture, a condition that does not go with the set, or a failing engine.
@@ -90,8 +97,10 @@ pub fn score(
     set: &TestSet,
     condition: Condition,
     keep: &[bool],
-    tuning: &[f32],
+    tuning: &Tuning,
+    own: Option<&OwnTuning<'_>>,
 ) -> anyhow::Result<Report> {
+    engine.set_tuning(tuning)?;
     let bar = ProgressBar::new(set.len() as u64).with_style(bar_style("images"));
     let (mut output, mut input) = (Mean::default(), Mean::default());
     let mut skipped = 0;
@@ -107,6 +116,9 @@ pub fn score(
         };
         let degraded = picture.degraded(&condition, index);
         let reference = picture.planes(&condition, index, keep);
+        if let Some(own) = own {
+            engine.set_tuning(&own(&picture, &condition, index)?)?;
+        }
         let scores =
             |picture: &Yuv420| Scores::of(picture, &reference).with_context(|| set.describe(index));
         input.add(scores(&degraded)?);
@@ -130,7 +142,8 @@ pub fn score(
             .map(|(kind, _)| kind)
             .collect(),
         condition,
-        tuning: tuning.to_vec(),
+        tuning: tuning.values().to_vec(),
+        level: None,
     })
 }
 

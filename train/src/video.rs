@@ -89,7 +89,11 @@ fn seed_of_frame(seed: u64, index: u64) -> u64 {
     seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(index)
 }
 
-fn write_frame(file: &mut impl Write, params: &[u8], planes: &[Vec<u8>; 3]) -> io::Result<()> {
+pub(crate) fn write_frame(
+    file: &mut impl Write,
+    params: &[u8],
+    planes: &[Vec<u8>; 3],
+) -> io::Result<()> {
     file.write_all(b"FRAME")?;
     if !params.is_empty() {
         file.write_all(b" ")?;

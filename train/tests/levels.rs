@@ -198,6 +198,11 @@ fn a_report_has_every_picture_at_its_own_level() {
         let _ = std::fs::remove_dir_all(at.path("a"));
         at.succeed("train told.toml --data data --run a");
         at.succeed("evaluate a/checkpoint.safetensors --data data --degrade noise:20 --out r");
+        let score = "score a/checkpoint.safetensors --data data --degrade noise:20 --json";
+        let score = |level: &str| -> serde_json::Value {
+            let line = format!("{score} --tuning deblur=1 {level}");
+            serde_json::from_str(&at.succeed(&line)).unwrap()
+        };
         let report: serde_json::Value = serde_json::from_slice(&at.read("r/report.json")).unwrap();
         let told = &report["conditions"][0]["told"];
         assert_eq!(told.as_array().unwrap().len(), 3);
@@ -210,6 +215,9 @@ fn a_report_has_every_picture_at_its_own_level() {
             let score: serde_json::Value = serde_json::from_str(&at.succeed(&line)).unwrap();
             assert_eq!(told[0]["clean"]["psnr_y"], score["psnr_y"]);
         }
+        assert_eq!(told[0]["clean"]["psnr_y"], score("--level")["psnr_y"]);
+        assert_eq!(told[2]["clean"]["psnr_y"], score("--level 2")["psnr_y"]);
+        assert_eq!(score("--level 2")["level"], 2.0);
         // Luma of independent noise has about two thirds of its strength.
         assert!((0.35..0.8).contains(&value(0)), "{told}");
         assert!((value(1) - value(0) / 2.0).abs() < 1e-3 && value(2) > value(0), "{told}");
@@ -220,6 +228,8 @@ fn a_report_has_every_picture_at_its_own_level() {
     }
     at.succeed("train tiny.toml --data data --run plain");
     at.succeed("evaluate plain/checkpoint.safetensors --data data --degrade noise:20 --out r");
+    let error = at.fail("score plain/checkpoint.safetensors --data data --level");
+    assert!(error.contains("no parameter of the checkpoint is told a level"), "{error}");
     let report: serde_json::Value = serde_json::from_slice(&at.read("r/report.json")).unwrap();
     assert_eq!(report["conditions"][0]["told"], serde_json::json!([]));
 }

@@ -29,14 +29,14 @@ fn score(
     let options = Options { precision, ..Default::default() };
     let mut engine = engine::open(checkpoint, &options).unwrap();
     let tuning = checkpoint.metadata.tuning.tuning(&tuning).unwrap();
-    engine.set_tuning(&tuning).unwrap();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let report = score_set(
         engine.as_mut(),
         &TestSet::images(&dir).unwrap(),
         condition.clone(),
         keep,
-        tuning.values(),
+        &tuning,
+        None,
     )
     .unwrap();
     (report.output.psnr_y, report.input_psnr_y)

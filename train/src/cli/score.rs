@@ -6,9 +6,12 @@ use anyhow::ensure;
 use clap::Args;
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::tuning::Tuning;
+use tunableconv_train::condition::Condition;
+use tunableconv_train::evaluate::levels::Levels;
 use tunableconv_train::freeze::freeze_inner_layers;
-use tunableconv_train::score::{Report, score};
+use tunableconv_train::score::{OwnTuning, Report, score};
 use tunableconv_train::terminal::say;
+use tunableconv_train::test_set::TestPicture;
 
 use super::pictures::{ConditionArgs, PicturesArgs};
 use super::{TuningArgs, name_value};
@@ -27,6 +30,10 @@ pub struct ScoreArgs {
     keep: Vec<String>,
     #[command(flatten)]
     tuning: TuningArgs,
+    /// Tell every picture's own level to the parameters that take one, times FACTOR: 1 where none is
+    /// given.
+    #[arg(long, value_name = "FACTOR", num_args = 0..=1, default_missing_value = "1")]
+    level: Option<f64>,
     /// Fix all layers but the last at this tuning (an ablation).
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = name_value)]
     freeze: Vec<(String, f64)>,
@@ -43,7 +50,17 @@ pub fn run(args: &ScoreArgs, threads: usize) -> anyhow::Result<()> {
         freeze_inner_layers(&mut checkpoint, &frozen)?;
     }
     let mut engine = args.tuning.engine.open(&checkpoint, threads)?;
-    engine.set_tuning(&tuning)?;
+    let levels = Levels::new(&checkpoint.metadata)?;
+    if let Some(factor) = args.level {
+        ensure!(factor >= 0.0 && factor.is_finite(), "--level {factor}, expected at least 0");
+        ensure!(levels.are_told(), "--level: no parameter of the checkpoint is told a level");
+    }
+    let own = |picture: &TestPicture, condition: &Condition, index: usize| {
+        let factor = args.level.unwrap_or(1.0);
+        let values = levels.told(tuning.values(), picture, condition, index, factor);
+        Ok(checkpoint.metadata.tuning.tuning(&values)?)
+    };
+    let own = args.level.map(|_| &own as &OwnTuning<'_>);
     let set = args.pictures.open()?;
     let condition = set.settle(args.degradation.condition()?)?;
     for kept in &args.keep {
@@ -55,7 +72,8 @@ pub fn run(args: &ScoreArgs, threads: usize) -> anyhow::Result<()> {
     }
     let keep: Vec<bool> =
         condition.kinds().map(|kind| args.keep.iter().any(|kept| kept == kind)).collect();
-    let report = score(engine.as_mut(), &set, condition, &keep, tuning.values())?;
+    let report = score(engine.as_mut(), &set, condition, &keep, &tuning, own)?;
+    let report = Report { level: args.level, ..report };
     if args.json {
         say(&(serde_json::to_string_pretty(&report)? + "\n"))
     } else {
@@ -65,7 +83,8 @@ pub fn run(args: &ScoreArgs, threads: usize) -> anyhow::Result<()> {
 
 fn table(report: &Report, checkpoint: &Checkpoint, tuning: &Tuning) -> String {
     let parameters = checkpoint.metadata.tuning.parameters.iter().zip(tuning.values());
-    let named: Vec<String> = parameters.map(|(p, v)| format!("{}={v}", p.name)).collect();
+    let mut named: Vec<String> = parameters.map(|(p, v)| format!("{}={v}", p.name)).collect();
+    named.extend(report.level.map(|factor| format!("levels told times {factor}")));
     let skipped = match report.skipped {
         0 => String::new(),
         skipped => format!(" ({skipped} skipped)"),

@@ -60,6 +60,25 @@ impl Levels {
         self.links.iter().zip(&self.maxima).map(entry).collect()
     }
 
+    /// `tuning` with the entries that are told levels replaced as in [`Self::tuning`].
+    #[must_use]
+    pub fn told(
+        &self,
+        tuning: &[f32],
+        picture: &TestPicture,
+        condition: &Condition,
+        index: usize,
+        factor: f64,
+    ) -> Vec<f64> {
+        let told = self.tuning(picture, condition, index, factor);
+        let entries = self.links.iter().zip(told).zip(tuning);
+        let entry = |((links, told), given): ((&Vec<Link>, f64), &f32)| match links.is_empty() {
+            true => f64::from(*given),
+            false => told,
+        };
+        entries.map(entry).collect()
+    }
+
     /// The level of what `links` undo.
     fn level(
         &self,

@@ -18,7 +18,7 @@ pub mod control;
 mod curves;
 mod directory;
 pub mod flicker;
-mod levels;
+pub mod levels;
 mod markdown;
 mod pictures;
 pub mod points;
