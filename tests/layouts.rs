@@ -176,7 +176,10 @@ fn engine(checkpoint: &Checkpoint, precision: Precision, threads: usize) -> CpuE
 }
 
 fn tune(engine: &mut dyn Engine) {
-    let tuning = engine.metadata().tuning.tuning(&[0.75, 0.5]).unwrap();
+    let space = &engine.metadata().tuning;
+    let mut values = vec![0.75, 0.5];
+    values.resize(space.len(), 0.0);
+    let tuning = space.tuning(&values).unwrap();
     engine.set_tuning(&tuning).unwrap();
 }
 

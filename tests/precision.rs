@@ -59,7 +59,9 @@ fn fastest(is_calibrated: bool) -> Precision {
 
 /// A ramp with a little noise, filtered.
 fn filtered(engine: &mut dyn Engine) -> Picture {
-    let tuning = engine.metadata().tuning.tuning(&[0.75, 0.5]).unwrap();
+    let mut values = vec![0.75, 0.5];
+    values.resize(engine.metadata().tuning.len(), 0.0);
+    let tuning = engine.metadata().tuning.tuning(&values).unwrap();
     engine.set_tuning(&tuning).unwrap();
     let (mut input, mut output) = (Picture::random(34, 18, 0, 3), Picture::random(34, 18, 0, 99));
     for (at, sample) in input.planes.iter_mut().flat_map(|plane| plane.iter_mut().enumerate()) {

@@ -283,12 +283,19 @@ fn noise(info: &VideoInfo, padding: Option<i32>) -> gst::Buffer {
     buffer
 }
 
+/// Of the first parameters; others are 0.
 const TUNING: [f64; 2] = [0.75, 0.25];
+
+fn tuning_of(checkpoint: &Checkpoint) -> Vec<f64> {
+    let mut values = TUNING.to_vec();
+    values.resize(checkpoint.metadata.tuning.len(), 0.0);
+    values
+}
 
 /// Share of smoothing of the model at [`TUNING`].
 fn smoothing(checkpoint: &Checkpoint) -> f64 {
     let mut engine = engine::open(checkpoint, &Options::default()).unwrap();
-    let tuning = checkpoint.metadata.tuning.tuning(&TUNING).unwrap();
+    let tuning = checkpoint.metadata.tuning.tuning(&tuning_of(checkpoint)).unwrap();
     engine.set_tuning(&tuning).unwrap();
     engine.smoothing().into()
 }
@@ -308,7 +315,7 @@ fn check(checkpoint: &Checkpoint, element: &gst::Element, info: &VideoInfo, weig
         let output = Samples::read(info, harness.push_and_pull(stamped(buffer, 0)).unwrap());
         let what = format!("{name}, padding {padding:?}");
         for (input, output) in input.pictures().iter().zip(output.pictures()) {
-            let want = input.filtered(&net, &TUNING, smoothing, weights);
+            let want = input.filtered(&net, &tuning_of(checkpoint), smoothing, weights);
             for (component, (_, codes)) in output.components.iter().enumerate() {
                 let what = format!("{what}, component {component}");
                 let Some(want) = want.get(component) else {

@@ -3,7 +3,8 @@
 //! The net sees one chroma value for each 2×2 block. Where a frame has more, noise inside the blocks
 //! would stay while the net takes that between them away. So as much is taken away inside as the net
 //! takes away between: its share of the noise on a flat picture, measured where each parameter alone
-//! is turned up, and linear from there.
+//! is turned up, and linear from there. The further it is turned up, the stronger that noise is: a net
+//! may take a parameter for the level of the noise.
 
 use candle_core::{Module, Tensor};
 
@@ -18,8 +19,12 @@ const SIDE: usize = 32;
 /// Blocks at its edges that are not looked at: the net sees the edge there.
 const MARGIN: usize = 8;
 
-/// Largest magnitude of the noise: its standard deviation is 20 of 255 codes.
+/// Largest magnitude of the noise where a parameter is at its maximum: its standard deviation is 20 of
+/// 255 codes.
 const NOISE: f32 = 20.0 / 255.0 * 1.732;
+
+/// How far parameters of a box are turned up.
+const PLACES: [f32; 4] = [0.0, 0.25, 0.5, 1.0];
 
 /// Shares are rounded to these steps, so that they are the same on every machine.
 const STEPS: f64 = 256.0;
@@ -28,16 +33,14 @@ const STEPS: f64 = 256.0;
 #[derive(Clone, Debug)]
 pub(crate) struct Smoothing {
     space: TuningSpace,
-    /// Where all parameters are at their minimum; 0 on a simplex.
-    base: f32,
-    /// Where each alone is at its maximum.
-    alone: Vec<f32>,
+    /// Where each parameter alone is at [`PLACES`].
+    alone: Vec<[f32; PLACES.len()]>,
 }
 
 impl Smoothing {
     /// None, whatever the tuning.
     pub(crate) fn none(space: &TuningSpace) -> Self {
-        Self { space: space.clone(), base: 0.0, alone: vec![0.0; space.len()] }
+        Self { space: space.clone(), alone: vec![[0.0; PLACES.len()]; space.len()] }
     }
 
     /// Measures a net.
@@ -47,30 +50,53 @@ impl Smoothing {
     pub(crate) fn measure(net: &Net) -> Result<Self> {
         let space = &net.metadata().tuning;
         let noise = noise();
-        let share = |turned_up: Option<usize>| -> Result<f32> {
-            let values = space.parameters.iter().enumerate().map(|(index, parameter)| {
-                if turned_up == Some(index) { parameter.maximum } else { parameter.minimum }
+        let share = |index: usize, place: f32| -> Result<f32> {
+            let values = space.parameters.iter().enumerate().map(|(other, parameter)| {
+                let up = if other == index { f64::from(place) } else { 0.0 };
+                parameter.minimum + up * (parameter.maximum - parameter.minimum)
             });
+            let strength = if place > 0.0 { place } else { PLACES[1] };
+            let noise: Vec<f32> = noise.iter().map(|value| strength * value).collect();
             share(net, &space.tuning(&values.collect::<Vec<_>>())?, &noise)
         };
-        let base = match space.domain {
-            Domain::Box => share(None)?,
-            Domain::Simplex => 0.0,
+        let curve = |index: usize| -> Result<_> {
+            let mut curve = [0.0; PLACES.len()];
+            match space.domain {
+                Domain::Box => {
+                    for (value, place) in curve.iter_mut().zip(PLACES) {
+                        *value = share(index, place)?;
+                    }
+                }
+                Domain::Simplex => {
+                    let most = share(index, 1.0)?;
+                    curve = PLACES.map(|place| place * most);
+                }
+            }
+            Ok(curve)
         };
-        let alone = (0..space.len()).map(|index| share(Some(index))).collect::<Result<_>>()?;
-        Ok(Self { space: space.clone(), base, alone })
+        let alone = (0..space.len()).map(curve).collect::<Result<_>>()?;
+        Ok(Self { space: space.clone(), alone })
     }
 
     /// The share at a tuning.
     pub(crate) fn at(&self, tuning: &Tuning) -> f32 {
         let entries = self.space.parameters.iter().zip(tuning.values()).zip(&self.alone);
-        let added = entries.map(|((parameter, &value), alone)| {
+        let added = entries.map(|((parameter, &value), curve)| {
             let width = parameter.maximum - parameter.minimum;
-            let turned_up = (f64::from(value) - parameter.minimum) / width;
-            turned_up as f32 * (alone - self.base)
+            let place = ((f64::from(value) - parameter.minimum) / width) as f32;
+            along(curve, place) - curve[0]
         });
-        (self.base + added.sum::<f32>()).clamp(0.0, 1.0)
+        // With all parameters at their minimum all curves are at the same value.
+        let base = self.alone.first().map_or(0.0, |curve| curve[0]);
+        (base + added.sum::<f32>()).clamp(0.0, 1.0)
     }
+}
+
+/// Linear between [`PLACES`].
+fn along(curve: &[f32; PLACES.len()], place: f32) -> f32 {
+    let after = PLACES.partition_point(|&other| other <= place).clamp(1, PLACES.len() - 1);
+    let way = (place - PLACES[after - 1]) / (PLACES[after] - PLACES[after - 1]);
+    curve[after - 1] + way * (curve[after] - curve[after - 1])
 }
 
 /// Noise around 0, the same every time.
@@ -117,12 +143,16 @@ mod tests {
         let net = Net::new(&Checkpoint::built_in().unwrap(), &Device::Cpu).unwrap();
         let smoothing = Smoothing::measure(&net).unwrap();
         let space = &net.metadata().tuning;
-        let at =
-            |denoise: f64, deblur: f64| smoothing.at(&space.tuning(&[denoise, deblur]).unwrap());
-        println!("denoise {}, deblur {}", at(1.0, 0.0), at(0.0, 1.0));
+        let at = |denoise: f64, deblur: f64| {
+            let mut values = vec![denoise, deblur];
+            values.resize(space.len(), 0.0);
+            smoothing.at(&space.tuning(&values).unwrap())
+        };
+        println!("denoise {:?}, deblur {}", [0.25, 0.5, 1.0].map(|t| at(t, 0.0)), at(0.0, 1.0));
         assert_eq!(at(0.0, 0.0), 0.0);
         assert!(at(1.0, 0.0) > 0.8);
-        assert_eq!(at(0.5, 0.0), 0.5 * at(1.0, 0.0));
+        assert_eq!(at(0.125, 0.0), 0.5 * at(0.25, 0.0));
+        assert_eq!(at(0.75, 0.0), 0.5 * (at(0.5, 0.0) + at(1.0, 0.0)));
         assert!(at(0.0, 1.0) < 0.1);
     }
 }

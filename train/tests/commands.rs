@@ -109,14 +109,20 @@ fn score_refuses_what_it_cannot_do() {
 #[test]
 fn freezing_at_the_tuning_in_use_changes_nothing_and_elsewhere_something() {
     let at = trained();
-    let psnr = |rest: &str| {
-        let line =
-            format!("score c.safetensors --data data --noise 25 --json --tuning denoise=1 {rest}");
-        let report: serde_json::Value = serde_json::from_str(&at.succeed(&line)).unwrap();
-        report["psnr_y"].as_f64().unwrap()
-    };
-    assert!((psnr("") - psnr("--freeze denoise=1")).abs() < 1e-3);
-    assert_ne!(psnr(""), psnr("--freeze denoise=1,deblur=1"));
+    let corners = common::RECIPE.replace("\"mlp\", expand = 2", "\"multilinear\", expand = 1");
+    std::fs::write(at.path("corners.toml"), corners).unwrap();
+    at.succeed("train corners.toml --data data --run corners");
+    for checkpoint in ["c.safetensors", "corners/checkpoint.safetensors"] {
+        let psnr = |rest: &str| {
+            let line = format!(
+                "score {checkpoint} --data data --noise 25 --json --tuning denoise=1 {rest}"
+            );
+            let report: serde_json::Value = serde_json::from_str(&at.succeed(&line)).unwrap();
+            report["psnr_y"].as_f64().unwrap()
+        };
+        assert!((psnr("") - psnr("--freeze denoise=1")).abs() < 1e-3, "{checkpoint}");
+        assert_ne!(psnr(""), psnr("--freeze denoise=1,deblur=1"), "{checkpoint}");
+    }
 }
 
 #[test]

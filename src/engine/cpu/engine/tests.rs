@@ -111,7 +111,10 @@ fn at_level(checkpoint: &Checkpoint, options: &Options, level: Level) -> CpuEngi
     CpuEngine::at_level(checkpoint, banks, options, level).unwrap()
 }
 
+/// Sets the first parameters; others are 0.
 fn tune(engine: &mut dyn Engine, values: [f64; 2]) {
+    let mut values = values.to_vec();
+    values.resize(engine.metadata().tuning.len(), 0.0);
     let tuning = engine.metadata().tuning.tuning(&values).unwrap();
     engine.set_tuning(&tuning).unwrap();
 }
