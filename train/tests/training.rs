@@ -9,6 +9,7 @@ use tunableconv::checkpoint::Checkpoint;
 use tunableconv_train::batch::{self, Pictures};
 use tunableconv_train::corner_targets::{channel_scales, corner_weights, mean_target};
 use tunableconv_train::data::{ImageFolder, Keep};
+use tunableconv_train::multi_loss::{DeviceBatch, MultiLoss};
 use tunableconv_train::pairs::PairFolder;
 use tunableconv_train::recipe::Recipe;
 use tunableconv_train::tunings::sample_tuning;
@@ -175,6 +176,35 @@ fn luma_and_chroma_are_each_measured_against_their_own_error() {
         let error = if channel < 4 { 0.01 } else { 0.0001 };
         assert!((scale * (error + floor) - 1.0).abs() < 1e-3, "{channel}: {scale}");
     }
+}
+
+#[test]
+fn a_logarithmic_error_counts_factors_alike() {
+    let at = Workplace::new();
+    let text = format!(
+        "{RECIPE}\n[[objectives]]\nloss = {{ kind = \"corner-targets\", scale = \"log\" }}\n"
+    );
+    let recipe = Recipe::parse(&text).unwrap();
+    let images = ImageFolder::load(&[at.path("data")], 16, Keep::Everything).unwrap();
+    let batch = batch::make(&recipe, &Pictures { images, pairs: None }, 1);
+    let device = candle_core::Device::Cpu;
+    let loss = MultiLoss::new(&recipe, None, &device).unwrap();
+    let on_device = DeviceBatch::new(&batch, &recipe, &device).unwrap();
+    let nothing = on_device.input.zeros_like().unwrap();
+    // Of a net that changes nothing the error is what was asked of it.
+    let floor = (0.5f64 / 255.0).powi(2);
+    let log = |wanted: &[f32]| {
+        let squares: f64 = wanted.iter().map(|v| f64::from(*v).powi(2)).sum();
+        (1.0 + squares / wanted.len() as f64 / floor).ln()
+    };
+    let samples: Vec<f64> = batch
+        .residual
+        .chunks(6 * 64)
+        .map(|wanted| (4.0 * log(&wanted[..4 * 64]) + 2.0 * log(&wanted[4 * 64..])) / 6.0)
+        .collect();
+    let expected = samples.iter().sum::<f64>() / samples.len() as f64;
+    let got = loss.measure(&on_device, &nothing).unwrap();
+    assert!(expected > 1.0 && (got - expected).abs() < 1e-3 * expected, "{got}, {expected}");
 }
 
 #[test]
