@@ -72,12 +72,8 @@ pub fn make(recipe: &Recipe, pictures: &Pictures, step: u64) -> HostBatch {
         let mut measured = vec![vec![]; levels.len()];
         let samples: Vec<_> = samples.by_ref().take(recipe.batch.size).collect();
         for (j, value) in tuning.iter_mut().enumerate() {
-            let undoes = |active: &Vec<bool>| {
-                let mut links = recipe.degradations.iter().zip(active);
-                links.any(|(link, active)| *active && recipe.parameter_of(link) == Some(j))
-            };
             // What no sample has is of level 0.
-            if levels[j].is_some() && !samples.iter().any(undoes) {
+            if levels[j].is_some() && !samples.iter().any(|active| undoes(recipe, j, active)) {
                 *value = 0.0;
             }
         }
@@ -94,6 +90,12 @@ pub fn make(recipe: &Recipe, pictures: &Pictures, step: u64) -> HostBatch {
         batch.tunings.extend(tuning);
     }
     batch
+}
+
+/// Whether parameter `j` undoes one of the degradations that a sample has.
+fn undoes(recipe: &Recipe, j: usize, active: &[bool]) -> bool {
+    let mut links = recipe.degradations.iter().zip(active);
+    links.any(|(link, active)| *active && recipe.parameter_of(link) == Some(j))
 }
 
 /// What is near a level.
@@ -149,10 +151,7 @@ fn push_sample(
     masks.extend_from_slice(targets);
     let mut weights = vec![];
     let levels = recipe.levels();
-    let is_active = |j: usize| {
-        let mut links = recipe.degradations.iter().zip(active);
-        links.any(|(link, active)| *active && recipe.parameter_of(link) == Some(j))
-    };
+    let is_active = |j: usize| undoes(recipe, j, active);
     let to_measure: Vec<(usize, Level)> = (0..levels.len())
         .filter_map(|j| Some((j, levels[j].filter(|level| level.error.is_some() && is_active(j))?)))
         .collect();
