@@ -85,10 +85,12 @@ impl Guard {
             Ok(steps) => steps,
             Err(poisoned) => poisoned.into_inner(),
         };
-        eprintln!("seed {}: {reason}; the last steps:", steps.seed);
+        eprintln!("the last steps:");
         for step in &steps.last {
             eprintln!("    {step}");
         }
+        // At the end, where it is found.
+        eprintln!("seed {}: {reason}", steps.seed);
         std::process::abort();
     }
 
