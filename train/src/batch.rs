@@ -65,10 +65,14 @@ pub fn make(recipe: &Recipe, pictures: &Pictures, step: u64) -> HostBatch {
     rng.set_stream(step + 1);
     let targets = recipe.target_masks();
     let mut batch = HostBatch { targets: vec![vec![]; targets.len()], ..Default::default() };
-    let levels = recipe.levels();
+    let all_levels = recipe.levels();
     let mut samples = recipe.batch.samples.iter().cycle().map(|sample| recipe.is_active(sample));
     for _ in 0..recipe.batch.micro_batches {
         let mut tuning = sample_tuning(recipe, &mut rng);
+        // Those that are told rightly.
+        let mut is_right = |level: &Level| level.wrong == 0.0 || !rng.random_bool(level.wrong);
+        let levels: Vec<_> =
+            all_levels.iter().copied().map(|level| level.filter(&mut is_right)).collect();
         let mut measured = vec![vec![]; levels.len()];
         let samples: Vec<_> = samples.by_ref().take(recipe.batch.size).collect();
         for (j, value) in tuning.iter_mut().enumerate() {
@@ -78,7 +82,7 @@ pub fn make(recipe: &Recipe, pictures: &Pictures, step: u64) -> HostBatch {
             }
         }
         for active in &samples {
-            let told = (active.as_slice(), tuning.as_slice(), targets.as_slice());
+            let told = Told { active, tuning: &tuning, levels: &levels, targets: &targets };
             push_sample(&mut batch, recipe, pictures, told, &mut measured, &mut rng);
         }
         for ((value, level), measured) in tuning.iter_mut().zip(&levels).zip(measured) {
@@ -113,11 +117,23 @@ pub(crate) fn measured_level(degraded: &[f32], without: &[f32], level: Level) ->
     Some((error / most).min(1.0) as f32)
 }
 
+/// What a sample is made for.
+#[derive(Clone, Copy)]
+struct Told<'t> {
+    /// Which degradations it has.
+    active: &'t [bool],
+    tuning: &'t [f32],
+    /// Of each parameter that tells how strong its degradation is.
+    levels: &'t [Option<Level>],
+    /// What each of [`Recipe::target_masks`] keeps.
+    targets: &'t [Vec<bool>],
+}
+
 fn push_sample(
     batch: &mut HostBatch,
     recipe: &Recipe,
     pictures: &Pictures,
-    (active, tuning, targets): (&[bool], &[f32], &[Vec<bool>]),
+    Told { active, tuning, levels, targets }: Told<'_>,
     measured: &mut [Vec<f32>],
     rng: &mut ChaCha8Rng,
 ) {
@@ -138,7 +154,9 @@ fn push_sample(
     // Where a parameter tells the level, the degradation is as strong as that.
     let links = recipe.degradations.iter().zip(&mut draw.strengths);
     for (link, strength) in links.filter(|(_, strength)| strength.is_some()) {
-        if let (Some(level), Some(j)) = (link.level, recipe.parameter_of(link)) {
+        if let Some(j) = recipe.parameter_of(link)
+            && let Some(level) = levels[j]
+        {
             let told = jittered(tuning[j], level, rng);
             *strength = Some(link.degradation.strength_at(told));
         }
@@ -150,7 +168,6 @@ fn push_sample(
     let mut masks = vec![vec![true; chain.len()]];
     masks.extend_from_slice(targets);
     let mut weights = vec![];
-    let levels = recipe.levels();
     let is_active = |j: usize| undoes(recipe, j, active);
     let to_measure: Vec<(usize, Level)> = (0..levels.len())
         .filter_map(|j| Some((j, levels[j].filter(|level| level.error.is_some() && is_active(j))?)))

@@ -270,7 +270,8 @@ fn draw_sweep(args: &SweepArgs, threads: usize) -> anyhow::Result<()> {
     let name = args.image.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let recipe = &checkpoint.metadata.provenance.recipe;
     let title = format!("{recipe} on {name}, {}", condition.label());
-    let picture = TestPicture { name, clean: crop(&clean), twin: twin.as_ref().map(crop) };
+    let (clean, twin) = (crop(&clean), twin.as_ref().map(crop));
+    let picture = TestPicture { name, clean, twin, folders: vec![] };
     let mut engine = args.engine.open(&checkpoint, threads)?;
     sweep(engine.as_mut(), &title, &picture, &condition)?.save(&args.out)
 }

@@ -134,8 +134,7 @@ impl Adam {
 }
 
 impl Adam {
-    /// Moves the values of a tensor into the set they are bound to; their averages stay in it if it
-    /// is convex.
+    /// Moves the values of a tensor, and their averages, into the set they are bound to.
     ///
     /// # Errors
     /// When the device fails.
@@ -145,6 +144,8 @@ impl Adam {
     pub fn project(&mut self, name: &str, into: impl Fn(&mut [f32])) -> anyhow::Result<()> {
         let slot = self.slots.get_mut(name).expect("a trained tensor's name");
         into(&mut slot.value);
+        // These have seen the values before they were moved.
+        into(&mut slot.ema);
         let var = &self.vars[name];
         var.set(&Tensor::from_slice(&slot.value, slot.shape.as_slice(), var.device())?)?;
         Ok(())
@@ -247,6 +248,18 @@ mod tests {
         let rates = [0, 1, 2, 7, 12].map(|step| adam.learning_rate(step));
         for (rate, expected) in rates.iter().zip([0.05, 0.1, 0.1, 0.055, 0.01]) {
             assert!((rate - expected).abs() < 1e-12, "{rates:?}");
+        }
+    }
+
+    #[test]
+    fn values_and_their_averages_are_projected() {
+        let mut adam = adam(config(), 0.5);
+        for number in 0..12 {
+            step(&mut adam, number);
+            adam.project("x", |values| values.iter_mut().for_each(|x| *x = x.min(0.5))).unwrap();
+            let slot = &adam.slots()["x"];
+            assert_eq!((slot.value[0], slot.ema[0]), (0.5, 0.5), "step {number}");
+            assert_eq!(adam.vars()["x"].to_vec1::<f32>().unwrap(), [0.5]);
         }
     }
 

@@ -158,6 +158,13 @@ impl PairFolder {
         }
     }
 
+    /// Names of the folders that a pair of frames is in.
+    pub fn folders_of(&self, frame: usize) -> impl Iterator<Item = &str> {
+        let own =
+            self.folders.iter().filter(move |(_, frames)| frames.binary_search(&frame).is_ok());
+        own.map(|(name, _)| name.as_str())
+    }
+
     /// Number of pairs of frames; at least 1.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a loaded folder is never empty")]
@@ -469,6 +476,8 @@ mod tests {
         assert_eq!(pairs.frames_in(Some("sharp")), [3, 4, 5]);
         assert_eq!(pairs.frames_in(None).len(), 6);
         assert!(pairs.frames_in(Some("other")).is_empty());
+        let is_in = |frame, folder| pairs.folders_of(frame).any(|name| name == folder);
+        assert!(is_in(2, "noisy") && !is_in(2, "sharp") && is_in(3, "sharp"));
         let aside = pairs.set_aside(1, &mut rand::rng());
         for name in ["noisy", "sharp"] {
             let count = |pairs: &PairFolder| pairs.frames_in(Some(name)).len();

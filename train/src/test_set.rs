@@ -38,6 +38,8 @@ pub struct TestPicture {
     pub clean: Rgb,
     /// The degraded one of a pair.
     pub twin: Option<Rgb>,
+    /// Names of the folders that a pair is in, which may say what degraded it.
+    pub folders: Vec<String>,
 }
 
 impl TestSet {
@@ -107,12 +109,14 @@ impl TestSet {
             Source::Images(paths) => {
                 let path = &paths[index];
                 let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                Ok(TestPicture { name, clean: Rgb::load(path)?, twin: None })
+                Ok(TestPicture { name, clean: Rgb::load(path)?, twin: None, folders: vec![] })
             }
             Source::Pairs { pairs, frames } => {
                 let frame = frames[index];
                 let (clean, twin) = pairs.whole(frame);
-                Ok(TestPicture { name: format!("pair {frame}"), clean, twin: Some(twin) })
+                let (name, twin) = (format!("pair {frame}"), Some(twin));
+                let folders = pairs.folders_of(frame).map(str::to_owned).collect();
+                Ok(TestPicture { name, clean, twin, folders })
             }
         }
     }

@@ -138,6 +138,42 @@ fn samples_have_what_they_name_and_only_that_is_told() {
 }
 
 #[test]
+fn a_share_of_the_samples_is_told_a_level_that_is_wrong() {
+    let at = Workplace::new();
+    let pictures = pictures(&at);
+    // Shares of the samples with noise that are as noisy as is told, and of those without that are
+    // told that there is none.
+    let rightly_told = |wrong: f64, error: &str| {
+        let text = told(&format!("{{ wrong = {wrong}{error} }}"))
+            .replace("[[\"denoise\"], [\"denoise\", \"deblur\"]]", "[[\"denoise\"], [\"deblur\"]]")
+            .replace("[batch]", "[batch]\nsize = 1")
+            .replace("micro_batches = 2", "micro_batches = 6")
+            .replace("\"corner-boosted\", share = 0.5", "\"uniform\"");
+        let recipe = Recipe::parse(&text).unwrap();
+        let (mut right, mut absent) = (vec![], vec![]);
+        for step in 0..60 {
+            let batch = batch::make(&recipe, &pictures, step);
+            for (sample, tuning) in batch.tunings.chunks(2).enumerate() {
+                let error = errors(&batch, sample);
+                match sample % 2 {
+                    0 => right.push((tuning[0] * 40.0 - error).abs() < 6.0 + 0.4 * error),
+                    _ => absent.push(tuning[0] == 0.0),
+                }
+            }
+        }
+        [right, absent]
+            .map(|kind| kind.iter().filter(|is_so| **is_so).count() as f64 / kind.len() as f64)
+    };
+    for error in ["", ", error = 40.0"] {
+        let [always, half, never] = [0.0, 0.5, 1.0].map(|wrong| rightly_told(wrong, error));
+        println!("{always:?} {half:?} {never:?}");
+        assert!(always[0] > 0.95 && always[1] == 1.0, "{error}: {always:?}");
+        assert!((0.35..0.65).contains(&half[1]) && half[0] < always[0], "{error}: {half:?}");
+        assert!(never[0] < half[0] && never[1] == 0.0, "{error}: {never:?}");
+    }
+}
+
+#[test]
 fn strengths_and_levels_are_each_others_inverse() {
     for kind in [
         Degradation::Blur { sigma: [0.0, 2.0] },
@@ -176,6 +212,7 @@ fn a_run_is_validated_at_each_pictures_level() {
     assert!(at.path("a/best.safetensors").exists() && at.path("a/samples.png").exists());
     for (level, expected) in [
         ("{ jitter = -0.1 }", "level.jitter = -0.1, expected 0 to 1"),
+        ("{ wrong = 1.5 }", "level.wrong = 1.5, expected 0 to 1"),
         ("{ error = 0.0 }", "level.error = 0, expected above 0"),
         ("{ most = 1 }", "unknown field `most`"),
     ] {

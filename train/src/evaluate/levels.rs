@@ -5,6 +5,7 @@ use tunableconv::checkpoint::Metadata;
 
 use crate::batch::measured_level;
 use crate::condition::{Condition, trained_for};
+use crate::degrade::Degradation;
 use crate::recipe::Link;
 use crate::score::RANGE;
 use crate::test_set::TestPicture;
@@ -79,6 +80,21 @@ impl Levels {
         entries.map(entry).collect()
     }
 
+    /// Whether a recorded degradation is that of this pair: where the checkpoint was trained on pairs in
+    /// folders of certain names, those of the folders that this one is in; if it is in none of them, any.
+    fn is_recorded_in(&self, link: &Link, picture: &TestPicture) -> bool {
+        let is_here = |link: &Link| match &link.degradation {
+            Degradation::Recorded { folder: Some(name) } => picture.folders.contains(name),
+            _ => false,
+        };
+        match &link.degradation {
+            Degradation::Recorded { folder: Some(_) } => {
+                is_here(link) || !self.links.iter().flatten().any(is_here)
+            }
+            _ => true,
+        }
+    }
+
     /// The level of what `links` undo.
     fn level(
         &self,
@@ -87,7 +103,10 @@ impl Levels {
         condition: &Condition,
         index: usize,
     ) -> f64 {
-        let own = |kind: &str| links.iter().find(|link| link.degradation.kind() == kind);
+        let is_recorded_here = |link: &&Link| self.is_recorded_in(link, picture);
+        let own = |kind: &str| {
+            links.iter().filter(is_recorded_here).find(|link| link.degradation.kind() == kind)
+        };
         if let Some(level) = links[0].level.filter(|level| level.error.is_some()) {
             let others: Vec<bool> = condition.kinds().map(|kind| own(kind).is_none()).collect();
             let degraded = picture.degraded(condition, index).normalised(RANGE);

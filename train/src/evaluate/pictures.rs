@@ -63,6 +63,7 @@ pub fn sheet(
             clean: crop(&whole.clean),
             twin: whole.twin.as_ref().map(crop),
             name: whole.name,
+            folders: whole.folders,
         };
         let reference = picture.reference();
         let degraded = picture.degraded(condition, index);

@@ -90,6 +90,14 @@ pub struct Level {
     /// nothing happens to 1 at the strongest of its range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<f64>,
+    /// Share of the samples that are told a level drawn at random, whatever they have, so that no setting
+    /// breaks a picture.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wrong: f64,
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl Link {
@@ -101,8 +109,9 @@ impl Link {
 
 impl Level {
     fn validate(self, link: &Link) -> anyhow::Result<()> {
-        let Self { jitter, error } = self;
+        let Self { jitter, error, wrong } = self;
         ensure!((0.0..=1.0).contains(&jitter), "level.jitter = {jitter}, expected 0 to 1");
+        ensure!((0.0..=1.0).contains(&wrong), "level.wrong = {wrong}, expected 0 to 1");
         let [low, high] = link.degradation.strengths();
         match error {
             Some(error) => ensure!(
