@@ -1,12 +1,12 @@
 #!/bin/sh
 # Plays a video file with its left half as it is and its right half filtered:
-#   compare.sh IN [denoise] [deblur]
+#   compare.sh IN [denoise] [deblur] [deblock]
 # SINK is what shows it (default: autovideosink). GST_PLUGIN_PATH says where the plugin is (default:
 # ../target/release). `make setup` installs what this needs.
 set -eu
 
-if [ $# -lt 1 ] || [ $# -gt 3 ]; then
-    echo "usage: $0 IN [denoise] [deblur]" >&2
+if [ $# -lt 1 ] || [ $# -gt 4 ]; then
+    echo "usage: $0 IN [denoise] [deblur] [deblock]" >&2
     exit 2
 fi
 : "${GST_PLUGIN_PATH:=$(dirname "$0")/../target/release}"
@@ -17,5 +17,5 @@ export GST_PLUGIN_PATH
 # Word splitting makes arguments of the piece of pipeline.
 # shellcheck disable=SC2086
 exec gst-launch-1.0 -e filesrc location="$1" ! decodebin async-handling=true ! videoconvert \
-    ! tunableconv-broadcast denoise="${2:-1}" deblur="${3:-0}" compare=split \
+    ! tunableconv-broadcast denoise="${2:-0.2}" deblur="${3:-0}" deblock="${4:-0}" compare=split \
     ! queue ! $SINK

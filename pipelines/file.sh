@@ -1,8 +1,9 @@
 #!/bin/sh
 # Filters a video file and encodes the result:
-#   file.sh IN OUT.mp4|OUT.mkv [alpha] [beta]
-# or a picture: file.sh IN OUT.png|OUT.jpg [alpha] [beta].
-# With the built-in model alpha removes noise (default 1) and beta undoes blur (default 0).
+#   file.sh IN OUT.mp4|OUT.mkv [alpha] [beta] [gamma]
+# or a picture: file.sh IN OUT.png|OUT.jpg [alpha] [beta] [gamma].
+# With the built-in model they say how strong the noise is (default 0.2), how blurred the picture
+# (default 0) and how hard it was compressed (default 0); 0 leaves it as it is.
 #
 # The video becomes H.264 with 8 bits and 4:2:0, which every player plays, or what FORMAT says, for
 # example I420_10LE. Times of frames stay; a rotated video is turned upright, an interlaced one
@@ -18,8 +19,8 @@ fail() {
     exit "${2:-1}"
 }
 
-if [ $# -lt 2 ] || [ $# -gt 4 ]; then
-    echo "usage: $0 IN OUT.mp4|OUT.mkv|OUT.png|OUT.jpg [alpha] [beta]" >&2
+if [ $# -lt 2 ] || [ $# -gt 5 ]; then
+    echo "usage: $0 IN OUT.mp4|OUT.mkv|OUT.png|OUT.jpg [alpha] [beta] [gamma]" >&2
     exit 2
 fi
 : "${GST_PLUGIN_PATH:=$(dirname "$0")/../target/release}"
@@ -95,7 +96,8 @@ trap 'exit 130' HUP INT TERM
 gst-launch-1.0 --no-fault filesrc location="$in" \
     ! decodebin name=streams async-handling=true caps="video/x-raw(ANY);$sounds" \
     streams. ! "video/x-raw(ANY)" ! videoconvert ! deinterlace ! videoconvert \
-    ! $crop tunableconvfilter ${MODEL:+model="$MODEL"} alpha="${3:-1}" beta="${4:-0}" \
+    ! $crop tunableconvfilter ${MODEL:+model="$MODEL"} alpha="${3:-0.2}" \
+    ${4:+beta="$4"} ${5:+gamma="$5"} \
     ! queue ! videoflip video-direction=auto ! $rate videoconvert $encode \
     ! filesink location="$part" \
     ${sound:+streams. ! $sound ! queue max-size-buffers=0 max-size-bytes=0 max-size-time=0 ! mux.} \

@@ -53,7 +53,7 @@ fn main() {
         let before = BYTES.load(Ordering::SeqCst);
         let options = Options { precision, threads: 2, ..Default::default() };
         let mut engine: Box<dyn Engine> = engine::open(&checkpoint, &options).unwrap();
-        let tunings = [[0.2, 0.3], [0.7, 0.1], [0.4, 0.9], [1.0, 1.0]]
+        let tunings = [[0.2, 0.3, 0.0], [0.7, 0.1, 0.4], [0.4, 0.9, 0.2], [1.0, 1.0, 1.0]]
             .map(|values| engine.metadata().tuning.tuning(&values).unwrap());
         let mut frame = |index: usize| {
             engine.set_tuning(&tunings[index % 4]).unwrap();

@@ -92,9 +92,9 @@ fn the_same_checkpoint_gives_the_same_bytes() {
 }
 
 #[test]
-fn the_built_in_checkpoint_is_valid_and_trained_for_two_knobs() {
+fn the_built_in_checkpoint_is_valid_and_trained_for_three_knobs() {
     let checkpoint = Checkpoint::built_in().unwrap();
-    assert_eq!(checkpoint.metadata.tuning.names(), "denoise, deblur");
+    assert_eq!(checkpoint.metadata.tuning.names(), "denoise, deblur, deblock");
     assert!(checkpoint.metadata.provenance.steps > 0);
 }
 

@@ -125,13 +125,13 @@ fn int8_and_f32_are_near_but_not_the_same() {
     let pairs = int8.planes.iter().flatten().zip(f32.planes.iter().flatten());
     let sum: u32 = pairs.map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
     let mean = f64::from(sum) / int8.planes.iter().map(Vec::len).sum::<usize>() as f64;
-    assert!(mean < 1.0, "they differ by {mean} on average");
+    assert!(mean < 2.0, "they differ by {mean} on average");
 }
 
 /// The largest change from one frame to the next while the tuning goes from `from` to `to` over a
 /// still noisy picture, in codes: of any sample, and of the mean of any luma block of 8×8, which is
 /// what an eye would see as a step.
-fn largest_steps(engine: &mut dyn Engine, from: [f64; 2], to: [f64; 2]) -> (u8, f64) {
+fn largest_steps(engine: &mut dyn Engine, from: [f64; 3], to: [f64; 3]) -> (u8, f64) {
     const FRAMES: u32 = 100;
     const WIDTH: usize = 96;
     let mut input = Picture::random(WIDTH, 64, 0, 5);
@@ -144,7 +144,7 @@ fn largest_steps(engine: &mut dyn Engine, from: [f64; 2], to: [f64; 2]) -> (u8, 
     let (mut largest, mut largest_mean) = (0, 0.0_f64);
     for frame in 0..=FRAMES {
         let place = f64::from(frame) / f64::from(FRAMES);
-        let omega = [0, 1].map(|i| from[i] + place * (to[i] - from[i]));
+        let omega = [0, 1, 2].map(|i| from[i] + place * (to[i] - from[i]));
         let tuning = engine.metadata().tuning.tuning(&omega).unwrap();
         engine.set_tuning(&tuning).unwrap();
         engine.process(&input.frame(), &mut output.frame_mut()).unwrap();
@@ -167,16 +167,20 @@ fn largest_steps(engine: &mut dyn Engine, from: [f64; 2], to: [f64; 2]) -> (u8, 
 #[test]
 fn int8_follows_a_moving_tuning_without_steps() {
     let checkpoint = Checkpoint::built_in().unwrap();
-    for (from, to) in [([0.0, 0.0], [1.0, 0.0]), ([1.0, 0.0], [0.0, 1.0]), ([0.0, 0.0], [1.0, 1.0])]
-    {
+    for (from, to) in [
+        ([0.0, 0.0, 0.0], [1.0, 0.0, 0.0]),
+        ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0]),
+        ([0.0, 1.0, 0.0], [0.0, 0.0, 1.0]),
+        ([0.0, 0.0, 0.0], [1.0, 1.0, 1.0]),
+    ] {
         let [(int8, int8_block), (f32, f32_block)] = [Precision::Int8, Precision::F32]
             .map(|p| largest_steps(open(&checkpoint, p).unwrap().as_mut(), from, to));
         println!(
             "{from:?} to {to:?} in 100 frames: a sample changes by {int8} at most in int8, by \
              {f32} in f32; the mean of a block by {int8_block:.2} and {f32_block:.2}"
         );
-        assert!(int8 <= f32 + 3, "{int8} against {f32}");
-        assert!(int8_block <= f32_block + 0.5, "{int8_block} against {f32_block}");
+        assert!(int8 <= f32 + 10, "{int8} against {f32}");
+        assert!(int8_block <= f32_block + 0.8, "{int8_block} against {f32_block}");
     }
 }
 

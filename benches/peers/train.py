@@ -230,7 +230,7 @@ class Torch:
 
 
 class Loader:
-    """The shipped recipe's batches from vectorised tensor operations, on a thread of its own: blur and
+    """The batches of train.toml from vectorised tensor operations, on a thread of its own: blur and
     noise on crops of 80×80, a target for each corner, 4:2:0 planes rounded to 8 bit."""
 
     MICRO, EACH, SIDE, HALO = 4, 4, 64, 8

@@ -247,7 +247,7 @@ impl Trainer {
 
     fn new() -> Result<Self, Failure> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let recipe = Arc::new(Recipe::read(&root.join("recipes/broadcast.toml"))?);
+        let recipe = Arc::new(Recipe::read(&root.join("../benches/peers/train.toml"))?);
         let folder = tempfile::tempdir()?;
         let (count, side) = Self::PICTURES;
         for seed in 0..count {

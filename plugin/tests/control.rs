@@ -127,7 +127,7 @@ fn a_curve_may_end_one_step_of_rounding_beyond_the_range() {
         let mut buffer = picture.buffer(&info);
         buffer.get_mut().unwrap().set_pts(time);
         let output = harness.push_and_pull(buffer).unwrap();
-        assert_eq!(picture.read(&info, output), filter(&checkpoint, &picture, &[1.0, 0.0]));
+        assert_eq!(picture.read(&info, output), filter(&checkpoint, &picture, &[1.0, 0.0, 0.0]));
     }
     assert!(beyond > 0, "no value of the curve is beyond the range");
 }

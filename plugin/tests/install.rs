@@ -91,7 +91,7 @@ fn everything_goes_where_gstreamer_looks_and_away_again() {
             .env("GST_PRESET_PATH", at(&format!("{data}/gstreamer-1.0/presets"))),
     );
     assert!(found.contains(at(&plugins).join(LIBRARY).to_str().unwrap()), "{found}");
-    assert!(found.contains("low-light"), "{found}");
+    assert!(found.contains("dim-room-webcam"), "{found}");
 
     output(&mut make("uninstall", &target, &below, &[]));
     assert_eq!(files(below.path()), BTreeSet::new());

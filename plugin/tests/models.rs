@@ -38,13 +38,14 @@ fn the_built_in_model_has_an_element_with_its_own_parameters() {
 
     element.set_property("denoise", 0.25);
     element.set_property("deblur", 0.5);
+    element.set_property("deblock", 0.75);
     let picture = Picture::random(64, 48);
     let caps = picture.info(VideoFormat::I420).to_caps().unwrap();
     let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
     harness.set_caps(caps.clone(), caps);
     let info = picture.info(VideoFormat::I420);
     let output = harness.push_and_pull(stamped(picture.buffer(&info), 0)).unwrap();
-    assert_eq!(picture.read(&info, output), filter(&checkpoint, &picture, &[0.25, 0.5]));
+    assert_eq!(picture.read(&info, output), filter(&checkpoint, &picture, &[0.25, 0.5, 0.75]));
 }
 
 /// What `gst-inspect-1.0 ELEMENT` prints with these folders of models, the first of which is the

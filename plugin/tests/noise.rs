@@ -12,6 +12,10 @@ use common::play::{Frame, frames_of, media};
 /// Standard deviation of the noise in R, G and B, in codes.
 const SIGMA: f32 = 25.0;
 
+/// How strong the built-in model is told that it is: in luma it is a little less than in RGB, and 1
+/// means 35 codes.
+const LEVEL: f64 = 0.48;
+
 const FORMATS: [&str; 14] = [
     "RGBA",
     "RGB",
@@ -66,10 +70,10 @@ fn every_format_is_denoised_as_well_as_420_is() {
         };
         psnr(&filtered(&file)[0], clean)
     };
-    let way_over_420 = psnr_of("I420", 1.0);
+    let way_over_420 = psnr_of("I420", LEVEL);
     println!("I420: {:.2} -> {way_over_420:.2} dB", psnr_of("I420", 0.0));
     for format in FORMATS {
-        let (before, after) = (psnr_of(format, 0.0), psnr_of(format, 1.0));
+        let (before, after) = (psnr_of(format, 0.0), psnr_of(format, LEVEL));
         println!("{format}: {before:.2} -> {after:.2} dB");
         assert!(after > way_over_420 - 0.5, "{format}: {after}, over I420 {way_over_420}");
     }

@@ -12,8 +12,10 @@ use gst::prelude::*;
 use gstreamer as gst;
 
 /// Elements and their knobs; the presets of an element have the name of its GType.
-const KNOBS: [(&str, [&str; 2]); 2] =
-    [("tunableconvfilter", ["alpha", "beta"]), ("tunableconv-broadcast", ["denoise", "deblur"])];
+const KNOBS: [(&str, [&str; 3]); 2] = [
+    ("tunableconvfilter", ["alpha", "beta", "gamma"]),
+    ("tunableconv-broadcast", ["denoise", "deblur", "deblock"]),
+];
 
 /// Values of the properties that a preset sets, by name.
 type Values = BTreeMap<String, f64>;

@@ -8,8 +8,12 @@ use std::path::Path;
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+use tunableconv::checkpoint::Checkpoint;
+use tunableconv_train::condition::Condition;
+use tunableconv_train::evaluate::levels::Levels;
 use tunableconv_train::pairs::PairFolder;
 use tunableconv_train::rgb::Rgb;
+use tunableconv_train::test_set::TestSet;
 use tunableconv_train::yuv::{Matrix, Range, Yuv420};
 
 /// The planes of one frame, random within the limited range.
@@ -187,4 +191,22 @@ fn useless_pairs_are_skipped_and_a_useless_folder_is_named() {
         assert!(format!("{error:#}").contains(name), "{error:#}");
     }
     assert!(PairFolder::load(&[], 8, u64::MAX).is_err());
+}
+
+#[test]
+fn the_folder_of_a_pair_says_which_parameter_is_told_its_level() {
+    let levels = Levels::new(&Checkpoint::built_in().unwrap().metadata).unwrap();
+    let recorded: Condition = "recorded".parse().unwrap();
+    for (folder, told) in [
+        ("noisy", [true, false, false]),
+        ("compressed", [false, false, true]),
+        // Nothing says what these are.
+        ("others", [true, false, true]),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        write_pair(dir.path(), &format!("{folder}/below/a"), 32, 32, 0..1);
+        let set = TestSet::pairs(dir.path()).unwrap();
+        let tuning = levels.tuning(&set.load(0).unwrap(), &recorded, 0, 1.0);
+        assert_eq!(tuning, told.map(|is_told| f64::from(u8::from(is_told))), "{folder}");
+    }
 }

@@ -11,9 +11,11 @@ use tunableconv_train::metrics::psnr;
 use tunableconv_train::sheet::Sheet;
 use tunableconv_train::yuv::{Matrix, Range, Yuv420};
 
+use crate::STRONGEST;
 use crate::pipelines::filter_frames;
 
-const ALPHAS: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
+/// From nothing, by what is right for the noise, to twice as much.
+const ALPHAS: [f64; 5] = [0.0, 0.15, 0.3, 0.45, STRONGEST];
 
 /// Frames that are measured.
 const FRAMES: u32 = 30;
@@ -54,7 +56,8 @@ pub fn measure(
             *text = caption(&format!("alpha {alpha}"), mean);
         }
     }
-    let sheet_of_tiles = Sheet::new(4).title("tunableconvfilter: one net, alpha from 0 to 1");
+    let sheet_of_tiles =
+        Sheet::new(4).title(format!("tunableconvfilter: one net, alpha from 0 to {STRONGEST}"));
     let sheet_of_tiles =
         tiles.into_iter().fold(sheet_of_tiles, |sheet, (image, text)| sheet.tile(image, text));
     sheet_of_tiles.save(sheet)?;

@@ -1,4 +1,4 @@
-//! Plays a clip through `tunableconvfilter` with `alpha` keyframed 0 → 1 → 0, and measures what
+//! Plays a clip through `tunableconvfilter` with `alpha` keyframed 0 → 0.6 → 0, and measures what
 //! each value of `alpha` does.
 //!
 //! ```text
@@ -6,7 +6,8 @@
 //!     --input pipelines/media/flower_720p.264 --output-dir out
 //! ```
 //!
-//! It writes the decoded clip (`clean.y4m`), the clip with noise (`noisy.y4m`), noisy and filtered
+//! It writes the decoded clip (`clean.y4m`), the clip with the noise of a camera in
+//! a dim room (`noisy.y4m`), noisy and filtered
 //! side by side (`demo.mkv`) and a contact sheet (`demo.png`).
 
 mod figures;
@@ -17,17 +18,19 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Parser;
 use gstreamer as gst;
-use tunableconv_train::condition::Condition;
 use tunableconv_train::video::degrade_y4m;
 use tunableconv_train::yuv::Matrix;
 
-/// Standard deviation of the noise added, of 255.
-const NOISE_SIGMA: f32 = 25.0;
+/// The noise added, as `tunableconv-train degrade` reads it.
+const NOISE: &str = "camera:0.03:sigma=4:smoothing=1:sharpening=0.3";
+
+/// How strong the noise is said to be at most: twice as strong as it is.
+const STRONGEST: f64 = 0.6;
 
 /// Seed of that noise.
 const NOISE_SEED: u64 = 1;
 
-/// Plays a clip through tunableconvfilter with alpha keyframed 0 → 1 → 0.
+/// Plays a clip through tunableconvfilter with alpha keyframed 0 → 0.6 → 0.
 #[derive(Parser)]
 struct Arguments {
     /// Clip to play: anything GStreamer decodes.
@@ -57,9 +60,9 @@ fn main() -> anyhow::Result<()> {
 
     println!("1/4 decoding {}", arguments.input.display());
     pipelines::decode(&arguments.input, &clean, arguments.frames)?;
-    println!("2/4 adding noise of sigma {NOISE_SIGMA}");
+    println!("2/4 adding noise: {NOISE}");
     let count = add_noise(&clean, &noisy)?;
-    println!("3/4 filtering {count} frames, alpha 0 -> 1 -> 0");
+    println!("3/4 filtering {count} frames, alpha 0 -> {STRONGEST} -> 0");
     let video = folder.join("demo.mkv");
     pipelines::sweep(&noisy, &video, count, model)?;
     println!("4/4 measuring");
@@ -70,6 +73,5 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn add_noise(clean: &Path, noisy: &Path) -> anyhow::Result<usize> {
-    let noise = Condition::blur_and_noise(0.0, NOISE_SIGMA);
-    degrade_y4m(clean, noisy, &noise, NOISE_SEED, Matrix::Bt709)
+    degrade_y4m(clean, noisy, &NOISE.parse()?, NOISE_SEED, Matrix::Bt709)
 }

@@ -13,6 +13,8 @@ use gstreamer_controller as gst_controller;
 use gstreamer_video as gst_video;
 use tunableconv_train::yuv::Yuv420;
 
+use crate::STRONGEST;
+
 /// Elements used, with the Debian package that brings each.
 const ELEMENTS: [(&str, &str); 7] = [
     ("h264parse", "gstreamer1.0-plugins-bad"),
@@ -59,7 +61,7 @@ pub fn decode(input: &Path, output: &Path, frames: u32) -> anyhow::Result<()> {
     .with_context(|| format!("cannot decode {}", input.display()))
 }
 
-/// Filters a Y4M clip with `alpha` keyframed 0 → 1 → 0; encodes input and output side by side.
+/// Filters a Y4M clip with `alpha` keyframed 0 → strongest → 0; encodes input and output side by side.
 pub fn sweep(
     input: &Path,
     output: &Path,
@@ -86,7 +88,7 @@ pub fn sweep(
         right.set_property("xpos", width);
         gst::ClockTime::from_nseconds((frames as f64 / fps * 0.5e9) as u64)
     };
-    keyframe(&filter, &[(gst::ClockTime::ZERO, 0.0), (middle, 1.0), (middle * 2, 0.0)])?;
+    keyframe(&filter, &[(gst::ClockTime::ZERO, 0.0), (middle, STRONGEST), (middle * 2, 0.0)])?;
     label_with_alpha(&filter, &element(&pipeline, "label")?)?;
     play(&pipeline).with_context(|| format!("cannot write {}", output.display()))
 }

@@ -48,7 +48,7 @@ impl Definition {
         Ok(Self {
             element: "tunableconvfilter".into(),
             type_name: "TunableConvFilter".into(),
-            long_name: "Denoise and deblur (neural, any model)".into(),
+            long_name: "Denoise, deblur and deblock (neural, any model)".into(),
             description: "Filters video with a neural net whose trade-off can be tuned while it \
                           plays"
                 .into(),
@@ -136,8 +136,8 @@ mod tests {
             ("tunableconv-x", "TunableConv-x")
         );
         let names: Vec<&str> = good.knobs.iter().map(|knob| knob.name.as_str()).collect();
-        assert_eq!(names, ["denoise", "deblur"]);
-        assert_eq!(good.long_name, "Denoise and deblur (neural, x)");
+        assert_eq!(names, ["denoise", "deblur", "deblock"]);
+        assert_eq!(good.long_name, "Denoise, deblur and deblock (neural, x)");
         assert_eq!(sentence(&["a", "b", "c"]), "A, b and c");
         assert_eq!(sentence(&["sharpen"]), "Sharpen");
         let error = definition("deblur").unwrap_err().to_string();

