@@ -14,7 +14,7 @@ use tunableconv_train::yuv::{Matrix, Range, Yuv420};
 use crate::STRONGEST;
 use crate::pipelines::filter_frames;
 
-/// From nothing, by what is right for the noise, to twice as much.
+/// From nothing, by what is right for the noise, to more than that.
 const ALPHAS: [f64; 5] = [0.0, 0.15, 0.3, 0.45, STRONGEST];
 
 /// Frames that are measured.

@@ -24,7 +24,7 @@ use tunableconv_train::yuv::Matrix;
 /// The noise added, as `tunableconv-train degrade` reads it.
 const NOISE: &str = "camera:0.03:sigma=4:smoothing=1:sharpening=0.3";
 
-/// How strong the noise is said to be at most: twice as strong as it is.
+/// How strong the noise is said to be at most: stronger than it is.
 const STRONGEST: f64 = 0.6;
 
 /// Seed of that noise.
