@@ -6,9 +6,8 @@
 //!     --input pipelines/media/flower_720p.264 --output-dir out
 //! ```
 //!
-//! It writes the decoded clip (`clean.y4m`), the clip with the noise of a camera in
-//! a dim room (`noisy.y4m`), noisy and filtered
-//! side by side (`demo.mkv`) and a contact sheet (`demo.png`).
+//! It writes the decoded clip (`clean.y4m`), the clip with the noise of a camera in a dim room
+//! (`noisy.y4m`), noisy and filtered side by side (`demo.mkv`) and a contact sheet (`demo.png`).
 
 mod figures;
 mod pipelines;
