@@ -1,4 +1,5 @@
-//! Whole frames through the engines, 4:2:0 and other layouts, and the price of a new tuning.
+//! Whole frames through the engines, 4:2:0 and other layouts, the price of a new tuning, and of an estimate of
+//! the noise.
 //!
 //! `cargo bench --bench frame -- 1280x720` takes one size, `-- int8` one precision;
 //! `TUNABLECONV_CPU=avx2` lowers the CPU level.
@@ -13,6 +14,7 @@ use tunableconv::frame::{
     Subsampling, YuvPixel,
 };
 use tunableconv::net::Net;
+use tunableconv::noise_level::NoiseMeter;
 use tunableconv::picture::Picture;
 use tunableconv::tuning::Tuning;
 
@@ -227,4 +229,12 @@ fn set_tuning(bencher: Bencher, contestant: Contestant) {
         let tuning = tunings.next().expect("endless");
         engine.set_tuning(&tuning).expect("a tuning of this net")
     });
+}
+
+/// The noise of a 4:2:0 frame, as the element estimates it of every eighth.
+#[divan::bench(args = SIZES)]
+fn measure_noise(bencher: Bencher, size: (usize, usize)) {
+    let input = picture(size);
+    let mut meter = NoiseMeter::default();
+    bencher.bench_local(|| meter.measure(&input.frame()));
 }

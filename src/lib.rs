@@ -14,6 +14,7 @@
 //! | [`frame`] | strided YUV and RGB frames from and to tensors |
 //! | [`picture`] | a 4:2:0 picture that owns its planes |
 //! | [`checkpoint`] | the file format: read, validate, write |
+//! | [`noise_level`] | how noisy a frame is |
 //! | [`nn`] | tunable layers and the nets made of them |
 //! | [`net`] | a loaded checkpoint: kernel banks, shared by engines |
 //! | [`engine`] | runs a net on frames |
@@ -25,6 +26,7 @@ mod error;
 pub mod frame;
 pub mod net;
 pub mod nn;
+pub mod noise_level;
 pub mod picture;
 pub mod tuning;
 

@@ -11,7 +11,8 @@ use crate::{Error, Result};
 pub const MAX_PARAMETERS: usize = 16;
 
 /// Names that parameters cannot have in the element, whose other properties have them.
-pub const RESERVED_NAMES: [&str; 14] = [
+pub const RESERVED_NAMES: [&str; 16] = [
+    "auto-level",
     "compare",
     "cuda-device-id",
     "device",
@@ -19,6 +20,7 @@ pub const RESERVED_NAMES: [&str; 14] = [
     "message",
     "model",
     "name",
+    "noise-level",
     "overload",
     "parent",
     "post-messages",

@@ -29,12 +29,13 @@ struct Stats {
     frame_time_p95_ns: u64,
     latency_ns: u64,
     saturation: f64,
+    noise_level: f64,
 }
 
 fn stats(element: &gst::Element) -> Stats {
     let stats = element.property::<gst::Structure>("stats");
     assert_eq!(stats.name(), "application/x-tunableconvfilter-stats");
-    assert_eq!(stats.n_fields(), 12);
+    assert_eq!(stats.n_fields(), 13);
     Stats {
         engine: stats.get("engine").unwrap(),
         precision: stats.get("precision").unwrap(),
@@ -48,6 +49,7 @@ fn stats(element: &gst::Element) -> Stats {
         frame_time_p95_ns: stats.get("frame-time-p95-ns").unwrap(),
         latency_ns: stats.get("latency-ns").unwrap(),
         saturation: stats.get("saturation").unwrap(),
+        noise_level: stats.get("noise-level").unwrap(),
     }
 }
 

@@ -14,6 +14,7 @@ use tunableconv::frame::CHANNELS;
 
 use crate::corner_targets::{channel_scales, corner_weights, mean_target};
 use crate::data::ImageFolder;
+use crate::dead_leaves;
 use crate::degrade::{Degradation, Draw, apply_all_corners};
 use crate::pairs::PairFolder;
 use crate::recipe::{Level, Link, Recipe};
@@ -147,6 +148,8 @@ fn push_sample(
         let pairs = pictures.pairs.as_ref().expect("a recorded degradation comes with pairs");
         let (clean, twin) = pairs.sample_crop_pair(folder.as_deref(), crop, halo, rng);
         (clean, Some(twin))
+    } else if recipe.batch.drawn > 0.0 && rng.random_bool(recipe.batch.drawn) {
+        (dead_leaves::draw(crop + 2 * halo, rng), None)
     } else {
         (pictures.images.sample_crop(crop, halo, rng), None)
     };

@@ -13,6 +13,7 @@ pub mod condition;
 pub mod content;
 pub mod corner_targets;
 pub mod data;
+pub mod dead_leaves;
 pub mod degrade;
 pub mod evaluate;
 pub mod export_onnx;

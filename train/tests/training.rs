@@ -140,6 +140,29 @@ fn a_batch_depends_on_seed_and_step_only() {
 }
 
 #[test]
+fn a_share_of_the_crops_is_drawn() {
+    let at = Workplace::new();
+    let images = ImageFolder::load(&[at.path("data")], 16, Keep::Everything).unwrap();
+    let pictures = Pictures { images, pairs: None };
+    // Luma of crops that is nearly white or black, of which the photographs have little.
+    let extremes = |drawn: &str| {
+        let recipe = RECIPE.replace("[batch]", &format!("[batch]\ndrawn = {drawn}"));
+        let recipe = Recipe::parse(&recipe).unwrap();
+        let inputs = (0..40).map(|step| batch::make(&recipe, &pictures, step).input);
+        let luma: Vec<f32> = inputs
+            .flat_map(|input| {
+                let crops = input.chunks(6 * 8 * 8).map(|crop| crop[..4 * 8 * 8].to_vec());
+                crops.flatten().collect::<Vec<f32>>()
+            })
+            .collect();
+        let is_extreme = |value: &&f32| !(0.01..0.99).contains(*value);
+        luma.iter().filter(is_extreme).count() as f64 / luma.len() as f64
+    };
+    let (none, half, all) = (extremes("0"), extremes("0.5"), extremes("1"));
+    assert!(none < half / 2.0 && all > 1.5 * half, "{none} {half} {all}");
+}
+
+#[test]
 fn at_a_corner_the_target_is_that_corners_own() {
     let recipe = Recipe::parse(RECIPE).unwrap();
     assert_eq!(recipe.corners(), [0, 1, 2, 3]);

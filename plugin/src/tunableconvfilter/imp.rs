@@ -139,8 +139,10 @@ impl ObjectImpl for TunableConvBase {
     }
 
     fn property(&self, id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        if pspec.name() == "stats" {
-            return self.statistics().to_value();
+        match pspec.name() {
+            "stats" => return self.statistics().to_value(),
+            "noise-level" => return self.stats.noise().to_value(),
+            _ => {}
         }
         let place = (id, pspec.owner_type() == self.obj().type_());
         properties::get(&lock(&self.settings), self.definition, place, pspec.name())
@@ -230,6 +232,7 @@ impl BaseTransformImpl for TunableConvBase {
             let mut settings = lock(&self.settings);
             settings.engine = Default::default();
             settings.in_force = None;
+            settings.followed = None;
         }
         self.time.reset();
         self.parent_stop()
@@ -362,12 +365,16 @@ impl BaseTransformImpl for TunableConvBase {
 
         let mut guard = lock(&self.state);
         let Some(state) = guard.as_mut() else { return };
-        if state.set_knobs(live.knobs) {
+        let scan = state.scan(buffer);
+        state.measure_noise(buffer, scan);
+        self.stats.set_noise(255.0 * state.noise.level().unwrap_or_default());
+        let followed = live.auto_level.then(|| state.followed(live.knobs)).flatten();
+        if state.set_knobs(live.knobs.with(followed)) {
             count(&self.stats.refolds);
         }
         let unknown = state.newly_without_parameter(live.knobs);
+        let is_without_level = live.auto_level && state.is_newly_without_level();
         let is_identity = state.is_identity();
-        let scan = state.scan(buffer);
         let is_newly_unknown = !is_identity && state.is_newly_unknown(scan);
         let timing =
             self.time.of_frame(&obj, running_time, state.frame_duration(running_time, buffer));
@@ -397,7 +404,11 @@ impl BaseTransformImpl for TunableConvBase {
         drop(guard);
 
         overload.into_iter().for_each(|message| self.post(message));
+        lock(&self.settings).followed = followed;
         self.warn_of_knobs(&unknown, &names.unwrap_or_default());
+        if is_without_level {
+            self.warn_of_level();
+        }
         if is_newly_unknown {
             self.warn_of_fields();
         }

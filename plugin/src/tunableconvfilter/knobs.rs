@@ -48,6 +48,14 @@ impl Knobs {
         Self { scale, values: [None; MAX_PARAMETERS] }
     }
 
+    /// These, with the value of one more.
+    pub fn with(mut self, value: Option<(usize, f64)>) -> Self {
+        if let Some((index, value)) = value {
+            self.values[index] = Some(value);
+        }
+        self
+    }
+
     /// The tuning these values mean: unset ones stand at the parameter's default. On a simplex they
     /// are weights, divided by their sum; with two parameters there is one knob t, and
     /// ω = (1 − t, t). Values beyond the range by rounding, as GObject and the curves of control

@@ -76,6 +76,7 @@ mod load;
 mod memory;
 mod mix;
 mod models;
+mod noise;
 mod overload;
 mod properties;
 mod settings;

@@ -65,6 +65,23 @@ pub fn common() -> &'static [glib::ParamSpec] {
                 .flags(glib::ParamFlags::READWRITE | glib::ParamFlags::DEPRECATED)
                 .mutable_playing()
                 .build(),
+            glib::ParamSpecBoolean::builder("auto-level")
+                .nick("Automatic level")
+                .blurb(
+                    "Lets the knob for noise follow the noise, unless it is set or bound to a \
+                     control source",
+                )
+                .mutable_playing()
+                .build(),
+            glib::ParamSpecDouble::builder("noise-level")
+                .nick("Noise level")
+                .blurb(
+                    "The noise of the stream, as estimated: root mean square in luma, of 255; 0 \
+                     before the first frame",
+                )
+                .maximum(255.0)
+                .read_only()
+                .build(),
             glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                 .nick("Statistics")
                 .blurb(
@@ -75,7 +92,8 @@ pub fn common() -> &'static [glib::ParamSpec] {
                      tunings (refolds); median, mean and 95th percentile of the times of the last \
                      64 filtered frames (frame-time-ns, frame-time-mean-ns, frame-time-p95-ns); \
                      latency-ns, as announced; saturation, the share of the last frame's \
-                     activations that int8 had to cut to their calibrated range",
+                     activations that int8 had to cut to their calibrated range; noise-level, as the \
+                     property",
                 )
                 .read_only()
                 .build(),
@@ -148,6 +166,7 @@ pub fn set(
         "compare" => live.compare = value.get().expect(TYPE),
         "overload" => live.overload = value.get().expect(TYPE),
         "post-messages" | "message" => live.post_messages = value.get().expect(TYPE),
+        "auto-level" => live.auto_level = value.get().expect(TYPE),
         "keyframes" => {
             settings.keyframes = text();
             return Part::Keyframes;
@@ -179,7 +198,7 @@ pub fn differing(first: &Choice, second: &Choice) -> Vec<&'static str> {
     all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
-/// The value of a property other than `stats`; `id` and `is_own` as in [`set`].
+/// The value of a property other than `stats` and `noise-level`; `id` and `is_own` as in [`set`].
 pub fn get(
     settings: &Settings,
     definition: &Definition,
@@ -199,6 +218,7 @@ pub fn get(
         "compare" => settings.live.compare.to_value(),
         "overload" => settings.live.overload.to_value(),
         "post-messages" | "message" => settings.live.post_messages.to_value(),
+        "auto-level" => settings.live.auto_level.to_value(),
         _ => unreachable!("GObject gets properties that there are"),
     }
 }

@@ -115,6 +115,8 @@ pub struct Settings {
     pub live: Live,
     /// What knobs that were never set stand at, in the model last loaded.
     pub defaults: [f64; MAX_PARAMETERS],
+    /// A knob that was never set and follows the noise, and where it stands.
+    pub followed: Option<(usize, f64)>,
     /// What runs; the text is empty while stopped.
     pub engine: Running,
 }
@@ -130,6 +132,8 @@ pub struct Live {
     pub overload: Overload,
     /// Whether to post statistics.
     pub post_messages: bool,
+    /// Whether the knob for noise follows the noise.
+    pub auto_level: bool,
 }
 
 /// What `stats` tells of a started element.
@@ -166,14 +170,18 @@ impl Settings {
                 compare: Compare::default(),
                 overload: Overload::default(),
                 post_messages: false,
+                auto_level: false,
             },
             defaults,
+            followed: None,
             engine: Running::default(),
         }
     }
 
     /// What a knob's property reads as.
     pub fn knob(&self, index: usize) -> f64 {
-        self.live.knobs.values[index].unwrap_or(self.defaults[index])
+        let followed = self.followed.filter(|(followed, _)| *followed == index);
+        let set = self.live.knobs.values[index];
+        set.or(followed.map(|(_, value)| value)).unwrap_or(self.defaults[index])
     }
 }

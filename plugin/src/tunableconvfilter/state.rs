@@ -9,12 +9,14 @@ use gst::prelude::*;
 use gst_video::prelude::*;
 use gst_video::{VideoFrameRef, VideoInfo};
 use tunableconv::engine::Engine;
+use tunableconv::noise_level::told;
 use tunableconv::tuning::{MAX_PARAMETERS, Tuning, TuningSpace};
 use tunableconv::{Error, Result};
 
 use super::fields::Scan;
-use super::knobs::Knobs;
+use super::knobs::{Knobs, Scale};
 use super::load::Loaded;
+use super::noise::Noise;
 use super::overload::{Decision, Policy};
 use super::settings::Compare;
 use super::unpack::Unpacked;
@@ -40,12 +42,18 @@ pub struct State {
     unpacked: Option<Unpacked>,
     /// Knobs without a parameter of which the bus has been told.
     warned: [bool; MAX_PARAMETERS],
+    /// Whether the bus has been told that no knob of this model follows the noise.
+    warned_of_level: bool,
     /// Whether the bus has been told of frames of these caps whose fields cannot be filtered.
     warned_of_fields: bool,
     /// What to do with frames that would be late.
     pub policy: Policy,
     /// What was decided for the frame that is being filtered.
     pub frame: FrameTask,
+    /// What is known of the stream's noise.
+    pub noise: Noise,
+    /// The model's parameter that is told of noise, and the noise for which it is 1.
+    told: Option<(usize, f64)>,
     /// Running time of the last frame.
     last_running_time: Option<gst::ClockTime>,
     /// Running time at which statistics were last posted.
@@ -76,15 +84,19 @@ impl State {
     /// # Errors
     /// As [`Knobs::tuning`].
     pub fn new(loaded: Loaded, knobs: Knobs) -> Result<Self> {
-        let tuning = knobs.tuning(&loaded.engine.metadata().tuning)?;
+        let metadata = loaded.engine.metadata();
+        let (tuning, told) = (knobs.tuning(&metadata.tuning)?, told(metadata));
         Ok(Self {
             loaded,
+            noise: Noise::default(),
+            told,
             tuning,
             failure: None,
             info: None,
             packed: None,
             unpacked: None,
             warned: [false; MAX_PARAMETERS],
+            warned_of_level: false,
             warned_of_fields: false,
             policy: Policy::new(gst::ClockTime::ZERO),
             frame: FrameTask {
@@ -100,10 +112,12 @@ impl State {
     /// Puts another engine in the place of this one, which it returns.
     pub fn replace(&mut self, next: Loaded, time: Option<Duration>) -> Loaded {
         self.warned = [false; MAX_PARAMETERS];
+        self.warned_of_level = false;
         self.failure = None;
         if let Some(time) = time {
             self.policy = Policy::new(clock_time(time));
         }
+        self.told = told(next.engine.metadata());
         std::mem::replace(&mut self.loaded, next)
     }
 
@@ -152,6 +166,7 @@ impl State {
         self.packed = None;
         let is_unpacked = formats::UNPACKED.contains(&info.format());
         self.unpacked = is_unpacked.then(|| Unpacked::new(info)).transpose()?;
+        self.noise.forget();
         if is_known {
             return Ok(None);
         }
@@ -174,6 +189,23 @@ impl State {
     /// Whether the bus is to be told that frames like this one cannot be filtered.
     pub fn is_newly_unknown(&mut self, scan: Scan) -> bool {
         !scan.is_known() && !std::mem::replace(&mut self.warned_of_fields, true)
+    }
+
+    /// The knob that follows the noise, unless it was set, and where it stands.
+    pub fn followed(&self, knobs: Knobs) -> Option<(usize, f64)> {
+        let ((index, most), noise) = (self.told?, self.noise.followed()?);
+        let parameter = &self.space().parameters[index];
+        let level = (noise / most).clamp(parameter.minimum, parameter.maximum);
+        let value = match knobs.scale {
+            Scale::Unit => (level - parameter.minimum) / (parameter.maximum - parameter.minimum),
+            Scale::Parameter => level,
+        };
+        (index < MAX_PARAMETERS && knobs.values[index].is_none()).then_some((index, value))
+    }
+
+    /// Whether the bus is to be told that no knob of this model follows the noise.
+    pub fn is_newly_without_level(&mut self) -> bool {
+        self.told.is_none() && !std::mem::replace(&mut self.warned_of_level, true)
     }
 
     /// Whether frames come out as they go in.
@@ -220,6 +252,7 @@ impl State {
     /// Forgets what depends on running time, which starts anew.
     pub fn flush(&mut self) {
         self.policy.flush();
+        self.noise.forget();
         self.last_running_time = None;
         self.last_message = None;
     }
@@ -236,6 +269,28 @@ impl State {
         }
     }
 
+    /// Measures the noise of a frame, if it is time to. One that cannot be read is left to
+    /// [`State::transform`] to complain of.
+    pub fn measure_noise(&mut self, input: &gst::BufferRef, scan: Scan) {
+        if !scan.is_known() || !self.noise.is_due() {
+            return;
+        }
+        let Self { info: Some(info), packed, unpacked, noise, .. } = self else { return };
+        let (rows, bits) = (scan.pictures(info.height())[0], info.comp_depth(0));
+        let mut measure = |info: &VideoInfo, input: &VideoFrameRef<&gst::BufferRef>| {
+            let format = formats::format_of(info, bits)?;
+            Ok(noise.meter.measure(&frame::readable(format, input, rows)?))
+        };
+        let measured = map(input, info, packed).and_then(|input| match unpacked {
+            None => measure(info, &input),
+            Some(unpacked) => {
+                unpacked.unpack(&input, scan == Scan::Interleaved);
+                measure(unpacked.input.info(), &unpacked.input.as_video_frame_ref())
+            }
+        });
+        noise.measured(measured.unwrap_or_default());
+    }
+
     /// Filters one frame.
     ///
     /// # Errors
@@ -250,21 +305,7 @@ impl State {
             // `GstVideoFrame` would look for whole frames in these buffers.
             return Err(Error::Frame("fields apart".into()));
         }
-        let input = if memory::is_mappable(input, info)? {
-            input
-        } else {
-            let packed = match &mut self.packed {
-                Some(packed) => packed,
-                packed => packed.insert(
-                    gst::Buffer::with_size(info.size())
-                        .map_err(|error| Error::Frame(error.to_string()))?,
-                ),
-            };
-            memory::pack(input, info, packed.make_mut())?;
-            &**packed
-        };
-        let input = VideoFrameRef::from_buffer_ref_readable(input, info)
-            .map_err(|error| Error::Frame(error.to_string()))?;
+        let input = map(input, info, &mut self.packed)?;
         let mut output = VideoFrameRef::from_buffer_ref_writable(output, info)
             .map_err(|error| Error::Frame(error.to_string()))?;
         if self.frame.is_untouched() {
@@ -287,6 +328,29 @@ impl State {
         unpacked.pack(&mut output, is_interleaved);
         Ok(())
     }
+}
+
+/// The frame in a buffer, which is copied to `packed` first if it lies oddly.
+///
+/// # Errors
+/// [`Error::Frame`] when the buffer does not hold a frame of the caps.
+fn map<'a>(
+    buffer: &'a gst::BufferRef,
+    info: &VideoInfo,
+    packed: &'a mut Option<gst::Buffer>,
+) -> Result<VideoFrameRef<&'a gst::BufferRef>> {
+    let failed = |error: glib::BoolError| Error::Frame(error.to_string());
+    let buffer = if memory::is_mappable(buffer, info)? {
+        buffer
+    } else {
+        let packed = match packed {
+            Some(packed) => packed,
+            packed => packed.insert(gst::Buffer::with_size(info.size()).map_err(failed)?),
+        };
+        memory::pack(buffer, info, packed.make_mut())?;
+        &**packed
+    };
+    VideoFrameRef::from_buffer_ref_readable(buffer, info).map_err(failed)
 }
 
 /// Filters a frame whose samples have so many bits.

@@ -22,6 +22,8 @@ pub struct Stats {
     pub refolds: AtomicU64,
     /// Bits of the share of activations at the end of their calibrated range in the last frame.
     saturation: AtomicU64,
+    /// Bits of the estimated noise, of 255.
+    noise: AtomicU64,
     /// Ring of the times of the last filtered frames, in nanoseconds.
     times_ns: [AtomicU64; TIMED_FRAMES],
 }
@@ -34,6 +36,7 @@ impl Default for Stats {
             overloaded: AtomicU64::new(0),
             refolds: AtomicU64::new(0),
             saturation: AtomicU64::new(0),
+            noise: AtomicU64::new(0),
             times_ns: [const { AtomicU64::new(0) }; TIMED_FRAMES],
         }
     }
@@ -47,9 +50,8 @@ pub fn count(counter: &AtomicU64) {
 impl Stats {
     /// Starts again at nothing.
     pub fn reset(&self) {
-        for counter in
-            [&self.frames, &self.passthrough, &self.overloaded, &self.refolds, &self.saturation]
-        {
+        let Self { frames, passthrough, overloaded, refolds, saturation, noise, .. } = self;
+        for counter in [frames, passthrough, overloaded, refolds, saturation, noise] {
             counter.store(0, Ordering::Relaxed);
         }
     }
@@ -64,6 +66,16 @@ impl Stats {
         // A reader that sees the count sees the time.
         self.frames.store(index + 1, Ordering::Release);
         index + 1
+    }
+
+    /// Estimated noise, of 255; 0 before the first estimate.
+    pub fn noise(&self) -> f64 {
+        f64::from_bits(self.noise.load(Ordering::Relaxed))
+    }
+
+    /// See [`Stats::noise`].
+    pub fn set_noise(&self, noise: f64) {
+        self.noise.store(noise.to_bits(), Ordering::Relaxed);
     }
 
     /// Median of the times of the last filtered frames.
@@ -97,6 +109,7 @@ impl Stats {
             .field("frame-time-p95-ns", times.p95)
             .field("latency-ns", latency_ns)
             .field("saturation", f64::from_bits(count(&self.saturation)))
+            .field("noise-level", self.noise())
             .build()
     }
 

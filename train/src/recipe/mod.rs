@@ -136,6 +136,9 @@ pub struct Batch {
     pub crop: usize,
     /// Pixels around a crop that the degradations see.
     pub halo: usize,
+    /// Share of the crops that are [drawn](crate::dead_leaves) rather than cut from a photograph, so that
+    /// the net has seen pure colours and hard edges too; but for recorded degradations.
+    pub drawn: f64,
     /// Tunings per step: one for each micro-batch.
     pub micro_batches: usize,
     /// Samples in a micro-batch; one for each of [`Self::samples`] if left out.
@@ -198,7 +201,7 @@ pub struct Optimiser {
 impl Default for Batch {
     fn default() -> Self {
         let tunings = Tunings::CornerBoosted { share: 0.5 };
-        Self { crop: 64, halo: 8, micro_batches: 4, size: 0, samples: vec![], tunings }
+        Self { crop: 64, halo: 8, drawn: 0.0, micro_batches: 4, size: 0, samples: vec![], tunings }
     }
 }
 
@@ -343,6 +346,8 @@ impl Recipe {
         ensure!(*crop <= 1024, "batch.crop = {crop}, expected at most 1024");
         let halo = self.batch.halo;
         ensure!(halo <= 64, "batch.halo = {halo}, expected at most 64");
+        let drawn = self.batch.drawn;
+        ensure!((0.0..=1.0).contains(&drawn), "batch.drawn = {drawn}, expected 0 to 1");
         let size = micro_batches.saturating_mul(*size);
         ensure!((1..=4096).contains(&size), "batch: {size} samples a step, expected 1 to 4096");
         tunings.validate(&self.tuning).context("batch.tunings")?;

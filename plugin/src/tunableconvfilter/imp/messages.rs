@@ -82,6 +82,15 @@ impl TunableConvBase {
         }
     }
 
+    /// Tells that no knob follows the noise.
+    pub(super) fn warn_of_level(&self) {
+        gst::element_imp_warning!(
+            self,
+            gst::LibraryError::Settings,
+            ("`auto-level` has no effect: none of the model's parameters is the level of its noise")
+        );
+    }
+
     /// Tells that frames pass as they are, whatever the knobs say.
     pub(super) fn warn_of_fields(&self) {
         let caps = self.obj().sink_pads()[0].current_caps();
