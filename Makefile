@@ -30,7 +30,10 @@ AS_ROOT = $(if $(DESTDIR)$(shell test -w "$(prefix)" && echo writable),,$(SUDO))
 MODEL_DIR = $(if $(filter /usr/share,$(datadir)),, \
 	TUNABLECONV_MODEL_DIR="$(datadir)/tunableconv/models")
 
-.PHONY: setup demo test install uninstall deb bench
+# Where `make models` leaves its runs.
+RUNS = runs
+
+.PHONY: setup demo test models install uninstall deb bench
 
 # Installs the Debian packages that are missing; does nothing, offline, when none is.
 setup:
@@ -49,6 +52,12 @@ demo: setup
 
 test: setup
 	cargo test --release --workspace $(TEST_FLAGS)
+
+# Trains the model that the project carries on DATA, folders of photographs. Called again, it goes on.
+models: setup
+	@test -n "$(DATA)" || { echo "make models needs photographs: make models DATA='DIR DIR'" >&2; exit 1; }
+	$(CARGO) build --release -p tunableconv-train
+	train/models.sh "$(RUNS)" $(DATA)
 
 # Builds as `make demo` does, and puts plugin, presets and metainfo where GStreamer and others look.
 install:

@@ -66,6 +66,13 @@ struct ClipPair {
     frames: usize,
 }
 
+impl ClipPair {
+    /// Whether it is below a folder of this name.
+    fn is_in(&self, folder: &str) -> bool {
+        self.clean.parent().is_some_and(|path| path.iter().any(|name| name == folder))
+    }
+}
+
 /// One picture, twice.
 #[derive(Debug)]
 struct FramePair {
@@ -203,13 +210,29 @@ impl PairFolder {
         &self.sets
     }
 
-    /// Takes `count` random pairs of clips out, in their order.
+    /// Takes `count` random pairs of clips out, in their order; and more, or fewer, so that of each of
+    /// these folders that has two or more there are some on either side.
     ///
     /// # Panics
     /// If that leaves none.
-    pub fn set_aside<R: Rng + ?Sized>(&mut self, count: usize, rng: &mut R) -> Self {
+    pub fn set_aside<R: Rng + ?Sized>(
+        &mut self,
+        count: usize,
+        folders: &[&str],
+        rng: &mut R,
+    ) -> Self {
         assert!(count < self.clips(), "{count} of {} pairs of clips", self.clips());
-        let chosen = rand::seq::index::sample(rng, self.clips(), count).into_vec();
+        let mut chosen = rand::seq::index::sample(rng, self.clips(), count).into_vec();
+        for folder in folders {
+            let is_in = |index: &usize| self.clips[*index].is_in(folder);
+            let own: Vec<usize> = (0..self.clips()).filter(is_in).collect();
+            let aside = own.iter().filter(|index| chosen.contains(index)).count();
+            if own.len() > 1 && aside == 0 {
+                chosen.push(own[rng.random_range(0..own.len())]);
+            } else if own.len() > 1 && aside == own.len() {
+                chosen.retain(|index| *index != own[0]);
+            }
+        }
         let mut kept = Self::empty(std::mem::take(&mut self.sets), self.min_side);
         let mut aside = Self::empty(vec![], self.min_side);
         kept.skipped = self.skipped;
@@ -478,12 +501,20 @@ mod tests {
         assert!(pairs.frames_in(Some("other")).is_empty());
         let is_in = |frame, folder| pairs.folders_of(frame).any(|name| name == folder);
         assert!(is_in(2, "noisy") && !is_in(2, "sharp") && is_in(3, "sharp"));
-        let aside = pairs.set_aside(1, &mut rand::rng());
+        let aside = pairs.set_aside(1, &[], &mut rand::rng());
         for name in ["noisy", "sharp"] {
             let count = |pairs: &PairFolder| pairs.frames_in(Some(name)).len();
             assert_eq!(count(&pairs) + count(&aside), 3, "{name}");
         }
         assert!(aside.frames_in(None).len() == aside.len());
+        for count in [1, 2] {
+            // A folder of one has it where it falls.
+            let mut pairs = PairFolder::load(&[dir.path().to_owned()], 4, u64::MAX).unwrap();
+            let aside = pairs.set_aside(count, &["noisy", "sharp"], &mut rand::rng());
+            for pairs in [&pairs, &aside] {
+                assert!(!pairs.frames_in(Some("noisy")).is_empty());
+            }
+        }
     }
 
     #[test]

@@ -166,24 +166,27 @@ impl Loaded {
             record.val_images = Some(image_set(&own));
             Some(own)
         };
+        let folders: Vec<&str> = recipe
+            .degradations
+            .iter()
+            .filter_map(|link| match &link.degradation {
+                Degradation::Recorded { folder } => folder.as_deref(),
+                _ => None,
+            })
+            .collect();
         let val_pairs = match &mut pairs {
             Some(pairs) if sources.val_pairs.is_empty() => {
                 // A clip is no loss where there is another one.
                 let count = aside(pairs.clips()).max(usize::from(share > 0.0 && pairs.clips() > 1));
-                (count > 0).then(|| pairs.set_aside(count, &mut rng))
+                (count > 0).then(|| pairs.set_aside(count, &folders, &mut rng))
             }
             _ => own_val_pairs.inspect(|own| {
                 record.val_pairs = Some(pair_set(own));
             }),
         };
         let missing = |pairs: &Option<PairFolder>| {
-            let mut links = recipe.degradations.iter();
-            links.find_map(|link| match &link.degradation {
-                Degradation::Recorded { folder } => folder.clone().filter(|folder| {
-                    pairs.as_ref().is_some_and(|pairs| pairs.frames_in(Some(folder)).is_empty())
-                }),
-                _ => None,
-            })
+            let pairs = pairs.as_ref()?;
+            folders.iter().find(|folder| pairs.frames_in(Some(folder)).is_empty())
         };
         if let Some(folder) = missing(&pairs) {
             bail!(

@@ -1,0 +1,37 @@
+#!/bin/sh
+# Trains the model that the project carries, from photographs to runs/broadcast-int8/checkpoint.safetensors:
+#   train/models.sh RUNS PHOTOS...
+# Called again, it goes on where it was stopped. `STEPS=10` in the environment tries the way with few steps.
+set -eu
+if [ $# -lt 2 ]; then
+    echo "usage: train/models.sh RUNS PHOTOS..." >&2
+    exit 2
+fi
+runs=$1
+shift
+here=$(dirname "$0")
+trainer=${TRAINER:-$here/../target/release/tunableconv-train}
+mkdir -p "$runs"
+
+# train RUN ARGUMENTS...: starts the run, or resumes it.
+train() {
+    run=$1
+    shift
+    if [ -e "$run/run.json" ]; then
+        "$trainer" train --resume --run "$run"
+    else
+        "$trainer" train "$@" --run "$run" ${STEPS:+--steps "$STEPS"}
+    fi
+}
+
+"$trainer" make-pairs "$@" --out "$runs/pairs" --clips "${CLIPS:-400}"
+train "$runs/broadcast" "$here/recipes/broadcast.toml" --data "$@" --pairs "$runs/pairs"
+if [ ! -e "$runs/calibrated.safetensors" ]; then
+    # Ranges for what the recipe has, and for clean pictures.
+    "$trainer" calibrate "$runs/broadcast/checkpoint.safetensors" --data "$1" --images 60 \
+        --degrade noise:0,noise:5,noise:25,noise:50,blur:0.8,blur:1.5,jpeg:15,jpeg:40,camera:0.01:sigma=2,camera:0.03:sigma=4:smoothing=1 \
+        --out "$runs/calibrated.safetensors"
+fi
+train "$runs/broadcast-int8" "$here/recipes/broadcast-int8.toml" --from "$runs/calibrated.safetensors" \
+    --data "$@" --pairs "$runs/pairs"
+echo "$runs/broadcast-int8/checkpoint.safetensors"
