@@ -145,6 +145,9 @@ pub struct Calibration {
     pub seed: u64,
     /// Share of the values that are inside the ranges.
     pub quantile: f64,
+    /// Whether the net was trained with activations that end at these ranges: f32 clamps them, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bounds: bool,
 }
 
 impl Calibration {
@@ -168,7 +171,7 @@ impl Calibration {
 pub const STATISTICS: usize = 3;
 
 /// End of the name of a layer's `activations` tensor.
-const ACTIVATIONS: &str = ".activations";
+pub(crate) const ACTIVATIONS: &str = ".activations";
 
 /// Most corners of the domain that a calibration may have: those of a box of four parameters.
 pub const MAX_CORNERS: usize = 16;

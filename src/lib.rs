@@ -28,6 +28,7 @@ pub mod net;
 pub mod nn;
 pub mod noise_level;
 pub mod picture;
+mod ranges;
 pub mod tuning;
 
 pub use error::{Error, Result};

@@ -8,6 +8,7 @@ use candle_nn::VarBuilder;
 
 use crate::checkpoint::{Architecture, Checkpoint, Metadata};
 use crate::nn::{FoldedChain, VideoNet};
+use crate::ranges::Ranges;
 use crate::tuning::Tuning;
 use crate::{Error, Result};
 
@@ -18,6 +19,8 @@ pub struct Net {
     metadata: Metadata,
     device: Device,
     model: VideoNet,
+    /// What activations are clamped to, for nets that were trained so.
+    bounds: Option<Ranges>,
 }
 
 impl Net {
@@ -55,10 +58,13 @@ impl Net {
         tensors: HashMap<String, Tensor>,
         device: &Device,
     ) -> Result<Self> {
+        let is_bounded = metadata.calibration.as_ref().is_some_and(|c| c.bounds);
+        let values = |name: &str| tensors.get(name)?.flatten_all().ok()?.to_vec1().ok();
+        let bounds = is_bounded.then(|| Ranges::new(&metadata, values)).flatten();
         let vb = VarBuilder::from_tensors(tensors, DType::F32, device);
         let Architecture::Video(config) = &metadata.architecture;
         let model = VideoNet::new(metadata.tuning.len(), config, vb)?;
-        Ok(Self { metadata, device: device.clone(), model })
+        Ok(Self { metadata, device: device.clone(), model, bounds })
     }
 
     /// What the checkpoint says of itself.
@@ -87,6 +93,19 @@ impl Net {
             return Err(Error::TuningLen { expected, got, names: space.names() });
         }
         let omega = Tensor::from_slice(values, (1, values.len()), &self.device)?;
-        Ok(self.model.fold(&omega)?)
+        let mut folded = self.model.fold(&omega)?;
+        if let Some(mut ranges) = self.bounds.clone() {
+            ranges.tune(values);
+            for (index, layer) in folded.layers.iter_mut().enumerate().take(ranges.len()) {
+                let (low, high): (Vec<f32>, Vec<f32>) =
+                    ranges.bounds(index).map(|[low, high]| (low, high)).unzip();
+                let tensor = |values: Vec<f32>| {
+                    let shape = (1, values.len(), 1, 1);
+                    Tensor::from_vec(values, shape, &self.device)
+                };
+                layer.bounds = Some([tensor(low)?, tensor(high)?]);
+            }
+        }
+        Ok(folded)
     }
 }

@@ -282,3 +282,11 @@ fn range_error(parameter: &Parameter, value: f64) -> Error {
         maximum: parameter.maximum,
     }
 }
+/// Weight of each corner of the unit box at a point of it:
+/// `a_c = Π_j (ω_j if corner c has bit j, else 1 − ω_j)`.
+pub(crate) fn corner_weights(omega: &[f32], a: &mut [f32]) {
+    for (corner, a) in a.iter_mut().enumerate() {
+        let side = |(j, &o): (usize, &f32)| if corner >> j & 1 == 1 { o } else { 1.0 - o };
+        *a = omega.iter().enumerate().map(side).product();
+    }
+}

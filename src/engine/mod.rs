@@ -9,13 +9,14 @@ mod precision;
 mod smoothing;
 
 pub use candle::CandleEngine;
-pub use cpu::{CpuEngine, Finish, InputScale, LAST_MARGIN, QuantisedLayer, Quantiser};
+pub use cpu::{CpuEngine, Finish, InputScale, QuantisedLayer, Quantiser};
 pub use device::DeviceChoice;
 pub use model::Model;
 pub use precision::Precision;
 
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::frame::{Frame, FrameMut};
+pub use crate::ranges::LAST_MARGIN;
 use crate::tuning::Tuning;
 use crate::{Error, Result};
 

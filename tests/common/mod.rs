@@ -75,7 +75,8 @@ pub fn random_checkpoint_of(config: VideoNetConfig, tuning: TuningSpace, seed: u
 
 /// The checkpoint with made-up activation ranges, another one in each corner and channel.
 pub fn calibrated(mut checkpoint: Checkpoint) -> Checkpoint {
-    let calibration = Calibration { data: "none".into(), images: 2, seed: 3, quantile: 0.999 };
+    let data = "none".into();
+    let calibration = Calibration { data, images: 2, seed: 3, quantile: 0.999, bounds: false };
     checkpoint.metadata.calibration = Some(calibration);
     let mut random = Random(5);
     for spec in checkpoint.metadata.tensors() {

@@ -71,6 +71,10 @@ pub fn calibrate(
     settings: &Settings,
 ) -> anyhow::Result<Checkpoint> {
     settings.validate()?;
+    ensure!(
+        !checkpoint.metadata.calibration.as_ref().is_some_and(|calibration| calibration.bounds),
+        "the net was trained within the ranges that it has: others would make another net of it"
+    );
     let conditions = set.settle_all(&settings.conditions)?;
     let space = &checkpoint.metadata.tuning;
     let corners = space.corner_count();
@@ -124,6 +128,7 @@ pub fn calibrate(
         images: used as u64,
         seed: settings.seed,
         quantile: settings.quantile,
+        bounds: false,
     });
     Ok(calibrated)
 }

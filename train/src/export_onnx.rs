@@ -11,11 +11,12 @@ use anyhow::{Context as _, bail, ensure};
 use candle_core::Tensor;
 use prost::Message as _;
 use tunableconv::atomic_file;
-use tunableconv::checkpoint::Checkpoint;
+use tunableconv::checkpoint::{Checkpoint, STATISTICS};
+use tunableconv::engine::LAST_MARGIN;
 use tunableconv::frame::{CHANNELS, MAX_SIDE, Range};
 use tunableconv::net::Net;
 use tunableconv::nn::{Activation, FoldedConv2d};
-use tunableconv::tuning::Tuning;
+use tunableconv::tuning::{Domain, Parameter, Tuning, TuningSpace};
 
 use crate::onnx::{self, Attribute, Dimension, FLOAT, INT64, UINT8};
 
@@ -101,8 +102,9 @@ pub fn model(
     let names = layer_names(checkpoint);
     ensure!(names.len() == folded.layers.len(), "the net has layers without a bank");
     let mut value = boundary.x.clone();
-    for (name, layer) in names.iter().zip(&folded.layers) {
-        value = builder.layer(name, layer, knobs.as_ref(), &value)?;
+    for (index, (name, layer)) in names.iter().zip(&folded.layers).enumerate() {
+        let is_last_inner = index + 2 == names.len();
+        value = builder.layer(name, layer, knobs.as_ref(), &value, is_last_inner)?;
     }
     builder.end(form, &boundary, &value);
     Ok(onnx::Model {
@@ -161,6 +163,8 @@ struct Knobs<'c> {
     omega: String,
     /// Multilinear coefficients, which all layers share.
     corners: Option<String>,
+    /// Weight of each corner of the domain in the ranges of activations, where they are clamped.
+    ranges: Option<String>,
 }
 
 impl<'c> Knobs<'c> {
@@ -168,15 +172,23 @@ impl<'c> Knobs<'c> {
         let space = &checkpoint.metadata.tuning;
         let (p, omega) = (space.len(), String::from("tuning"));
         builder.input(&omega, FLOAT, &[1, p].map(Dimension::fixed), &space.names());
-        let mut knobs = Self { checkpoint, p, omega, corners: None };
+        let mut knobs = Self { checkpoint, p, omega, corners: None, ranges: None };
         // A bank of another length than p without an affine map has a kernel per corner.
         let is_multilinear = layer_names(checkpoint).iter().any(|name| {
             !knobs.has(&format!("{name}.mlp.weight"))
                 && knobs.bank(&format!("{name}.weight")).is_some_and(|(dims, _)| dims[1] != p)
         });
         if is_multilinear {
-            knobs.corners = Some(builder.corners(&knobs.omega, p));
+            knobs.corners = Some(builder.corners("", &knobs.omega, p));
         }
+        let is_bounded = checkpoint.metadata.calibration.as_ref().is_some_and(|c| c.bounds);
+        knobs.ranges = is_bounded.then(|| match space.domain {
+            Domain::Simplex => knobs.omega.clone(),
+            Domain::Box => {
+                let unit = builder.unit(&knobs.omega, space);
+                builder.corners("ranges.", &unit, p)
+            }
+        });
         knobs
     }
 
@@ -215,6 +227,43 @@ impl<'c> Knobs<'c> {
             Some(corners) if kernels == 1 << self.p => Ok(corners.clone()),
             _ => bail!("layer `{layer}` has {kernels} kernels for {} parameters", self.p),
         }
+    }
+
+    /// Lowest and highest values of a layer's channels, `[1, C, 1, 1]`.
+    fn bounds(
+        &self,
+        builder: &mut Builder,
+        layer: &str,
+        channels: usize,
+        is_last_inner: bool,
+    ) -> anyhow::Result<[String; 2]> {
+        let name = format!("{layer}.activations");
+        let values = self.checkpoint.tensors.get(&name);
+        let (values, weights) =
+            values.zip(self.ranges.as_ref()).with_context(|| format!("no tensor `{name}`"))?;
+        let shape = builder.integers(&format!("{name}.shape"), &[1, channels, 1, 1]);
+        let zero = builder.floats(&format!("{name}.zero"), &[], &[0.0]);
+        let mut end = |end: &str, index: usize, op: &str| {
+            let of_corners: Vec<f32> =
+                values.chunks_exact(STATISTICS).map(|range| range[index]).collect();
+            let dims = [of_corners.len() / channels, channels];
+            let corners = builder.floats(&format!("{layer}.{end}.corners"), &dims, &of_corners);
+            let sum = format!("{layer}.{end}.mixed");
+            let sum = builder.node("MatMul", &sum, &[weights, &corners], &[]);
+            let sum =
+                builder.node("Reshape", &format!("{layer}.{end}.shaped"), &[&sum, &shape], &[]);
+            builder.node(op, &format!("{layer}.{end}"), &[&sum, &zero], &[])
+        };
+        let (low, high) = (end("low", 0, "Min"), end("high", 1, "Max"));
+        if !is_last_inner {
+            return Ok([low, high]);
+        }
+        let margin = builder.floats(&format!("{layer}.margin"), &[], &[LAST_MARGIN]);
+        let below = builder.node("Neg", &format!("{layer}.below"), &[&low], &[]);
+        let largest = builder.node("Max", &format!("{layer}.largest"), &[&below, &high], &[]);
+        let high = builder.node("Mul", &format!("{layer}.upper"), &[&largest, &margin], &[]);
+        let low = builder.node("Neg", &format!("{layer}.lower"), &[&high], &[]);
+        Ok([low, high])
     }
 
     /// The bank `name` mixed by `coefficients`, in the shape `dims`.
@@ -356,6 +405,7 @@ impl Builder {
         layer: &FoldedConv2d,
         knobs: Option<&Knobs<'_>>,
         x: &str,
+        is_last_inner: bool,
     ) -> anyhow::Result<String> {
         let dims = &layer.weight.dims()[1..];
         let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
@@ -384,35 +434,66 @@ impl Builder {
             Attribute::int("group", geometry.groups),
         ];
         let y = self.node("Conv", &format!("{name}.conv"), &inputs, &attributes);
-        Ok(match layer.activation {
+        let y = match layer.activation {
             Activation::None => y,
             Activation::LeakyRelu(slope) => {
                 let slope = [Attribute::float("alpha", slope)];
-                self.node("LeakyRelu", &format!("{name}.out"), &[&y], &slope)
+                self.node("LeakyRelu", &format!("{name}.activated"), &[&y], &slope)
             }
-        })
+        };
+        let Some(bounds) = &layer.bounds else { return Ok(y) };
+        let [low, high] = match knobs {
+            Some(knobs) => knobs.bounds(self, name, dims[0], is_last_inner)?,
+            None => {
+                let shape = [1, dims[0], 1, 1];
+                let [low, high] = bounds.each_ref().map(|b| b.flatten_all()?.to_vec1::<f32>());
+                [
+                    self.floats(&format!("{name}.low"), &shape, &low?),
+                    self.floats(&format!("{name}.high"), &shape, &high?),
+                ]
+            }
+        };
+        let above = self.node("Max", &format!("{name}.above"), &[&y, &low], &[]);
+        Ok(self.node("Min", &format!("{name}.out"), &[&above, &high], &[]))
+    }
+
+    /// ω with every parameter from 0 to 1.
+    fn unit(&mut self, omega: &str, space: &TuningSpace) -> String {
+        let of = |value: fn(&Parameter) -> f64| -> Vec<f32> {
+            space.parameters.iter().map(|parameter| value(parameter) as f32).collect()
+        };
+        let dims = [1, space.len()];
+        let least = self.floats("minima", &dims, &of(|p| p.minimum));
+        let width = self.floats("widths", &dims, &of(|p| p.maximum - p.minimum));
+        let above = self.node("Sub", "above_minima", &[omega, &least], &[]);
+        self.node("Div", "unit", &[&above, &width], &[])
     }
 
     /// Π_j (ω_j if corner c has bit j, else 1 − ω_j), `[1, 2^p]`: parameter j doubles the
-    /// products of those before it.
-    fn corners(&mut self, omega: &str, p: usize) -> String {
-        let one = self.floats("one", &[], &[1.0]);
-        let rest = self.node("Sub", "rest", &[&one, omega], &[]);
+    /// products of those before it. Names begin with `prefix`.
+    fn corners(&mut self, prefix: &str, omega: &str, p: usize) -> String {
+        let one = self.floats(&format!("{prefix}one"), &[], &[1.0]);
+        let rest = self.node("Sub", &format!("{prefix}rest"), &[&one, omega], &[]);
         let along = [Attribute::int("axis", 1)];
         let mut products: Option<String> = None;
         for j in 0..p {
-            let index = self.integers(&format!("index.{j}"), &[j]);
+            let index = self.integers(&format!("{prefix}index.{j}"), &[j]);
             let mut side = |name: &str, from: &str| {
-                let factor = self.node("Gather", &format!("{name}.{j}"), &[from, &index], &along);
+                let factor =
+                    self.node("Gather", &format!("{prefix}{name}.{j}"), &[from, &index], &along);
                 match &products {
                     None => factor,
-                    Some(before) => {
-                        self.node("Mul", &format!("{name}.product.{j}"), &[before, &factor], &[])
-                    }
+                    Some(before) => self.node(
+                        "Mul",
+                        &format!("{prefix}{name}.product.{j}"),
+                        &[before, &factor],
+                        &[],
+                    ),
                 }
             };
             let (low, high) = (side("low", &rest), side("high", omega));
-            products = Some(self.node("Concat", &format!("corners.{j}"), &[&low, &high], &along));
+            products =
+                Some(self.node("Concat", &format!("{prefix}corners.{j}"), &[&low, &high], &along));
         }
         products.expect("a net has at least one parameter")
     }

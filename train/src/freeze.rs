@@ -3,7 +3,9 @@
 use anyhow::{Context as _, bail};
 use tunableconv::checkpoint::{Architecture, Checkpoint};
 use tunableconv::nn::Mode;
-use tunableconv::tuning::Tuning;
+use tunableconv::tuning::{Domain, Tuning};
+
+use crate::quantised::range_names;
 
 /// Fixes every mixing layer but the last at `tuning`: with an affine φ a = W ω + c becomes the constant
 /// W ω₀ + c, with a multilinear one the kernels of all corners become their mixture there.
@@ -17,10 +19,16 @@ pub fn freeze_inner_layers(checkpoint: &mut Checkpoint, tuning: &Tuning) -> anyh
         Mode::Multilinear => freeze_corners(checkpoint, tuning)?,
         mode => bail!("nets with phi mode {mode:?} have no inner layers to freeze"),
     }
-    // Its ranges were those of the net as it was.
-    checkpoint.metadata.calibration = None;
-    checkpoint.tensors.retain(|name, _| !name.ends_with(".activations"));
-    Ok(())
+    match &checkpoint.metadata.calibration {
+        // Activations are clamped to their ranges, those of the tuning.
+        Some(calibration) if calibration.bounds => freeze_ranges(checkpoint, tuning),
+        _ => {
+            // Its ranges were those of the net as it was.
+            checkpoint.metadata.calibration = None;
+            checkpoint.tensors.retain(|name, _| !name.ends_with(".activations"));
+            Ok(())
+        }
+    }
 }
 
 fn freeze_affine(checkpoint: &mut Checkpoint, tuning: &Tuning) -> anyhow::Result<()> {
@@ -43,24 +51,52 @@ fn freeze_affine(checkpoint: &mut Checkpoint, tuning: &Tuning) -> anyhow::Result
     Ok(())
 }
 
-fn freeze_corners(checkpoint: &mut Checkpoint, tuning: &Tuning) -> anyhow::Result<()> {
-    let omega = tuning.values();
+/// Weight of each corner of the unit box.
+fn corner_weights(unit: &[f32]) -> Vec<f32> {
     let weight = |corner: usize| -> f32 {
         let on = |j: usize| corner >> j & 1 == 1;
-        omega.iter().enumerate().map(|(j, w)| if on(j) { *w } else { 1.0 - w }).product()
+        unit.iter().enumerate().map(|(j, w)| if on(j) { *w } else { 1.0 - w }).product()
     };
-    let mixture: Vec<f32> = (0..1 << omega.len()).map(weight).collect();
+    (0..1 << unit.len()).map(weight).collect()
+}
+
+/// Gives all corners the ranges at a tuning.
+fn freeze_ranges(checkpoint: &mut Checkpoint, tuning: &Tuning) -> anyhow::Result<()> {
+    let space = &checkpoint.metadata.tuning;
+    let mixture = match space.domain {
+        Domain::Simplex => tuning.values().to_vec(),
+        Domain::Box => {
+            let entries = space.parameters.iter().zip(tuning.values());
+            let unit = entries
+                .map(|(p, w)| ((f64::from(*w) - p.minimum) / (p.maximum - p.minimum)) as f32);
+            corner_weights(&unit.collect::<Vec<_>>())
+        }
+    };
+    for name in range_names(&checkpoint.metadata).collect::<Vec<_>>() {
+        let ranges = checkpoint.tensors.get_mut(&name).with_context(|| name.clone())?;
+        give_all_the_mixture(ranges, &mixture);
+    }
+    Ok(())
+}
+
+/// Replaces each of as many equal parts as there are weights by their sum, weighted.
+fn give_all_the_mixture(parts: &mut [f32], mixture: &[f32]) {
+    let each = parts.len() / mixture.len();
+    let at =
+        |i: usize| mixture.iter().zip(parts.chunks_exact(each)).map(|(w, part)| w * part[i]).sum();
+    let mixed: Vec<f32> = (0..each).map(at).collect();
+    parts.chunks_exact_mut(each).for_each(|part| part.copy_from_slice(&mixed));
+}
+
+fn freeze_corners(checkpoint: &mut Checkpoint, tuning: &Tuning) -> anyhow::Result<()> {
+    let mixture = corner_weights(tuning.values());
     for spec in checkpoint.metadata.tensors() {
         // `[1, corners, …]`; the last layer has a kernel for each parameter.
         if spec.shape.get(1) != Some(&mixture.len()) {
             continue;
         }
         let bank = checkpoint.tensors.get_mut(&spec.name).with_context(|| spec.name.clone())?;
-        let each = bank.len() / mixture.len();
-        let mixed: Vec<f32> = (0..each)
-            .map(|i| mixture.iter().zip(bank.chunks_exact(each)).map(|(w, k)| w * k[i]).sum())
-            .collect();
-        bank.chunks_exact_mut(each).for_each(|kernel| kernel.copy_from_slice(&mixed));
+        give_all_the_mixture(bank, &mixture);
     }
     Ok(())
 }

@@ -58,7 +58,10 @@ pub fn describe(checkpoint: &Checkpoint) -> String {
         "calibration",
         metadata.calibration.as_ref().map_or_else(
             || "none: int8 needs `tunableconv-train calibrate`".into(),
-            |from| format!("{}, {} images, quantile {}", from.data, from.images, from.quantile),
+            |from| {
+                let bounds = if from.bounds { ", clamped in every precision" } else { "" };
+                format!("{}, {} images, quantile {}{bounds}", from.data, from.images, from.quantile)
+            },
         ),
     );
     for spec in metadata.tensors() {

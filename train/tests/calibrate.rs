@@ -160,6 +160,15 @@ fn calibrating_again_replaces_what_was_measured() {
 }
 
 #[test]
+fn a_net_that_was_trained_within_its_ranges_keeps_them() {
+    let at = workplace();
+    let mut bounded = calibrate(&checkpoint(), &set(&at), &plain()).unwrap();
+    bounded.metadata.calibration.as_mut().unwrap().bounds = true;
+    let error = calibrate(&bounded, &set(&at), &plain()).unwrap_err().to_string();
+    assert!(error.contains("was trained within the ranges"), "{error}");
+}
+
+#[test]
 fn a_failed_calibration_leaves_the_file_and_the_folder_alone() {
     let at = workplace();
     for dir in ["empty", "broken"] {

@@ -154,4 +154,5 @@ fn a_killed_quantised_run_resumes_and_keeps_its_ranges() {
     assert!(before.tensors["head.activations"] != after.tensors["head.activations"]);
     let calibration = after.metadata.calibration.unwrap();
     assert!(calibration.data.contains("then trained by tiny"), "{}", calibration.data);
+    assert!(calibration.bounds, "what it learned is to clamp");
 }

@@ -9,7 +9,9 @@ use common::Workplace;
 use prost::Message as _;
 use rten::Value;
 use rten_tensor::Layout as _;
-use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
+use tunableconv::checkpoint::{
+    Architecture, Calibration, Checkpoint, Metadata, Provenance, STATISTICS,
+};
 use tunableconv::frame::{
     Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, Range, SampleFormat, Subsampling,
 };
@@ -64,7 +66,47 @@ fn checkpoints() -> Vec<Checkpoint> {
         checkpoint(3, Mode::Linear, 1),
         checkpoint(1, Mode::Multilinear, 1),
         checkpoint(3, Mode::Multilinear, 1),
+        bounded(checkpoint(3, Mode::Multilinear, 1)),
+        bounded(widened(checkpoint(2, Mode::Mlp, 2))),
     ]
+}
+
+#[test]
+fn bounds_make_a_difference() {
+    let [free, bounded] = [checkpoint(2, Mode::Mlp, 2), bounded(checkpoint(2, Mode::Mlp, 2))];
+    let residuals = [free, bounded].map(|checkpoint| {
+        let x = Tensor::from_vec(noise(7, 6 * 64), (1, 6, 8, 8), &Device::Cpu).unwrap();
+        let tuning = checkpoint.metadata.tuning.tuning(&[0.9, 0.6]).unwrap();
+        let net = Net::new(&checkpoint, &Device::Cpu).unwrap();
+        let residual = net.fold(&tuning).unwrap().forward(&x).unwrap();
+        residual.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    });
+    let apart = residuals[0].iter().zip(&residuals[1]).map(|(a, b)| (a - b).abs());
+    assert!(apart.fold(0.0, f32::max) > 100.0 * TOLERANCE);
+}
+
+/// One whose activations are clamped to ranges that they leave.
+fn bounded(mut checkpoint: Checkpoint) -> Checkpoint {
+    let (data, images) = ("none".into(), 1);
+    checkpoint.metadata.calibration =
+        Some(Calibration { data, images, seed: 0, quantile: 1.0, bounds: true });
+    for spec in checkpoint.metadata.tensors() {
+        if spec.name.ends_with(".activations") {
+            let count = spec.shape.iter().product::<usize>() / STATISTICS;
+            let ranges = noise(spec.name.len() as u32, count).into_iter();
+            let range = |v: f32| [0.1 * v - 0.05, 0.2 + 0.3 * v, 0.0];
+            checkpoint.tensors.insert(spec.name, ranges.flat_map(range).collect());
+        }
+    }
+    checkpoint
+}
+
+/// With parameters of other ranges than 0 to 1.
+fn widened(mut checkpoint: Checkpoint) -> Checkpoint {
+    for (index, parameter) in checkpoint.metadata.tuning.parameters.iter_mut().enumerate() {
+        (parameter.minimum, parameter.maximum) = (-0.5 * index as f64, 2.0);
+    }
+    checkpoint
 }
 
 fn tunings(p: usize) -> [Vec<f64>; 3] {

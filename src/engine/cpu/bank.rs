@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::plan::{ChainSpec, LayerSpec};
 use crate::checkpoint::Checkpoint;
+use crate::tuning::corner_weights;
 use crate::{Error, Result};
 
 /// How a tuning becomes mixing coefficients, see [`crate::nn::Mode`].
@@ -152,14 +153,6 @@ impl Phi {
             }
             Phi::Multilinear => corner_weights(omega, a),
         }
-    }
-}
-
-/// `a_c = Π_j (ω_j if corner c has bit j, else 1 − ω_j)`.
-pub(crate) fn corner_weights(omega: &[f32], a: &mut [f32]) {
-    for (corner, a) in a.iter_mut().enumerate() {
-        let side = |(j, &o): (usize, &f32)| if corner >> j & 1 == 1 { o } else { 1.0 - o };
-        *a = omega.iter().enumerate().map(side).product();
     }
 }
 

@@ -14,7 +14,7 @@ use super::line_buffer::Kind;
 use super::pipeline::{Edge, Layer, Pipeline, Tiling};
 use super::plan::{ChainSpec, LayerSpec, Plan};
 use super::quant::{
-    Calibration, EdgeQuant, INNER_WEIGHT_MAX, INPUT_MAX, InputScale, LAST_MAX, LayerQuant,
+    EdgeQuant, INNER_WEIGHT_MAX, INPUT_MAX, InputScale, LAST_MAX, LayerQuant, set_scales,
     weight_max,
 };
 use super::rows::{FrameSum, TensorSink, TensorSource};
@@ -25,6 +25,7 @@ use crate::engine::smoothing::Smoothing;
 use crate::engine::{Engine, Options, Precision};
 use crate::frame::{CHANNELS, Frame, FrameFormat, FrameMut};
 use crate::net::Net;
+use crate::ranges::Ranges;
 use crate::tuning::Tuning;
 use crate::{Error, Result};
 
@@ -33,7 +34,7 @@ const MAX_LANES: usize = 16;
 
 /// State of an int8 engine beside the pipeline's.
 pub(super) struct Int8 {
-    pub(super) calibration: Calibration,
+    pub(super) ranges: Ranges,
     input: InputScale,
     /// Input, then every inner edge.
     pub(super) edges: Vec<EdgeQuant>,
@@ -51,6 +52,8 @@ pub struct CpuEngine {
     /// Scratch space, per layer.
     folded: Vec<Folded>,
     int8: Option<Int8>,
+    /// What activations are clamped to in f32, for nets that were trained so.
+    bounds: Option<Ranges>,
     smoothing: Arc<Smoothing>,
     pipeline: Pipeline,
 }
@@ -65,7 +68,7 @@ impl CpuEngine {
         precision: Precision,
     ) -> std::result::Result<(), String> {
         let spec = ChainSpec::of(&checkpoint.metadata.architecture)?;
-        let calibrated = Calibration::new(checkpoint, &spec).is_some();
+        let calibrated = ranges_of(checkpoint).is_some();
         let reason = match precision {
             Precision::Int8 if !calibrated => {
                 "the checkpoint has no activation ranges: `tunableconv-train calibrate` adds them"
@@ -146,9 +149,11 @@ impl CpuEngine {
         level: Level,
     ) -> Result<Self> {
         let int8 = match precision {
-            Precision::Int8 => Calibration::new(checkpoint, &spec).map(|c| Int8::new(c, &spec)),
+            Precision::Int8 => ranges_of(checkpoint).map(|ranges| Int8::new(ranges, &spec)),
             _ => None,
         };
+        let is_bounded = checkpoint.metadata.calibration.as_ref().is_some_and(|c| c.bounds);
+        let bounds = ranges_of(checkpoint).filter(|_| is_bounded && int8.is_none());
         let winograd: Vec<bool> =
             (0..spec.layers.len()).map(|l| int8.is_none() && fits_winograd(&spec, l)).collect();
         let kinds = edge_kinds(&spec, int8.is_some(), level);
@@ -185,6 +190,7 @@ impl CpuEngine {
             folded: folded.map(|(bank, layer)| Folded::zeroed(bank, layer.c_out)).collect(),
             banks,
             int8,
+            bounds,
             smoothing: Arc::new(Smoothing::none(&checkpoint.metadata.tuning)),
             pipeline: Pipeline::new(
                 Plan::new(spec).map_err(Error::Config)?,
@@ -271,6 +277,9 @@ impl CpuEngine {
         if let Some(int8) = &mut self.int8 {
             int8.tune(omega);
         }
+        if let Some(bounds) = &mut self.bounds {
+            bounds.tune(omega);
+        }
         let (layers, edges) = self.pipeline.layers_mut();
         let last = layers.len() - 1;
         for (index, layer) in layers.iter_mut().enumerate() {
@@ -298,6 +307,9 @@ impl CpuEngine {
                     Layer::Winograd(conv) => conv.set(weights, bias),
                     Layer::I16(_) | Layer::U8(_) => unreachable!("f32 layers are not integer"),
                 }
+                if let Some(ranges) = self.bounds.as_ref().filter(|ranges| index < ranges.len()) {
+                    set_bounds(layer, ranges.bounds(index));
+                }
             }
         }
         self.pipeline.refresh();
@@ -305,7 +317,7 @@ impl CpuEngine {
 }
 
 impl Int8 {
-    pub(super) fn new(calibration: Calibration, spec: &ChainSpec) -> Self {
+    pub(super) fn new(ranges: Ranges, spec: &ChainSpec) -> Self {
         let last = spec.layers.len() - 1;
         let layers = spec.layers.iter().enumerate().map(|(index, layer)| {
             let order = input_order(layer, spec.parts(index));
@@ -320,14 +332,15 @@ impl Int8 {
         });
         let edges = (0..=last).map(|edge| EdgeQuant::plain(vec![1.0; spec.channels(edge)]));
         let (layers, edges) = (layers.collect(), edges.collect());
-        let mut int8 = Self { calibration, input: InputScale::Tensor, edges, layers };
+        let mut int8 = Self { ranges, input: InputScale::Tensor, edges, layers };
         int8.edges[0] = InputScale::Tensor.quant();
         int8
     }
 
     /// Interpolates the scales of the inner edges.
     pub(super) fn tune(&mut self, omega: &[f32]) {
-        self.calibration.at(omega, &mut self.edges[1..]);
+        self.ranges.tune(omega);
+        set_scales(&mut self.edges[1..], &self.ranges);
     }
 
     /// Quantises a layer's folded weights, scratch space afterwards, and bias; returns it with the
@@ -398,6 +411,11 @@ impl Engine for CpuEngine {
     }
 }
 
+/// The checkpoint's activation ranges, if it has them.
+pub(super) fn ranges_of(checkpoint: &Checkpoint) -> Option<Ranges> {
+    Ranges::new(&checkpoint.metadata, |name| checkpoint.tensors.get(name).cloned())
+}
+
 /// How each edge is stored.
 pub(super) fn edge_kinds(spec: &ChainSpec, int8: bool, level: Level) -> Vec<Kind> {
     let last = spec.layers.len() - 1;
@@ -450,6 +468,19 @@ fn convs<X: Number, W: Number>(
 ) -> Vec<ConvRow<X, W>> {
     let kernel = kernel(kernels, &shape);
     (0..layer.shuffle).map(|_| ConvRow::zeroed(kernel, shape, layer.slope)).collect()
+}
+
+/// Gives a layer of f32 the lowest and highest values of its channels.
+fn set_bounds(layer: &mut Layer, bounds: impl Iterator<Item = [f32; 2]>) {
+    let [low, high] = match layer {
+        // Nets that are bounded do not shuffle.
+        Layer::F32(convs) => convs[0].bounds_mut(),
+        Layer::Winograd(conv) => conv.bounds_mut(),
+        Layer::I16(_) | Layer::U8(_) => unreachable!("f32 layers are not integer"),
+    };
+    for ((low, high), bounds) in low.iter_mut().zip(high).zip(bounds) {
+        [*low, *high] = bounds;
+    }
 }
 
 /// Divides the weights among the rows of a shuffle.

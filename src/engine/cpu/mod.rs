@@ -15,5 +15,5 @@ mod workers;
 
 pub(crate) use bank::SharedBanks;
 pub use engine::CpuEngine;
-pub use quant::{InputScale, LAST_MARGIN};
+pub use quant::InputScale;
 pub use quantiser::{Finish, QuantisedLayer, Quantiser};

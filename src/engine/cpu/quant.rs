@@ -9,12 +9,9 @@
 //!
 //! Every integer is computed by the same f32 operations in the same order at every CPU level.
 
-use super::bank::corner_weights;
 use super::kernels::round_small;
-use super::plan::ChainSpec;
-use crate::checkpoint::{Checkpoint, STATISTICS};
 use crate::frame::{CHANNELS, Range, Value};
-use crate::tuning::{Domain, TuningSpace};
+use crate::ranges::{ChannelRange, LAST_MARGIN, Ranges};
 
 /// Largest magnitude of the first layer's input: doubled codes of up to 12 bits, or
 /// [`TENSOR_SCALE`] times a tensor.
@@ -26,9 +23,6 @@ pub(crate) const TENSOR_SCALE: f32 = 4096.0;
 
 /// Largest magnitude of the last layer's input.
 pub(crate) const LAST_MAX: i16 = 2047;
-
-/// Range of the last layer's input over the measured one: it has bits to spare.
-pub const LAST_MARGIN: f32 = 1.25;
 
 /// Largest code of an inner activation.
 const CODE_MAX: f32 = 255.0;
@@ -81,22 +75,6 @@ impl InputScale {
     }
 }
 
-/// Measured ranges of the inner activations.
-pub(crate) struct Calibration {
-    space: TuningSpace,
-    /// Per inner edge `[corner][channel][minimum, maximum, mean]`.
-    edges: Vec<Vec<f32>>,
-    corner_weights: Vec<f32>,
-}
-
-/// One channel's range at a tuning.
-#[derive(Clone, Copy, Debug, Default)]
-struct Channel {
-    minimum: f32,
-    maximum: f32,
-    mean: f32,
-}
-
 /// How the activations of an edge are stored.
 #[derive(Clone, Debug)]
 pub(crate) struct EdgeQuant {
@@ -116,67 +94,30 @@ impl EdgeQuant {
     }
 }
 
-impl Calibration {
-    /// The checkpoint's calibration; `None` if it has none.
-    pub(crate) fn new(checkpoint: &Checkpoint, spec: &ChainSpec) -> Option<Self> {
-        checkpoint.metadata.calibration.as_ref()?;
-        let inner = &spec.layers[..spec.layers.len() - 1];
-        let tensor = |name: &str| checkpoint.tensors.get(&format!("{name}.activations")).cloned();
-        let edges: Vec<_> = inner.iter().map(|l| tensor(&l.name)).collect::<Option<_>>()?;
-        let space = checkpoint.metadata.tuning.clone();
-        let corners = space.corner_count();
-        Some(Self { space, edges, corner_weights: vec![0.0; corners] })
-    }
-
-    /// Weight of each corner in the last tuning's ranges.
-    pub(crate) fn corner_weights(&self) -> &[f32] {
-        &self.corner_weights
-    }
-
-    /// Interpolates the ranges of all edges at a tuning; `last` is the input of the last layer.
-    pub(crate) fn at(&mut self, omega: &[f32], edges: &mut [EdgeQuant]) {
-        match self.space.domain {
-            Domain::Simplex => self.corner_weights.copy_from_slice(omega),
-            Domain::Box => {
-                let mut unit = [0.0; crate::tuning::MAX_PARAMETERS];
-                for ((unit, p), o) in unit.iter_mut().zip(&self.space.parameters).zip(omega) {
-                    *unit = ((f64::from(*o) - p.minimum) / (p.maximum - p.minimum)) as f32;
-                }
-                corner_weights(&unit[..omega.len()], &mut self.corner_weights);
-            }
-        }
-        let last = edges.len() - 1;
-        for (index, (edge, measured)) in edges.iter_mut().zip(&self.edges).enumerate() {
-            let channels = edge.scale.len();
-            for c in 0..channels {
-                let mut channel = Channel::default();
-                for (corner, &weight) in self.corner_weights.iter().enumerate() {
-                    let values = &measured[(corner * channels + c) * STATISTICS..][..STATISTICS];
-                    channel.minimum += weight * values[0];
-                    channel.maximum += weight * values[1];
-                    channel.mean += weight * values[2];
-                }
-                edge.mean[c] = channel.mean;
-                (edge.scale[c], edge.zero[c]) =
-                    if index == last { channel.symmetric() } else { channel.codes() };
-            }
+/// Sets how the activations of the inner edges are stored to the ranges at their tuning; the last edge is
+/// the input of the last layer.
+pub(crate) fn set_scales(edges: &mut [EdgeQuant], ranges: &Ranges) {
+    let last = edges.len() - 1;
+    for (index, edge) in edges.iter_mut().enumerate() {
+        for (c, range) in ranges.of_layer(index).enumerate() {
+            edge.mean[c] = range.mean;
+            (edge.scale[c], edge.zero[c]) =
+                if index == last { symmetric(range) } else { codes(range) };
         }
     }
 }
 
-impl Channel {
-    /// Scale and zero point of u8 codes; zero is always among the values.
-    fn codes(self) -> (f32, f32) {
-        let (low, high) = (self.minimum.min(0.0), self.maximum.max(0.0));
-        let scale = (high - low).max(SMALLEST_RANGE) / CODE_MAX;
-        (scale, (-low / scale).round_ties_even().clamp(0.0, CODE_MAX))
-    }
+/// Scale and zero point of u8 codes; zero is always among the values.
+fn codes(range: ChannelRange) -> (f32, f32) {
+    let [low, high] = range.with_zero();
+    let scale = (high - low).max(SMALLEST_RANGE) / CODE_MAX;
+    (scale, (-low / scale).round_ties_even().clamp(0.0, CODE_MAX))
+}
 
-    /// Scale of i16 codes around zero.
-    fn symmetric(self) -> (f32, f32) {
-        let largest = self.maximum.max(-self.minimum).max(SMALLEST_RANGE);
-        (LAST_MARGIN * largest / f32::from(LAST_MAX), 0.0)
-    }
+/// Scale of i16 codes around zero.
+fn symmetric(range: ChannelRange) -> (f32, f32) {
+    let largest = range.largest().max(SMALLEST_RANGE);
+    (LAST_MARGIN * largest / f32::from(LAST_MAX), 0.0)
 }
 
 /// Largest weight magnitude for which no sum of `run` products with inputs up to `input_max`

@@ -2,11 +2,11 @@
 //! through the engine's arithmetic needs. They are made by the code that makes the engine's.
 
 use super::bank::{Folded, SharedBanks, natural_index};
-use super::engine::{CpuEngine, Int8, edge_kinds};
+use super::engine::{CpuEngine, Int8, edge_kinds, ranges_of};
 use super::kernels::{Level, round_small};
 use super::line_buffer::Kind;
 use super::plan::ChainSpec;
-use super::quant::{Calibration, InputScale};
+use super::quant::InputScale;
 use crate::checkpoint::Checkpoint;
 use crate::engine::Precision;
 use crate::tuning::TuningSpace;
@@ -101,7 +101,7 @@ impl Quantiser {
                 return Err(Error::Tensor { file, tensor: tensor.name, reason });
             }
         }
-        let calibration = Calibration::new(checkpoint, &spec)
+        let ranges = ranges_of(checkpoint)
             .ok_or_else(|| refuse("the checkpoint has no activation ranges".into()))?;
         let layers = 0..spec.layers.len();
         let banks = SharedBanks::of_chain(checkpoint, &spec)?;
@@ -112,7 +112,7 @@ impl Quantiser {
             Some((f32::from(low), f32::from(high)))
         });
         Ok(Self {
-            int8: Int8::new(calibration, &spec),
+            int8: Int8::new(ranges, &spec),
             space: checkpoint.metadata.tuning.clone(),
             limits: limits.collect(),
             banks,
@@ -137,7 +137,7 @@ impl Quantiser {
 
     /// Weight of each corner of the domain in the ranges of the last tuning.
     pub fn corner_weights(&self) -> &[f32] {
-        self.int8.calibration.corner_weights()
+        self.int8.ranges.corner_weights()
     }
 
     fn layer(&mut self, index: usize, omega: &[f32]) -> QuantisedLayer {

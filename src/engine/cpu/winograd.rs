@@ -34,6 +34,8 @@ pub(crate) struct WinogradConv {
     bias: Vec<f32>,
     /// Of leaky ReLU below zero, 1 for none.
     slope: f32,
+    /// Lowest and highest value of each output channel; infinite for none.
+    bounds: [Vec<f32>; 2],
     /// Scratch space: the weights of a component.
     weights: Vec<f32>,
 }
@@ -51,6 +53,7 @@ impl WinogradConv {
             components: [(); COMPONENTS].map(|()| ConvRow::zeroed(kernel, shape, 1.0)),
             bias: vec![0.0; c_out],
             slope,
+            bounds: [vec![f32::NEG_INFINITY; c_out], vec![f32::INFINITY; c_out]],
             weights: vec![0.0; c_out * TAPS * c_in],
         }
     }
@@ -70,6 +73,11 @@ impl WinogradConv {
             }
             component.set_weights(&self.weights);
         }
+    }
+
+    /// Lowest and highest value of each output channel, to be set.
+    pub(crate) fn bounds_mut(&mut self) -> [&mut [f32]; 2] {
+        self.bounds.each_mut().map(Vec::as_mut_slice)
     }
 
     /// Output channels.
@@ -104,13 +112,16 @@ impl WinogradConv {
         add: Option<&[f32]>,
         out: &mut [f32],
     ) {
-        level.run(Outputs { bias: &self.bias, slope: self.slope, sums, stride, add, out });
+        let Self { bias, slope, bounds: [low, high], .. } = self;
+        level.run(Outputs { bias, slope: *slope, low, high, sums, stride, add, out });
     }
 }
 
 struct Outputs<'a> {
     bias: &'a [f32],
     slope: f32,
+    low: &'a [f32],
+    high: &'a [f32],
     sums: &'a [f32],
     stride: usize,
     add: Option<&'a [f32]>,
@@ -120,8 +131,9 @@ struct Outputs<'a> {
 impl Job for Outputs<'_> {
     #[inline(always)]
     fn run(self) {
-        let Self { bias, slope, sums, stride, add, out } = self;
+        let Self { bias, slope, low, high, sums, stride, add, out } = self;
         let channels = bias.len();
+        let (low, high) = (&low[..channels], &high[..channels]);
         for (tile, out) in out.chunks_exact_mut(TILE * channels).enumerate() {
             let of = |component: usize| &sums[component * stride + tile * channels..][..channels];
             let [m0, m1, m2, m3, m4, m5] = [of(0), of(1), of(2), of(3), of(4), of(5)];
@@ -131,7 +143,11 @@ impl Job for Outputs<'_> {
             for c in 0..channels {
                 let (even, odd) = (m1[c] + m2[c], m1[c] - m2[c]);
                 let (even2, odd2) = (m3[c] + m4[c], m3[c] - m4[c]);
-                let leaky = |v: f32| if v < 0.0 { v * slope } else { v };
+                let leaky = |v: f32| {
+                    let v = if v < 0.0 { v * slope } else { v };
+                    let v = if v > low[c] { v } else { low[c] };
+                    if v < high[c] { v } else { high[c] }
+                };
                 y0[c] = leaky(m0[c] + even + even2 + bias[c]);
                 y1[c] = leaky(odd + 2.0 * odd2 + bias[c]);
                 y2[c] = leaky(even + 4.0 * even2 + bias[c]);

@@ -290,6 +290,8 @@ fn metadata(recipe: &Recipe, Origin { data, start }: Origin) -> anyhow::Result<M
     if recipe.quantised {
         metadata.calibration = start.calibration.map(|calibration| Calibration {
             data: format!("{}, then trained by {}", calibration.data, recipe.name),
+            // What it learns is what int8 computes: activations end at their ranges.
+            bounds: true,
             ..calibration
         });
     }

@@ -68,8 +68,13 @@ fn metadata(channels: usize, layers: usize) -> Metadata {
 fn video_net(channels: usize, layers: usize, seed: u64) -> Checkpoint {
     let mut random = Random(seed);
     let mut metadata = metadata(channels, layers);
-    let calibration =
-        checkpoint::Calibration { data: "none".into(), images: 1, seed, quantile: 0.999 };
+    let calibration = checkpoint::Calibration {
+        data: "none".into(),
+        images: 1,
+        seed,
+        quantile: 0.999,
+        bounds: false,
+    };
     metadata.calibration = Some(calibration);
     let tensor = |spec: TensorSpec, random: &mut Random| {
         let len: usize = spec.shape.iter().product();
@@ -151,6 +156,52 @@ fn f32_agrees_with_candle() {
                         level.name()
                     );
                 }
+            }
+        }
+    }
+}
+
+/// Whose activations are clamped to their ranges, a quarter of what they were.
+fn bounded(mut checkpoint: Checkpoint) -> Checkpoint {
+    checkpoint.metadata.calibration.as_mut().unwrap().bounds = true;
+    for (name, values) in &mut checkpoint.tensors {
+        if name.ends_with(".activations") {
+            values.iter_mut().for_each(|value| *value *= 0.25);
+        }
+    }
+    checkpoint
+}
+
+#[test]
+fn bounded_activations_agree_with_candle_and_differ_from_free_ones() {
+    let (width, height) = (21, 18);
+    let x = Random(3).values(CHANNELS * width * height, 1.0);
+    for (channels, layers) in [(8, 0), (8, 3), (32, 4), (40, 1)] {
+        let free = video_net(channels, layers, 7);
+        let bounded = bounded(free.clone());
+        let net = Net::new(&bounded, &Device::Cpu).unwrap();
+        for omega in [[0.0, 1.0], [0.3, 0.8]] {
+            let tuning = net.metadata().tuning.tuning(&omega).unwrap();
+            let tensor = Tensor::from_slice(&x, (1, CHANNELS, height, width), &Device::Cpu);
+            let want = net.fold(&tuning).unwrap().forward(&tensor.unwrap()).unwrap();
+            let want: Vec<f32> = want.flatten_all().unwrap().to_vec1().unwrap();
+            let largest = want.iter().fold(0f32, |m, v| m.max(v.abs()));
+            for level in levels() {
+                let residual = |checkpoint: &Checkpoint, precision: Precision| {
+                    let mut engine = at_level(checkpoint, &options(precision, 2), level);
+                    tune(&mut engine, omega);
+                    let mut out = vec![f32::NAN; x.len()];
+                    engine.residual(&x, (width, height), &mut out).unwrap();
+                    out
+                };
+                let what = format!("{channels}×{layers} {}", level.name());
+                let got = residual(&bounded, Precision::F32);
+                let difference = largest_difference(&got, &want);
+                assert!(difference <= 1e-4 * largest.max(1.0), "{what}: {difference}");
+                let of_free = largest_difference(&got, &residual(&free, Precision::F32));
+                assert!(of_free > 0.1 * largest, "{what}: {of_free} of {largest}");
+                let of_int8 = largest_difference(&got, &residual(&bounded, Precision::Int8));
+                assert!(of_int8 < 0.1 * largest, "{what}: {of_int8} of {largest}");
             }
         }
     }

@@ -40,7 +40,7 @@ struct Call<X, W> {
 /// Where the results go; pixels are `c_out` values apart, but for pairs.
 #[derive(Clone, Copy)]
 enum Target {
-    F32 { to: *mut f32, add: Option<*const f32> },
+    F32 { to: *mut f32, bounds: Option<[*const f32; 2]>, add: Option<*const f32> },
     Pairs([*mut f32; 3]),
     I16 { to: *mut i16, zero: *const f32, low: f32, high: f32 },
     U8 { to: *mut u8, zero: *const f32 },
@@ -109,7 +109,7 @@ impl<X, W> Clone for RowKernel<X, W> {
 impl<X, W> Copy for RowKernel<X, W> {}
 
 /// Folded weights in a kernel's order, and what is done to its sums: `v = sum · scale + bias`, then
-/// `v · slope` where `v` is negative.
+/// `v · slope` where `v` is negative; rows of f32 may then be clamped.
 ///
 /// Weights are `[block][segment][step][channel][input of the step]`; a block is two vectors of
 /// channels as long as there are two, then one. Lanes without a channel have zero weights.
@@ -122,6 +122,8 @@ pub(crate) struct ConvRow<X, W> {
     pub(crate) bias: Aligned<f32>,
     /// 1 for no activation.
     pub(crate) slope: f32,
+    /// Lowest and highest value of f32 per output channel, up to a whole vector, if there are any.
+    bounds: Option<[Aligned<f32>; 2]>,
     pub(crate) shape: RowShape,
 }
 
@@ -170,8 +172,16 @@ impl<X: Number, W: Number> ConvRow<X, W> {
             scale: Aligned::zeroed(channels),
             bias: Aligned::zeroed(channels),
             slope,
+            bounds: None,
             shape,
         }
+    }
+
+    /// Lowest and highest value of each output channel, to be set.
+    pub(crate) fn bounds_mut(&mut self) -> [&mut [f32]; 2] {
+        let channels = self.bias.len();
+        let zeros = || [Aligned::zeroed(channels), Aligned::zeroed(channels)];
+        self.bounds.get_or_insert_with(zeros).each_mut().map(|values| &mut values[..])
     }
 
     /// Takes weights laid out `[c_out][segment][run]`.
@@ -215,7 +225,13 @@ impl<X: Number, W: Number> ConvRow<X, W> {
         let target = match out {
             RowOut::F32 { to, add } => {
                 assert!(to.len() >= values && add.is_none_or(|add| add.len() >= values));
-                Target::F32 { to: to.as_mut_ptr(), add: add.map(<[f32]>::as_ptr) }
+                let bounds = self.bounds.as_ref().map(|bounds| {
+                    bounds.each_ref().map(|values| {
+                        assert!(values.len() >= channels);
+                        values.as_ptr()
+                    })
+                });
+                Target::F32 { to: to.as_mut_ptr(), bounds, add: add.map(<[f32]>::as_ptr) }
             }
             RowOut::Pairs(rows) => {
                 assert!(c_out == 6 && rows.iter().all(|row| row.len() >= 2 * pixels));
@@ -390,14 +406,25 @@ unsafe fn finish<D: Dot, const P: usize, const V: usize>(
             let count = lanes.min(call.c_out - channel);
             let at = |p: usize| (first + p) * call.c_out + channel;
             match call.target {
-                Target::F32 { to, add: None } if count == lanes => {
+                Target::F32 { to, bounds: None, add: None } if count == lanes => {
                     for p in 0..P {
                         value(p).store(to.add(at(p)));
                     }
                 }
-                Target::F32 { to, add } => {
+                Target::F32 { to, bounds: Some([low, high]), add: None } if count == lanes => {
+                    let (low, high) =
+                        (D::Float::load(low.add(channel)), D::Float::load(high.add(channel)));
+                    for p in 0..P {
+                        value(p).clamp(low, high).store(to.add(at(p)));
+                    }
+                }
+                Target::F32 { to, bounds, add } => {
                     for p in 0..P {
                         let mut value = value(p);
+                        if let Some([low, high]) = bounds {
+                            let (low, high) = (low.add(channel), high.add(channel));
+                            value = value.clamp(D::Float::load(low), D::Float::load(high));
+                        }
                         if let Some(add) = add {
                             value = value.add(D::Float::load_first(count, add.add(at(p))));
                         }
