@@ -12,7 +12,9 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::nn::{Init, TensorSpec, VideoNetConfig};
+use crate::nn::chain::{self, ChainLayer};
+use crate::nn::video::luma_reach;
+use crate::nn::{Init, PhiConfig, TensorSpec, TwoScaleConfig, VideoNetConfig};
 use crate::tuning::TuningSpace;
 use crate::{Error, Result, atomic_file};
 
@@ -35,8 +37,11 @@ const BUILT_IN: &str = "built-in checkpoint";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "net", rename_all = "lowercase")]
 pub enum Architecture {
-    /// [`crate::nn::VideoNet`].
+    /// A chain at one size.
     Video(VideoNetConfig),
+    /// A chain that works at two.
+    #[serde(rename = "two-scale")]
+    TwoScale(TwoScaleConfig),
 }
 
 impl Architecture {
@@ -45,30 +50,41 @@ impl Architecture {
     pub fn validate(&self) -> Result<()> {
         match self {
             Architecture::Video(config) => config.validate(),
+            Architecture::TwoScale(config) => config.validate(),
+        }
+    }
+
+    /// The layers of such a net.
+    pub fn chain(&self) -> Vec<ChainLayer> {
+        match self {
+            Architecture::Video(config) => config.chain(),
+            Architecture::TwoScale(config) => config.chain(),
+        }
+    }
+
+    /// φ of every layer but the last.
+    pub fn phi(&self) -> PhiConfig {
+        match self {
+            Architecture::Video(config) => config.phi,
+            Architecture::TwoScale(config) => config.phi,
         }
     }
 
     /// The tensors of such a net with `p` parameters.
     pub fn tensors(&self, p: usize) -> Vec<TensorSpec> {
-        match self {
-            Architecture::Video(config) => config.tensors(p),
-        }
+        chain::tensors(&self.chain(), p)
     }
 
     /// Name and output channels of every layer but the last.
     pub fn inner_outputs(&self) -> Vec<(String, usize)> {
-        match self {
-            Architecture::Video(config) => config.inner_outputs(),
-        }
+        let mut layers = self.chain();
+        layers.pop();
+        layers.into_iter().map(|layer| (layer.name.clone(), layer.channels())).collect()
     }
 
     /// What such a net reads and writes.
     pub fn io(&self) -> Io {
-        match self {
-            Architecture::Video(config) => {
-                Io { colour: Colour::Yuv420, scale: 1, reach: config.reach() }
-            }
-        }
+        Io { colour: Colour::Yuv420, scale: 1, reach: luma_reach(&self.chain()) }
     }
 }
 

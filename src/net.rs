@@ -6,8 +6,8 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::checkpoint::{Architecture, Checkpoint, Metadata};
-use crate::nn::{FoldedChain, VideoNet};
+use crate::checkpoint::{Checkpoint, Metadata};
+use crate::nn::{Chain, FoldedChain};
 use crate::ranges::Ranges;
 use crate::tuning::Tuning;
 use crate::{Error, Result};
@@ -18,7 +18,7 @@ use crate::{Error, Result};
 pub struct Net {
     metadata: Metadata,
     device: Device,
-    model: VideoNet,
+    model: Chain,
     /// What activations are clamped to, for nets that were trained so.
     bounds: Option<Ranges>,
 }
@@ -62,8 +62,7 @@ impl Net {
         let values = |name: &str| tensors.get(name)?.flatten_all().ok()?.to_vec1().ok();
         let bounds = is_bounded.then(|| Ranges::new(&metadata, values)).flatten();
         let vb = VarBuilder::from_tensors(tensors, DType::F32, device);
-        let Architecture::Video(config) = &metadata.architecture;
-        let model = VideoNet::new(metadata.tuning.len(), config, vb)?;
+        let model = Chain::new(metadata.tuning.len(), &metadata.architecture.chain(), vb)?;
         Ok(Self { metadata, device: device.clone(), model, bounds })
     }
 
@@ -78,7 +77,7 @@ impl Net {
     }
 
     /// The net itself.
-    pub fn model(&self) -> &VideoNet {
+    pub fn model(&self) -> &Chain {
         &self.model
     }
 

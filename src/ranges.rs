@@ -65,7 +65,7 @@ impl Ranges {
     }
 
     /// The ranges of a layer's channels at the tuning.
-    pub(crate) fn of_layer(&self, layer: usize) -> impl Iterator<Item = ChannelRange> {
+    pub(crate) fn of_layer(&self, layer: usize) -> impl Iterator<Item = ChannelRange> + Clone {
         let measured = &self.layers[layer];
         let channels = measured.len() / (STATISTICS * self.corner_weights.len());
         (0..channels).map(move |c| {
@@ -82,7 +82,7 @@ impl Ranges {
 
     /// What a layer's channels are clamped to at the tuning, lowest and highest values; as int8 stores
     /// them, but for the rounding of its zero points.
-    pub(crate) fn bounds(&self, layer: usize) -> impl Iterator<Item = [f32; 2]> {
+    pub(crate) fn bounds(&self, layer: usize) -> impl Iterator<Item = [f32; 2]> + Clone {
         let is_last = layer + 1 == self.layers.len();
         self.of_layer(layer).map(move |range| match is_last {
             true => [-LAST_MARGIN * range.largest(), LAST_MARGIN * range.largest()],

@@ -186,7 +186,7 @@ fn int8_follows_a_moving_tuning_without_steps() {
 
 #[test]
 fn a_net_that_the_row_engine_cannot_carry_runs_on_candle_and_says_why() {
-    const REASON: &str = "5 channels, expected a multiple of 8";
+    const REASON: &str = "layer `head`: 5 channels, expected a multiple of 8";
     let checkpoint = five_channels();
     for precision in [Precision::Auto, Precision::F32] {
         let mut engine = open(&checkpoint, precision).unwrap();

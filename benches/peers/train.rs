@@ -23,11 +23,10 @@ use candle_core::{DType, Device, Module as _, Tensor, Var};
 use candle_nn::VarBuilder;
 use image::RgbImage;
 use mimalloc::MiMalloc;
-use tunableconv::checkpoint::Architecture;
 use tunableconv::nn::conv::conv2d;
 use tunableconv::nn::{
-    Activation, ConvGeometry, FoldedConv2d, TensorSpec, TunableConv2d, TunableConv2dConfig,
-    VideoNet, VideoNetConfig,
+    Activation, Chain, ConvGeometry, FoldedConv2d, TensorSpec, TunableConv2d, TunableConv2dConfig,
+    VideoNetConfig, chain,
 };
 use tunableconv_train::batch::{Batches, Pictures};
 use tunableconv_train::data::{ImageFolder, Keep};
@@ -102,7 +101,7 @@ impl Edsr {
 }
 
 enum Net {
-    Video(VideoNet),
+    Video(Chain),
     Edsr(Edsr),
 }
 
@@ -121,7 +120,7 @@ impl Trainee {
         let config = VideoNetConfig::default();
         // Channels, side of the maps, tunings.
         let (specs, shape, sets) = match name {
-            "video" => (config.tensors(P), (SAMPLES, 6, 32, 32), 4),
+            "video" => (chain::tensors(&config.chain(), P), (SAMPLES, 6, 32, 32), 4),
             "edsr" => (Edsr::tensors(), (SAMPLES, 3, 48, 48), SAMPLES),
             _ => return Err(format!("no net `{name}`").into()),
         };
@@ -137,7 +136,7 @@ impl Trainee {
         let adam = Adam::new(optimiser, u64::MAX, initial_slots(&specs, 1), &Device::Cpu)?;
         let vb = tensors_of(&adam);
         let net = match name {
-            "video" => Net::Video(VideoNet::new(P, &config, vb)?),
+            "video" => Net::Video(Chain::new(P, &config.chain(), vb)?),
             _ => Net::Edsr(Edsr::new(&vb)?),
         };
         Ok(Self {
@@ -234,7 +233,7 @@ impl Layer {
 /// The shipped recipe in training, from pictures on.
 struct Trainer {
     recipe: Arc<Recipe>,
-    net: VideoNet,
+    net: Chain,
     adam: Adam,
     multi_loss: MultiLoss,
     batches: Batches,
@@ -261,10 +260,9 @@ impl Trainer {
             ImageFolder::load(&[folder.path().to_owned()], recipe.batch.crop, Keep::Everything)?;
         let pictures = Arc::new(Pictures { images, pairs: None });
         let batches = Batches::new(&recipe, &pictures, 0..u64::MAX);
-        let Architecture::Video(config) = &recipe.net;
-        let slots = initial_slots(&config.tensors(P), recipe.seed);
+        let slots = initial_slots(&recipe.net.tensors(P), recipe.seed);
         let adam = Adam::new(recipe.optimiser.clone(), recipe.steps, slots, &Device::Cpu)?;
-        let net = VideoNet::new(P, config, tensors_of(&adam))?;
+        let net = Chain::new(P, &recipe.net.chain(), tensors_of(&adam))?;
         let multi_loss = MultiLoss::new(&recipe, None, &Device::Cpu)?;
         Ok(Self { recipe, net, adam, multi_loss, batches, step: 0 })
     }

@@ -1,13 +1,17 @@
 //! Tunable layers and the nets made of them, one net per file.
 
+pub mod chain;
 pub mod conv;
 mod init;
 mod tunable_conv;
-mod video;
+mod two_scale;
+pub(crate) mod video;
 
+pub use chain::{Chain, ChainLayer, FoldedChain, FoldedLayer, Link};
 pub use conv::{Activation, ConvGeometry};
 pub use init::{Init, TensorSpec};
 pub use tunable_conv::{
     FoldedConv2d, Mode, PhiConfig, TunableConv2d, TunableConv2dConfig, TunableParameter,
 };
-pub use video::{FoldedChain, VideoNet, VideoNetConfig};
+pub use two_scale::TwoScaleConfig;
+pub use video::VideoNetConfig;

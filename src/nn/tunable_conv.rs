@@ -268,7 +268,6 @@ impl TunableConv2d {
             bias: self.bias.as_ref().map(|bias| mix(bias, &coefficients)).transpose()?,
             geometry: self.geometry,
             activation: self.activation,
-            bounds: None,
         })
     }
 
@@ -297,8 +296,6 @@ pub struct FoldedConv2d {
     pub geometry: ConvGeometry,
     /// Applied to the output.
     pub activation: Activation,
-    /// What the output is clamped to after that, lowest and highest values, `[1, C_out, 1, 1]`.
-    pub bounds: Option<[Tensor; 2]>,
 }
 
 impl FoldedConv2d {
@@ -317,11 +314,7 @@ impl FoldedConv2d {
 
 impl Module for FoldedConv2d {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = conv2d(x, &self.weight, self.bias.as_ref(), self.geometry, self.activation)?;
-        match &self.bounds {
-            Some([low, high]) => y.broadcast_maximum(low)?.broadcast_minimum(high),
-            None => Ok(y),
-        }
+        conv2d(x, &self.weight, self.bias.as_ref(), self.geometry, self.activation)
     }
 }
 

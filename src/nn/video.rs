@@ -4,22 +4,20 @@
 //! by ω itself, without constant or bias: at ω = 0 the residual is exactly 0 and the output is the
 //! input bit for bit.
 
-use candle_core::{Module, Result, Tensor};
-use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
+use super::chain::{self, ChainLayer};
 use super::conv::Activation;
-use super::init::TensorSpec;
-use super::tunable_conv::{FoldedConv2d, Mode, PhiConfig, TunableConv2d, TunableConv2dConfig};
+use super::tunable_conv::{Mode, PhiConfig, TunableConv2dConfig};
 use crate::frame::CHANNELS;
-use crate::{Error, Result as CrateResult};
+use crate::{Error, Result};
 
 const KERNEL: usize = 3;
 
 /// The last layer starts small, so that training starts near the identity but not on it.
 const TAIL_GAIN: f64 = 0.1;
 
-/// Configuration of a [`VideoNet`].
+/// Configuration of the video net.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VideoNetConfig {
@@ -43,142 +41,69 @@ impl Default for VideoNetConfig {
 impl VideoNetConfig {
     /// # Errors
     /// [`Error::Config`] for sizes that no real net has.
-    pub fn validate(&self) -> CrateResult<()> {
-        let fail = |reason: String| Err(Error::Config(reason));
-        if !(1..=512).contains(&self.channels) {
-            return fail(format!("channels = {}, expected 1 to 512", self.channels));
-        }
-        if self.layers > 64 {
-            return fail(format!("layers = {}, expected at most 64", self.layers));
-        }
-        if !(self.negative_slope > 0.0 && self.negative_slope < 1.0) {
-            return fail(format!("negative_slope = {}, expected 0 < x < 1", self.negative_slope));
-        }
-        let expand = if self.phi.mode == Mode::Multilinear { 1..=1 } else { 1..=16 };
-        if !expand.contains(&self.phi.expand) {
-            return fail(format!("phi.expand = {}, expected {expand:?}", self.phi.expand));
-        }
-        Ok(())
+    pub fn validate(&self) -> Result<()> {
+        check_channels("channels", self.channels)?;
+        check_layers("layers", self.layers)?;
+        check_slope(self.negative_slope)?;
+        check_phi(self.phi)
     }
 
-    /// How far an output pixel looks, in luma pixels.
-    pub fn reach(&self) -> usize {
-        let half_size_taps = (self.layers + 2) * (KERNEL / 2);
-        // A luma sample shares its 2×2 block with one more pixel on either side.
-        2 * half_size_taps + 1
-    }
-
-    /// The tensors of such a net with `p` parameters.
-    pub fn tensors(&self, p: usize) -> Vec<TensorSpec> {
-        self.plan()
-            .into_iter()
-            .flat_map(|layer| {
-                let gain = if layer.is_tail { TAIL_GAIN } else { 1.0 };
-                layer.config.tensors(&format!("{}.", layer.name), p, layer.channels, KERNEL, gain)
-            })
-            .collect()
-    }
-
-    /// Name and output channels of every layer but the last.
-    pub fn inner_outputs(&self) -> Vec<(String, usize)> {
-        let inner = self.plan().into_iter().filter(|layer| !layer.is_tail);
-        inner.map(|layer| (layer.name, layer.channels.1)).collect()
-    }
-
-    fn plan(&self) -> Vec<LayerPlan> {
-        let inner = TunableConv2dConfig {
-            padding: KERNEL / 2,
-            phi: self.phi,
-            activation: Activation::LeakyRelu(self.negative_slope),
-            ..Default::default()
-        };
-        let tail = TunableConv2dConfig {
-            bias: false,
-            phi: PhiConfig { mode: Mode::Linear, expand: 1 },
-            activation: Activation::None,
-            ..inner
-        };
-        let c = self.channels;
-        let layer =
-            |name: String, channels, config, is_tail| LayerPlan { name, channels, config, is_tail };
-        let mut plan = vec![layer("head".into(), (CHANNELS, c), inner, false)];
-        plan.extend((0..self.layers).map(|i| layer(format!("body.{i}"), (c, c), inner, false)));
-        plan.push(layer("tail".into(), (c, CHANNELS), tail, true));
-        plan
+    /// Its layers.
+    pub fn chain(&self) -> Vec<ChainLayer> {
+        let (c, inner) = (self.channels, inner(self.phi, self.negative_slope));
+        let mut chain = vec![ChainLayer::new("head", KERNEL, (CHANNELS, c), inner)];
+        let body = |i| ChainLayer::new(format!("body.{i}"), KERNEL, (c, c), inner);
+        chain.extend((0..self.layers).map(body));
+        chain.push(tail(c));
+        chain
     }
 }
 
-struct LayerPlan {
-    name: String,
-    channels: (usize, usize),
-    config: TunableConv2dConfig,
-    is_tail: bool,
+/// Of every layer but the last.
+pub(super) fn inner(phi: PhiConfig, negative_slope: f32) -> TunableConv2dConfig {
+    let activation = Activation::LeakyRelu(negative_slope);
+    TunableConv2dConfig { phi, activation, ..Default::default() }
 }
 
-/// The 4:2:0 video net.
-#[derive(Clone, Debug)]
-pub struct VideoNet {
-    layers: Vec<TunableConv2d>,
+/// The last layer of a net on 4:2:0, see the module documentation.
+pub(super) fn tail(channels: usize) -> ChainLayer {
+    let phi = PhiConfig { mode: Mode::Linear, expand: 1 };
+    let config = TunableConv2dConfig { bias: false, phi, ..Default::default() };
+    let layer = ChainLayer::new("tail", KERNEL, (channels, CHANNELS), config);
+    ChainLayer { gain: TAIL_GAIN, ..layer }
 }
 
-impl VideoNet {
-    /// Reads the tensors of [`VideoNetConfig::tensors`] from `vb`.
-    ///
-    /// # Errors
-    /// A missing or misshaped tensor.
-    pub fn new(p: usize, config: &VideoNetConfig, vb: VarBuilder) -> Result<Self> {
-        let layers = config.plan().into_iter().map(|layer| {
-            let (c_in, c_out) = layer.channels;
-            TunableConv2d::new(p, c_in, c_out, KERNEL, layer.config, vb.pp(layer.name))
-        });
-        Ok(Self { layers: layers.collect::<Result<_>>()? })
-    }
+/// How far an output pixel of a net on 4:2:0 looks, in luma pixels.
+pub(crate) fn luma_reach(chain: &[ChainLayer]) -> usize {
+    // A luma sample shares its 2×2 block with one more pixel on either side.
+    2 * chain::reach(chain) + 1
+}
 
-    /// The tunable layers, first to last.
-    pub fn layers(&self) -> &[TunableConv2d] {
-        &self.layers
-    }
-
-    /// The ordinary net at tunings `omega`, `[B, p]`.
-    ///
-    /// # Errors
-    /// A tuning of another shape.
-    pub fn fold(&self, omega: &Tensor) -> Result<FoldedChain> {
-        let layers = self.layers.iter().map(|layer| layer.fold(omega));
-        Ok(FoldedChain { layers: layers.collect::<Result<_>>()? })
-    }
-
-    /// Input plus residual, not clipped.
-    ///
-    /// # Shapes
-    /// - `x`: `[N, 6, H, W]`; `omega`: `[B, p]` with B a divisor of N; returns `[N, 6, H, W]`
-    ///
-    /// # Errors
-    /// Shapes that do not fit.
-    pub fn forward(&self, x: &Tensor, omega: &Tensor) -> Result<Tensor> {
-        x + self.fold(omega)?.forward(x)?
+pub(super) fn check_channels(name: &str, channels: usize) -> Result<()> {
+    match channels {
+        1..=512 => Ok(()),
+        _ => Err(Error::Config(format!("{name} = {channels}, expected 1 to 512"))),
     }
 }
 
-/// Ordinary convolutions, one after the other.
-#[derive(Clone, Debug)]
-pub struct FoldedChain {
-    /// First to last.
-    pub layers: Vec<FoldedConv2d>,
-}
-
-impl FoldedChain {
-    /// Whether the last layer is zero, and with it the output for any finite input.
-    ///
-    /// # Errors
-    /// A failed copy from the device.
-    pub fn is_zero(&self) -> Result<bool> {
-        self.layers.last().map_or(Ok(false), FoldedConv2d::is_zero)
+pub(super) fn check_layers(name: &str, layers: usize) -> Result<()> {
+    match layers {
+        0..=64 => Ok(()),
+        _ => Err(Error::Config(format!("{name} = {layers}, expected at most 64"))),
     }
 }
 
-impl Module for FoldedChain {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(&x))
+pub(super) fn check_slope(slope: f32) -> Result<()> {
+    if slope > 0.0 && slope < 1.0 {
+        return Ok(());
     }
+    Err(Error::Config(format!("negative_slope = {slope}, expected 0 < x < 1")))
+}
+
+pub(super) fn check_phi(phi: PhiConfig) -> Result<()> {
+    let expand = if phi.mode == Mode::Multilinear { 1..=1 } else { 1..=16 };
+    if expand.contains(&phi.expand) {
+        return Ok(());
+    }
+    Err(Error::Config(format!("phi.expand = {}, expected {expand:?}", phi.expand)))
 }

@@ -6,7 +6,7 @@
 //! the images' ranges, a mean the mean of their means.
 
 use anyhow::{Context as _, ensure};
-use candle_core::{Device, Module as _, Tensor};
+use candle_core::{Device, Tensor};
 use indicatif::ProgressBar;
 use tunableconv::checkpoint::{Calibration, Checkpoint, MAX_CORNERS, STATISTICS};
 use tunableconv::frame::CHANNELS;
@@ -103,14 +103,13 @@ pub fn calibrate(
         let keep = vec![true; condition.kinds().len()];
         let x = input(&condition.apply(&picture.clean, picture.twin.as_ref(), seed, &keep))?;
         for (corner, chain) in folded.iter().enumerate() {
-            let mut activations = x.clone();
-            for (layer, ranges) in chain.layers.iter().zip(&mut ranges) {
-                activations = layer.forward(&activations)?;
+            chain.forward_showing(&x, |layer, activations| {
+                let Some(ranges) = ranges.get_mut(layer) else { return Ok(()) };
                 let channels = ranges.len() / corners;
                 let of_corner = &mut ranges[corner * channels..][..channels];
-                widen(of_corner, &activations, settings.quantile)
-                    .with_context(|| set.describe(place))?;
-            }
+                widen(of_corner, activations, settings.quantile)
+                    .with_context(|| set.describe(place))
+            })?;
             bar.inc(1);
         }
         used += 1;

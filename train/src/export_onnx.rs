@@ -15,7 +15,7 @@ use tunableconv::checkpoint::{Checkpoint, STATISTICS};
 use tunableconv::engine::LAST_MARGIN;
 use tunableconv::frame::{CHANNELS, MAX_SIDE, Range};
 use tunableconv::net::Net;
-use tunableconv::nn::{Activation, FoldedConv2d};
+use tunableconv::nn::{Activation, FoldedConv2d, FoldedLayer, Link};
 use tunableconv::tuning::{Domain, Parameter, Tuning, TuningSpace};
 
 use crate::onnx::{self, Attribute, Dimension, FLOAT, INT64, UINT8};
@@ -101,12 +101,15 @@ pub fn model(
     };
     let names = layer_names(checkpoint);
     ensure!(names.len() == folded.layers.len(), "the net has layers without a bank");
-    let mut value = boundary.x.clone();
+    let mut edges = vec![boundary.x.clone()];
     for (index, (name, layer)) in names.iter().zip(&folded.layers).enumerate() {
+        let y = builder.convolution(name, &layer.conv, knobs.as_ref(), &edges[index])?;
+        let sum = builder.link(name, layer.link, &y, &edges);
         let is_last_inner = index + 2 == names.len();
-        value = builder.layer(name, layer, knobs.as_ref(), &value, is_last_inner)?;
+        let bounded = builder.bounded(name, layer, knobs.as_ref(), sum, is_last_inner)?;
+        edges.push(bounded);
     }
-    builder.end(form, &boundary, &value);
+    builder.end(form, &boundary, &edges[names.len()]);
     Ok(onnx::Model {
         ir_version: IR_VERSION,
         producer_name: "tunableconv".into(),
@@ -399,13 +402,12 @@ impl Builder {
     }
 
     /// One convolution of the net with its activation.
-    fn layer(
+    fn convolution(
         &mut self,
         name: &str,
         layer: &FoldedConv2d,
         knobs: Option<&Knobs<'_>>,
         x: &str,
-        is_last_inner: bool,
     ) -> anyhow::Result<String> {
         let dims = &layer.weight.dims()[1..];
         let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
@@ -434,18 +436,47 @@ impl Builder {
             Attribute::int("group", geometry.groups),
         ];
         let y = self.node("Conv", &format!("{name}.conv"), &inputs, &attributes);
-        let y = match layer.activation {
+        Ok(match layer.activation {
             Activation::None => y,
             Activation::LeakyRelu(slope) => {
                 let slope = [Attribute::float("alpha", slope)];
                 self.node("LeakyRelu", &format!("{name}.activated"), &[&y], &slope)
             }
-        };
+        })
+    }
+
+    /// A layer's output, shuffled, with an edge added that it is cropped to.
+    fn link(&mut self, name: &str, link: Link, y: &str, edges: &[String]) -> String {
+        let mut y = y.to_owned();
+        if link.shuffle > 1 {
+            let shuffle =
+                [Attribute::int("blocksize", link.shuffle), Attribute::string("mode", "CRD")];
+            y = self.node("DepthToSpace", &format!("{name}.shuffled"), &[&y], &shuffle);
+        }
+        let Some(added) = link.add.map(|edge| &edges[edge]) else { return y };
+        if link.shuffle > 1 {
+            let shape = self.node("Shape", &format!("{name}.size"), &[added], &[]);
+            let all = self.integers(&format!("{name}.begin"), &[0; 4]);
+            y = self.node("Slice", &format!("{name}.cropped"), &[&y, &all, &shape], &[]);
+        }
+        self.node("Add", &format!("{name}.sum"), &[&y, added], &[])
+    }
+
+    /// A layer's output within its bounds.
+    fn bounded(
+        &mut self,
+        name: &str,
+        layer: &FoldedLayer,
+        knobs: Option<&Knobs<'_>>,
+        y: String,
+        is_last_inner: bool,
+    ) -> anyhow::Result<String> {
         let Some(bounds) = &layer.bounds else { return Ok(y) };
+        let channels = bounds[0].elem_count();
         let [low, high] = match knobs {
-            Some(knobs) => knobs.bounds(self, name, dims[0], is_last_inner)?,
+            Some(knobs) => knobs.bounds(self, name, channels, is_last_inner)?,
             None => {
-                let shape = [1, dims[0], 1, 1];
+                let shape = [1, channels, 1, 1];
                 let [low, high] = bounds.each_ref().map(|b| b.flatten_all()?.to_vec1::<f32>());
                 [
                     self.floats(&format!("{name}.low"), &shape, &low?),

@@ -1,7 +1,7 @@
 //! An ablation: all layers but the last fixed at one tuning, so that only the last one tunes.
 
 use anyhow::{Context as _, bail};
-use tunableconv::checkpoint::{Architecture, Checkpoint};
+use tunableconv::checkpoint::Checkpoint;
 use tunableconv::nn::Mode;
 use tunableconv::tuning::{Domain, Tuning};
 
@@ -13,8 +13,7 @@ use crate::quantised::range_names;
 /// # Errors
 /// A net whose inner layers mix in another way.
 pub fn freeze_inner_layers(checkpoint: &mut Checkpoint, tuning: &Tuning) -> anyhow::Result<()> {
-    let Architecture::Video(config) = &checkpoint.metadata.architecture;
-    match config.phi.mode {
+    match checkpoint.metadata.architecture.phi().mode {
         Mode::Mlp => freeze_affine(checkpoint, tuning)?,
         Mode::Multilinear => freeze_corners(checkpoint, tuning)?,
         mode => bail!("nets with phi mode {mode:?} have no inner layers to freeze"),

@@ -3,17 +3,31 @@
 use std::fmt::Write as _;
 
 use tunableconv::checkpoint::{Architecture, Checkpoint, DataSet, Metadata};
+use tunableconv::nn::chain::macs;
 
 /// What a net is: its kind and sizes, how its kernels are mixed, what it costs.
 pub fn describe_net(metadata: &Metadata) -> [String; 3] {
-    let Architecture::Video(net) = &metadata.architecture;
+    let net = match &metadata.architecture {
+        Architecture::Video(net) => {
+            format!(
+                "video net, C={} N={}, leaky ReLU {}",
+                net.channels, net.layers, net.negative_slope
+            )
+        }
+        Architecture::TwoScale(net) => {
+            let (before, inside, after) = (net.layers_before, net.layers_inside, net.layers_after);
+            let (c, inner, slope) = (net.channels, net.inner_channels, net.negative_slope);
+            format!("two-scale net, C={c}-{inner} N={before}-{inside}-{after}, leaky ReLU {slope}")
+        }
+    };
+    let phi = metadata.architecture.phi();
     let banks = metadata.architecture.tensors(metadata.tuning.len());
     let numbers: usize = banks.iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
-    let c = net.channels;
-    let macs = 9.0 * (12 * c + net.layers * c * c) as f64 / 4.0 / 1000.0;
+    // The chain's pixels are 2×2 of luma.
+    let macs = macs(&metadata.architecture.chain()) / 4.0 / 1000.0;
     [
-        format!("4:2:0 video net, C={c} N={}, leaky ReLU {}", net.layers, net.negative_slope),
-        format!("{:?}, expand {}", net.phi.mode, net.phi.expand).to_lowercase(),
+        format!("4:2:0 {net}"),
+        format!("{:?}, expand {}", phi.mode, phi.expand).to_lowercase(),
         format!("{macs:.1} kMAC per pixel once folded, {numbers} numbers in the banks"),
     ]
 }

@@ -16,7 +16,7 @@ use tunableconv::frame::{
     Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, Range, SampleFormat, Subsampling,
 };
 use tunableconv::net::Net;
-use tunableconv::nn::{Mode, PhiConfig, VideoNetConfig};
+use tunableconv::nn::{Mode, PhiConfig, TwoScaleConfig, VideoNetConfig};
 use tunableconv::tuning::{Domain, Parameter, TuningSpace};
 use tunableconv_train::export_onnx::{Form, model};
 use tunableconv_train::onnx;
@@ -35,6 +35,20 @@ fn noise(seed: u32, count: usize) -> Vec<f32> {
 
 /// A net of `p` parameters whose every tensor is noise.
 fn checkpoint(p: usize, mode: Mode, expand: usize) -> Checkpoint {
+    let phi = PhiConfig { mode, expand };
+    let net = VideoNetConfig { channels: 5, layers: 2, phi, ..Default::default() };
+    checkpoint_of(Architecture::Video(net), p)
+}
+
+/// The same of a net that works at two scales.
+fn two_scales(p: usize) -> Checkpoint {
+    let phi = PhiConfig { mode: Mode::Multilinear, expand: 1 };
+    let (channels, inner_channels, layers_inside) = (5, 7, 1);
+    let net = TwoScaleConfig { channels, inner_channels, layers_inside, phi, ..Default::default() };
+    checkpoint_of(Architecture::TwoScale(net), p)
+}
+
+fn checkpoint_of(architecture: Architecture, p: usize) -> Checkpoint {
     let parameters = (0..p).map(|j| Parameter {
         name: format!("knob{j}"),
         nick: "Knob".into(),
@@ -44,10 +58,8 @@ fn checkpoint(p: usize, mode: Mode, expand: usize) -> Checkpoint {
         default: 0.0,
         objective: "turned".into(),
     });
-    let phi = PhiConfig { mode, expand };
-    let net = VideoNetConfig { channels: 5, layers: 2, phi, ..Default::default() };
     let metadata = Metadata {
-        architecture: Architecture::Video(net),
+        architecture,
         tuning: TuningSpace { domain: Domain::Box, parameters: parameters.collect() },
         provenance: Provenance { recipe: "noise".into(), ..Default::default() },
         calibration: None,
@@ -68,6 +80,8 @@ fn checkpoints() -> Vec<Checkpoint> {
         checkpoint(3, Mode::Multilinear, 1),
         bounded(checkpoint(3, Mode::Multilinear, 1)),
         bounded(widened(checkpoint(2, Mode::Mlp, 2))),
+        two_scales(2),
+        bounded(two_scales(3)),
     ]
 }
 

@@ -167,6 +167,8 @@ fn every_key_is_documented_and_no_other() {
     let with = |after: &str| known(&FULL.replacen(after, &format!("{after}\nzzz = 1\n"), 1));
     assert_eq!(keys(&document, "### At the top", 0), known(&format!("zzz = 1\n{FULL}")));
     let mut net = with("net = \"video\"");
+    let two_scale = "net = \"two-scale\"\nchannels = 4\nzzz = 1";
+    net.extend(known(&FULL.replace("net = \"video\"\nchannels = 4\nlayers = 1", two_scale)));
     net.insert("net".into());
     assert_eq!(keys(&document, "### net", 0), net);
     let phi = known(&FULL.replace("expand = 2", "expand = 2, zzz = 1"));

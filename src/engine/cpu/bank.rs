@@ -167,7 +167,7 @@ fn mix(bank: &[Vec<f32>], coefficients: &[f32], out: &mut [f32]) {
 
 /// Output channel at each position of the output: rows of the shuffled map, in each its columns,
 /// in each the channels.
-fn output_order(layer: &LayerSpec) -> Vec<usize> {
+pub(crate) fn output_order(layer: &LayerSpec) -> Vec<usize> {
     let (by, channels) = (layer.shuffle, layer.c_out / layer.shuffle.pow(2));
     let at = |row, column, c| (c * by + row) * by + column;
     let columns = (0..by).flat_map(|row| (0..by).map(move |column| (row, column)));

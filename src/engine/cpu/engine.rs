@@ -8,7 +8,7 @@ use super::bank::{Bank, Folded, SharedBanks, input_order};
 use super::kernels::Level;
 use super::kernels::aligned::Number;
 use super::kernels::conv_row::{
-    ConvRow, RowKernel, RowShape, choose, f32_kernels, i16_kernels, u8_kernels,
+    Added, ConvRow, RowKernel, RowShape, choose, f32_kernels, i16_kernels, u8_kernels,
 };
 use super::line_buffer::Kind;
 use super::pipeline::{Edge, Layer, Pipeline, Tiling};
@@ -35,6 +35,8 @@ const MAX_LANES: usize = 16;
 /// State of an int8 engine beside the pipeline's.
 pub(super) struct Int8 {
     pub(super) ranges: Ranges,
+    /// Edge that each layer adds.
+    adds: Vec<Option<usize>>,
     input: InputScale,
     /// Input, then every inner edge.
     pub(super) edges: Vec<EdgeQuant>,
@@ -73,8 +75,8 @@ impl CpuEngine {
             Precision::Int8 if !calibrated => {
                 "the checkpoint has no activation ranges: `tunableconv-train calibrate` adds them"
             }
-            Precision::Int8 if spec.layers.iter().any(|layer| layer.add.is_some()) => {
-                "the net adds edges, which int8 does not do"
+            Precision::Int8 if !adds_codes(&spec) => {
+                "the net adds its input or to its output, which int8 does not do"
             }
             _ => return Ok(()),
         };
@@ -170,7 +172,10 @@ impl CpuEngine {
             }
         });
         let layers = layers.collect();
-        let zeros = |edge: usize| vec![0.0; spec.channels(edge).next_multiple_of(MAX_LANES)];
+        let zeros = |edge: usize| {
+            let pixels = edge.checked_sub(1).map_or(1, |layer| spec.layers[layer].shuffle);
+            vec![0.0; (pixels * spec.channels(edge)).next_multiple_of(MAX_LANES)]
+        };
         let edges = kinds.iter().enumerate().map(|(edge, &kind)| {
             let components = winograd.get(edge).copied().unwrap_or(false);
             Edge { kind, components, zero: zeros(edge) }
@@ -299,7 +304,15 @@ impl CpuEngine {
                     Layer::F32(_) | Layer::Winograd(_) => unreachable!("int8 layers are integer"),
                 }
                 if let Some(output) = output {
-                    edges[index + 1].zero[..output.zero.len()].copy_from_slice(&output.zero);
+                    let zeros = output.zero.iter().cycle();
+                    edges[index + 1].zero.iter_mut().zip(zeros).for_each(|(to, zero)| *to = *zero);
+                }
+                if let Some(added) = int8.added(index) {
+                    match layer {
+                        Layer::I16(convs) => set_added(convs, added),
+                        Layer::U8(convs) => set_added(convs, added),
+                        Layer::F32(_) | Layer::Winograd(_) => unreachable!("as above"),
+                    }
                 }
             } else {
                 match layer {
@@ -332,7 +345,8 @@ impl Int8 {
         });
         let edges = (0..=last).map(|edge| EdgeQuant::plain(vec![1.0; spec.channels(edge)]));
         let (layers, edges) = (layers.collect(), edges.collect());
-        let mut int8 = Self { ranges, input: InputScale::Tensor, edges, layers };
+        let adds = spec.layers.iter().map(|layer| layer.add).collect();
+        let mut int8 = Self { ranges, adds, input: InputScale::Tensor, edges, layers };
         int8.edges[0] = InputScale::Tensor.quant();
         int8
     }
@@ -355,6 +369,14 @@ impl Int8 {
         let layer = &mut self.layers[index];
         layer.set(weights, bias, input, output);
         (layer, output)
+    }
+
+    /// Code of zero of each channel of the edge that a layer adds, and what its steps are worth in those of
+    /// the layer's output.
+    pub(super) fn added(&self, index: usize) -> Option<impl Iterator<Item = (f32, f32)> + Clone> {
+        let (from, output) = (&self.edges[self.adds[index]?], self.edges.get(index + 1)?);
+        let steps = from.scale.iter().zip(&output.scale).map(|(from, output)| from / output);
+        Some(from.zero.iter().copied().zip(steps))
     }
 
     /// Returns whether it is another one than before.
@@ -416,6 +438,15 @@ pub(super) fn ranges_of(checkpoint: &Checkpoint) -> Option<Ranges> {
     Ranges::new(&checkpoint.metadata, |name| checkpoint.tensors.get(name).cloned())
 }
 
+/// Whether all that is added are activations, to activations.
+fn adds_codes(spec: &ChainSpec) -> bool {
+    let last = spec.layers.len() - 1;
+    spec.layers.iter().enumerate().all(|(l, layer)| {
+        let Some(from) = layer.add else { return true };
+        from != 0 && l != last
+    })
+}
+
 /// How each edge is stored.
 pub(super) fn edge_kinds(spec: &ChainSpec, int8: bool, level: Level) -> Vec<Kind> {
     let last = spec.layers.len() - 1;
@@ -434,7 +465,7 @@ fn row_shape(layer: &LayerSpec, parts: usize) -> RowShape {
     RowShape {
         segments: layer.kernel * layer.unshuffle * parts,
         run: layer.kernel * pixel,
-        pixel,
+        pixel: layer.stride * pixel,
         c_out: layer.c_out / layer.shuffle,
     }
 }
@@ -442,7 +473,7 @@ fn row_shape(layer: &LayerSpec, parts: usize) -> RowShape {
 /// Whether a layer of f32 is computed by [`super::winograd`].
 fn fits_winograd(spec: &ChainSpec, index: usize) -> bool {
     let layer = &spec.layers[index];
-    let in_place = layer.kernel == 3 && layer.unshuffle == 1 && layer.shuffle == 1;
+    let in_place = layer.kernel == 3 && layer.step() == 1 && layer.shuffle == 1;
     let channels = layer.c_in.is_multiple_of(8) && layer.c_out.is_multiple_of(8);
     // What is added is needed as it is, not in components.
     let added = spec.layers.iter().any(|other| other.add == Some(index));
@@ -471,15 +502,28 @@ fn convs<X: Number, W: Number>(
 }
 
 /// Gives a layer of f32 the lowest and highest values of its channels.
-fn set_bounds(layer: &mut Layer, bounds: impl Iterator<Item = [f32; 2]>) {
-    let [low, high] = match layer {
-        // Nets that are bounded do not shuffle.
-        Layer::F32(convs) => convs[0].bounds_mut(),
-        Layer::Winograd(conv) => conv.bounds_mut(),
-        Layer::I16(_) | Layer::U8(_) => unreachable!("f32 layers are not integer"),
+fn set_bounds(layer: &mut Layer, bounds: impl Iterator<Item = [f32; 2]> + Clone) {
+    let set = |[low, high]: [&mut [f32]; 2]| {
+        // The columns of a shuffle have the same channels.
+        for ((low, high), bounds) in low.iter_mut().zip(high).zip(bounds.clone().cycle()) {
+            [*low, *high] = bounds;
+        }
     };
-    for ((low, high), bounds) in low.iter_mut().zip(high).zip(bounds) {
-        [*low, *high] = bounds;
+    match layer {
+        Layer::F32(convs) => convs.iter_mut().for_each(|conv| set(conv.bounds_mut())),
+        Layer::Winograd(conv) => set(conv.bounds_mut()),
+        Layer::I16(_) | Layer::U8(_) => unreachable!("f32 layers are not integer"),
+    }
+}
+
+/// Sets how codes that are added are read.
+fn set_added<X, W>(convs: &mut [ConvRow<X, W>], added: impl Iterator<Item = (f32, f32)> + Clone) {
+    for conv in convs {
+        let Added { zero, step } = &mut conv.added;
+        // The columns of a shuffle have the same channels.
+        for ((zero, step), added) in zero.iter_mut().zip(&mut **step).zip(added.clone().cycle()) {
+            (*zero, *step) = added;
+        }
     }
 }
 

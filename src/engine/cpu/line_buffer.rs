@@ -138,6 +138,11 @@ impl LineBuffer {
         self.values.bytes()
     }
 
+    /// Whether values are bytes.
+    pub(crate) fn is_bytes(&self) -> bool {
+        matches!(self.values, Values::U8(_))
+    }
+
     /// One part of a row, margins included.
     ///
     /// # Panics

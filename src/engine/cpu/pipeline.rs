@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::kernels::aligned::{Aligned, Number};
-use super::kernels::conv_row::{ConvRow, RowOut};
+use super::kernels::conv_row::{Codes, ConvRow, RowOut};
 use super::kernels::{Job, Level};
 use super::line_buffer::{Element, Kind, LineBuffer, LineShape, Values};
 use super::plan::{LayerSpec, Plan, Step, Tile};
@@ -49,7 +49,8 @@ pub(crate) struct Edge {
     pub(crate) kind: Kind,
     /// Whether rows are kept as the components of [`super::winograd`].
     pub(crate) components: bool,
-    /// Zero point per channel, up to a whole vector; what lies outside the image.
+    /// Zero point per channel, for as many pixels as are computed as one, up to a whole vector; what lies
+    /// outside the image.
     pub(crate) zero: Vec<f32>,
 }
 
@@ -218,7 +219,8 @@ impl Pipeline {
             let (width, in_tiles) = self.width(edge, tiles);
             let channels = self.plan.spec().channels(edge);
             if self.edges[edge].components {
-                row = row.max((width + SCRATCH_SLACK) * channels);
+                let slack = SCRATCH_SLACK * self.plan.spec().layers[edge - 1].shuffle;
+                row = row.max((width + slack) * channels);
             }
             let least_tiles = match layer {
                 Layer::Winograd(conv) => conv.least_tiles(),
@@ -240,10 +242,12 @@ impl Pipeline {
         let (parts, ring) = (spec.parts(edge), self.plan.ring(edge));
         let (width, _) = self.width(edge, tiles);
         let margin = spec.layers.get(edge).map_or(0, LayerSpec::halo);
-        let consumer = spec.layers.get(edge).map_or(1, |layer| layer.unshuffle);
+        let consumer = spec.layers.get(edge).map_or(1, LayerSpec::step);
         let producer = edge.checked_sub(1).map_or(1, |layer| spec.layers[layer].shuffle);
+        let adders = spec.layers.iter().filter(|layer| layer.add == Some(edge));
+        let group = adders.map(|layer| layer.shuffle).fold(consumer.max(producer), usize::max);
         let channels = (parts, spec.channels(edge) / parts);
-        LineShape::new(channels, ring, margin, width, consumer.max(producer))
+        LineShape::new(channels, ring, margin, width, group)
     }
 
     fn tiling(&self, sizes: &[(usize, usize)], output: (usize, usize)) -> Tiling {
@@ -357,7 +361,8 @@ impl TileRun<'_> {
             let columns = self.tile.columns[layer + 1].clone();
             let width = columns.len() * line.shape.channels;
             let shuffle = self.plan.spec().layers[layer].shuffle;
-            for row in row * shuffle..(row + 1) * shuffle {
+            let end = ((row + 1) * shuffle).min(self.prepared.sizes[layer + 1].1);
+            for row in row * shuffle..end {
                 let parts = (0..line.shape.parts).map(|part| &line.part::<f32>(row, part)[..width]);
                 sink.store(self.level, row, columns.clone(), parts);
             }
@@ -379,17 +384,17 @@ impl TileRun<'_> {
         let out_columns = &self.tile.columns[layer + 1];
         // Of the convolution, before shuffling.
         let first = out_columns.start / spec.shuffle;
-        let width = out_columns.len() / spec.shuffle;
+        let width = out_columns.len().div_ceil(spec.shuffle);
 
         let padding = X::of(&self.prepared.padding[layer]).expect("the plan knows the type");
         let height = self.prepared.sizes[layer].1;
-        // Both at the border, or the halo apart.
-        let left = (first * spec.unshuffle - in_columns.start) * input.shape.channels;
+        // Both at the border, or the halo apart, or more where others need more.
+        let left = (first * spec.step() - in_columns.start) * input.shape.channels;
         let mut segments: [&[X]; MAX_SEGMENTS] = [&[]; MAX_SEGMENTS];
         let mut count = 0;
         for tap_row in 0..spec.kernel * spec.unshuffle {
             // Below zero for rows above the image.
-            let row = (row * spec.unshuffle + tap_row).checked_sub(spec.halo());
+            let row = (row * spec.step() + tap_row).checked_sub(spec.halo());
             for part in 0..input.shape.parts {
                 segments[count] = match row.filter(|&row| row < height) {
                     Some(row) => &input.part::<X>(row, part)[left..],
@@ -406,11 +411,20 @@ impl TileRun<'_> {
             let pixels = width.max(conv.kernel.pixels);
             let segments = &segments[..count];
             let row = row * spec.shuffle + sub_row;
+            let added = spec.add.and_then(|from| self.added(before, from, row, out_columns));
+            let add = || added.and_then(|(line, at)| line.part(row, 0).get(at..));
+            let codes = || {
+                let (line, at) = added?;
+                Some(match line.is_bytes() {
+                    true => Codes::U8(&line.part(row, 0)[at..]),
+                    false => Codes::I16(&line.part(row, 0)[at..]),
+                })
+            };
             match edge.kind {
                 Kind::F32 if edge.components => {
                     let channels = self.plan.spec().channels(layer + 1);
                     let to = &mut scratch.row[channels..];
-                    conv.run(segments, pixels, RowOut::F32 { to, add: None });
+                    conv.run(segments, pixels, RowOut::F32 { to, add: add() });
                     self.to_components(scratch, output, layer + 1, row);
                 }
                 Kind::F32 if output.shape.parts == 3 => {
@@ -420,24 +434,21 @@ impl TileRun<'_> {
                     self.pad::<f32>(output, layer + 1, row);
                 }
                 Kind::F32 => {
-                    let add = spec.add.map(|from| {
-                        let line = &before[from];
-                        let skipped = line.shape.margin + first - self.tile.columns[from].start;
-                        &line.part::<f32>(row, 0)[skipped * channels..]
-                    });
                     let to = &mut output.row_mut::<f32>(row)[start..];
-                    conv.run(segments, pixels, RowOut::F32 { to, add });
+                    conv.run(segments, pixels, RowOut::F32 { to, add: add() });
                     self.pad::<f32>(output, layer + 1, row);
                 }
                 Kind::I16 { low, high } => {
                     let to = &mut output.row_mut::<i16>(row)[start..];
-                    conv.run(segments, pixels, RowOut::I16 { to, zero: &edge.zero, low, high });
+                    let (zero, add) = (&edge.zero, codes());
+                    conv.run(segments, pixels, RowOut::I16 { to, zero, low, high, add });
                     self.look(row, &to[..width * channels], high);
                     self.pad::<i16>(output, layer + 1, row);
                 }
                 Kind::U8 => {
                     let to = &mut output.row_mut::<u8>(row)[start..];
-                    conv.run(segments, pixels, RowOut::U8 { to, zero: &edge.zero });
+                    let (zero, add) = (&edge.zero, codes());
+                    conv.run(segments, pixels, RowOut::U8 { to, zero, add });
                     self.look(row, &to[..width * channels], u8::MAX);
                     self.pad::<u8>(output, layer + 1, row);
                 }
@@ -469,11 +480,8 @@ impl TileRun<'_> {
             });
             conv.sums(component, &rows, tiles, sums);
         }
-        let add = spec.add.map(|from| {
-            let line = &before[from];
-            let skipped = line.shape.margin + columns.start - self.tile.columns[from].start;
-            &line.part::<f32>(row, 0)[skipped * channels..]
-        });
+        let added = spec.add.and_then(|from| self.added(before, from, row, columns));
+        let add = added.map(|(line, at)| &line.part(row, 0)[at..]);
         let whole = TILE * tiles * channels;
         if self.edges[layer + 1].components {
             let to = &mut scratch.row[channels..][..whole];
@@ -485,6 +493,21 @@ impl TileRun<'_> {
             conv.outputs(self.level, &scratch.sums, stride, add, to);
             self.pad::<f32>(output, layer + 1, row);
         }
+    }
+
+    /// The row that is added to one of an edge, and where in it the first of its columns is; none beyond
+    /// the last row, which only a shuffle computes.
+    fn added<'l>(
+        &self,
+        lines: &'l [LineBuffer],
+        from: usize,
+        row: usize,
+        columns: &Range<usize>,
+    ) -> Option<(&'l LineBuffer, usize)> {
+        let line = &lines[from];
+        let skipped = line.shape.margin + columns.start - self.tile.columns[from].start;
+        let is_there = row < self.prepared.sizes[from].1;
+        is_there.then(|| (line, skipped * line.shape.channels))
     }
 
     /// Transforms the row of an edge in the scratch space to the components that are kept.

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use crate::checkpoint::Architecture;
 use crate::frame::CHANNELS;
+use crate::nn::{Activation, ChainLayer, Link, TunableConv2dConfig};
 
 /// Most layers of a chain.
 const MAX_LAYERS: usize = 64;
@@ -26,7 +27,7 @@ pub(crate) struct ChainSpec {
     pub(crate) layers: Vec<LayerSpec>,
 }
 
-/// One convolution: zero padding that keeps the size, bias, leaky ReLU.
+/// One convolution: zero padding that keeps the size but for the stride, bias, leaky ReLU.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LayerSpec {
     /// Prefix of its tensors' names.
@@ -41,9 +42,12 @@ pub(crate) struct LayerSpec {
     pub(crate) slope: f32,
     /// Pixel unshuffle by this factor before the convolution; 1 for none.
     pub(crate) unshuffle: usize,
+    /// Step of the kernel: an output pixel for every so many.
+    pub(crate) stride: usize,
     /// Pixel shuffle by this factor after it; 1 for none.
     pub(crate) shuffle: usize,
-    /// Edge whose values are added after the activation.
+    /// Edge whose values are added after activation and shuffle; the output has its size, where the shuffle
+    /// has made up to one group more.
     pub(crate) add: Option<usize>,
     /// Columns of the convolution are computed in groups of so many, counted from the left border.
     pub(crate) column_unit: usize,
@@ -60,10 +64,30 @@ impl LayerSpec {
             c_out,
             slope,
             unshuffle: 1,
+            stride: 1,
             shuffle: 1,
             add: None,
             column_unit: 1,
         }
+    }
+
+    /// A layer of a net.
+    fn of(layer: ChainLayer, is_last: bool) -> Result<Self, String> {
+        let ChainLayer { name, kernel, c_in, c_out, config, link, .. } = layer;
+        let channels = c_out / link.shuffle.pow(2);
+        if !is_last && !channels.is_multiple_of(8) {
+            return Err(format!("layer `{name}`: {channels} channels, expected a multiple of 8"));
+        }
+        let TunableConv2dConfig { stride, padding, dilation, groups, activation, .. } = config;
+        if padding != kernel / 2 || dilation != 1 || groups != 1 {
+            return Err(format!("layer `{name}`: padding, dilation or groups of another kind"));
+        }
+        let slope = match activation {
+            Activation::None => 1.0,
+            Activation::LeakyRelu(slope) => slope,
+        };
+        let Link { shuffle, add } = link;
+        Ok(Self { kernel, stride, shuffle, add, ..Self::new(name, c_in, c_out, slope) })
     }
 
     fn pad(&self) -> usize {
@@ -73,9 +97,20 @@ impl LayerSpec {
     /// Rows (or columns) of the input under rows (or columns) `out` of the convolution, as far as
     /// they are inside `0..len`.
     pub(crate) fn under(&self, out: Range<usize>, len: usize) -> Range<usize> {
-        let start = out.start.saturating_sub(self.pad()) * self.unshuffle;
-        let end = ((out.end + self.pad()) * self.unshuffle).min(len);
+        let (first, last) = (out.start * self.stride, out.end.saturating_sub(1) * self.stride);
+        let start = first.saturating_sub(self.pad()) * self.unshuffle;
+        let end = ((last + self.pad() + 1) * self.unshuffle).min(len);
         start..end
+    }
+
+    /// Rows (or columns) of the convolution, before shuffling, on an input of so many.
+    pub(crate) fn convolved(&self, len: usize) -> usize {
+        (len / self.unshuffle).div_ceil(self.stride)
+    }
+
+    /// Rows (or columns) of the input from one of the convolution to the next.
+    pub(crate) fn step(&self) -> usize {
+        self.stride * self.unshuffle
     }
 
     /// Columns of the input beside the image that the kernel reads.
@@ -90,18 +125,13 @@ impl ChainSpec {
     /// # Errors
     /// Why this engine cannot run it.
     pub(crate) fn of(architecture: &Architecture) -> Result<Self, String> {
-        let Architecture::Video(config) = architecture;
-        let (c, n) = (config.channels, config.layers);
-        if !c.is_multiple_of(8) {
-            return Err(format!("{c} channels, expected a multiple of 8"));
+        let chain = architecture.chain();
+        if chain.len() > MAX_LAYERS {
+            return Err(format!("{} layers, expected at most {MAX_LAYERS}", chain.len()));
         }
-        if n > 32 {
-            return Err(format!("{n} inner layers, expected at most 32"));
-        }
-        let slope = config.negative_slope;
-        let mut layers = vec![LayerSpec::new("head", CHANNELS, c, slope)];
-        layers.extend((0..n).map(|i| LayerSpec::new(format!("body.{i}"), c, c, slope)));
-        layers.push(LayerSpec::new("tail", c, CHANNELS, 1.0));
+        let last = chain.len() - 1;
+        let layers = chain.into_iter().enumerate().map(|(at, l)| LayerSpec::of(l, at == last));
+        let layers = layers.collect::<Result<_, _>>()?;
         Ok(Self { input_parts: 3, layers })
     }
 
@@ -142,12 +172,15 @@ impl ChainSpec {
         let mut sizes = vec![(1, 1)];
         for (index, layer) in self.layers.iter().enumerate() {
             let fail = |reason: String| Err(format!("layer `{}`: {reason}", layer.name));
-            let LayerSpec { kernel, c_in, c_out, slope, unshuffle, shuffle, .. } = *layer;
+            let LayerSpec { kernel, c_in, c_out, slope, unshuffle, stride, shuffle, .. } = *layer;
             if !matches!(kernel, 1 | 3 | 5) {
                 return fail(format!("kernel {kernel}, expected 1, 3 or 5"));
             }
             if unshuffle == 0 || shuffle == 0 || unshuffle.max(shuffle) > 4 {
                 return fail(format!("shuffle {shuffle}, unshuffle {unshuffle}, expected 1 to 4"));
+            }
+            if stride == 0 || stride > kernel {
+                return fail(format!("stride {stride}, expected 1 to {kernel}"));
             }
             let rows = kernel * unshuffle * self.parts(index);
             if rows > 3 * MAX_KERNEL {
@@ -163,12 +196,14 @@ impl ChainSpec {
                 return fail(format!("slope {slope}, expected 0 to 1"));
             }
             let (over, under) = sizes[index];
-            sizes.push((over * shuffle, under * unshuffle));
+            sizes.push((over * shuffle, under * unshuffle * stride));
             if let Some(from) = layer.add {
                 let (a, b) = (sizes.get(from).copied().unwrap_or((0, 1)), sizes[index + 1]);
                 let same_size = a.0 * b.1 == b.0 * a.1;
-                let fits = from <= index && same_size && self.channels(from) == c_out;
-                if !fits || shuffle != 1 || self.parts(from) != 1 {
+                let same_channels =
+                    from <= index && self.channels(from) == self.channels(index + 1);
+                let in_parts = self.parts(from) != 1 || self.parts(index + 1) != 1;
+                if !same_size || !same_channels || in_parts {
                     return fail(format!("cannot add edge {from}, of another shape"));
                 }
             }
@@ -202,6 +237,18 @@ pub(crate) struct Tile {
     pub(crate) first_rows: Vec<usize>,
     /// Columns of each edge.
     pub(crate) columns: Vec<Range<usize>>,
+}
+
+impl Tile {
+    /// Takes in rows of an edge from here on, and columns.
+    fn need(&mut self, edge: usize, first_row: usize, columns: Range<usize>) {
+        self.first_rows[edge] = self.first_rows[edge].min(first_row);
+        let all = &mut self.columns[edge];
+        *all = match Range::is_empty(all) {
+            true => columns,
+            false => all.start.min(columns.start)..all.end.max(columns.end),
+        };
+    }
 }
 
 impl Plan {
@@ -241,7 +288,9 @@ impl Plan {
                 let name = &layer.name;
                 return Err(format!("layer `{name}` cannot unshuffle {width}×{height} by {by}"));
             }
-            sizes.push((width / by * layer.shuffle, height / by * layer.shuffle));
+            let shuffled = |len: usize| layer.convolved(len) * layer.shuffle;
+            let size = (shuffled(width), shuffled(height));
+            sizes.push(layer.add.map_or(size, |from| sizes[from]));
         }
         Ok(sizes)
     }
@@ -254,24 +303,29 @@ impl Plan {
         rows: Range<usize>,
         columns: Range<usize>,
     ) -> Tile {
-        let mut tile = Tile { rows: rows.clone(), first_rows: vec![], columns: vec![] };
-        let (mut at_rows, mut at_columns) = (rows, columns);
-        for (layer, &(width, height)) in self.spec.layers.iter().zip(sizes).rev() {
+        let edges = self.edges();
+        let mut tile = Tile {
+            rows: rows.clone(),
+            first_rows: vec![usize::MAX; edges],
+            columns: vec![0..0; edges],
+        };
+        tile.need(edges - 1, rows.start, columns);
+        for (edge, layer) in self.spec.layers.iter().enumerate().rev() {
             // Shuffled rows and columns come with the others of their group.
             let by = layer.shuffle;
-            let before_shuffle = |r: &Range<usize>| r.start / by..r.end.div_ceil(by);
-            let (rows, columns) = (before_shuffle(&at_rows), before_shuffle(&at_columns));
-            let unit = layer.column_unit;
-            let end = columns.end.next_multiple_of(unit).min(width / layer.unshuffle);
-            let columns = columns.start / unit * unit..end;
-            tile.first_rows.push(rows.start * by);
-            tile.columns.push(columns.start * by..columns.end * by);
-            (at_rows, at_columns) = (layer.under(rows, height), layer.under(columns, width));
+            let (first_row, columns) = (tile.first_rows[edge + 1] / by, &tile.columns[edge + 1]);
+            let (unit, (width, height)) = (layer.column_unit, sizes[edge]);
+            let end = columns.end.div_ceil(by).next_multiple_of(unit).min(layer.convolved(width));
+            let convolved = columns.start / by / unit * unit..end;
+            let shuffled = convolved.start * by..(end * by).min(sizes[edge + 1].0);
+            tile.first_rows[edge + 1] = first_row * by;
+            tile.columns[edge + 1] = shuffled.clone();
+            if let Some(from) = layer.add {
+                tile.need(from, first_row * by, shuffled);
+            }
+            let rows = layer.under(first_row..first_row + 1, height);
+            tile.need(edge, rows.start, layer.under(convolved, width));
         }
-        tile.first_rows.push(at_rows.start);
-        tile.columns.push(at_columns);
-        tile.first_rows.reverse();
-        tile.columns.reverse();
         tile
     }
 
@@ -307,7 +361,8 @@ impl Plan {
             let under = layer.under(row..row + 1, sizes[edge - 1].1);
             self.pull(sizes, next, edge - 1, under.end, step);
             if let Some(from) = layer.add {
-                self.pull(sizes, next, from, row + 1, step);
+                let end = ((row + 1) * layer.shuffle).min(sizes[from].1);
+                self.pull(sizes, next, from, end, step);
             }
             step(Step::Compute { layer: edge - 1, row });
             next[edge] += layer.shuffle;
@@ -317,7 +372,7 @@ impl Plan {
     /// Rows of each edge from the oldest that a step still reads to the newest that is there,
     /// the most in the steps of an image far taller than all halos together.
     fn measure_rings(&self) -> Vec<usize> {
-        let unit: usize = self.spec.layers.iter().map(|layer| layer.unshuffle).product();
+        let unit: usize = self.spec.layers.iter().map(LayerSpec::step).product();
         let halos: usize = self.spec.layers.iter().map(LayerSpec::halo).sum();
         let side = unit * (4 * halos + 16);
         let sizes = self.sizes((side, side)).expect("a multiple of every unshuffle");
@@ -333,7 +388,7 @@ impl Plan {
                 let under = spec.under(row..row + 1, sizes[layer].1);
                 rings[layer] = rings[layer].max(there[layer] - under.start);
                 if let Some(from) = spec.add {
-                    rings[from] = rings[from].max(there[from] - row);
+                    rings[from] = rings[from].max(there[from] - row * spec.shuffle);
                 }
                 there[layer + 1] = (row + 1) * spec.shuffle;
             }

@@ -215,7 +215,8 @@ impl LayerQuant {
                 }
             }
             let (offset, lost) = (offset.iter().sum::<f32>(), lost.iter().sum::<f32>());
-            let output_scale = output.map_or(1.0, |output| output.scale[c]);
+            // The pixels of a shuffle have the same channels.
+            let output_scale = output.map_or(1.0, |output| output.scale[c % output.scale.len()]);
             self.scale[c] = step / output_scale;
             let bias = bias.get(c).copied().unwrap_or(0.0);
             self.bias[c] = (bias + lost - offset * step) / output_scale;

@@ -1,7 +1,7 @@
 //! The int8 engine's integers at a tuning, in the order of the checkpoint's tensors: what training
 //! through the engine's arithmetic needs. They are made by the code that makes the engine's.
 
-use super::bank::{Folded, SharedBanks, natural_index};
+use super::bank::{Folded, SharedBanks, natural_index, output_order};
 use super::engine::{CpuEngine, Int8, edge_kinds, ranges_of};
 use super::kernels::{Level, round_small};
 use super::line_buffer::Kind;
@@ -34,9 +34,12 @@ pub struct QuantisedLayer {
     pub weights: Vec<f32>,
     /// Per input channel, what a step of its codes is worth.
     pub input_scale: Vec<f32>,
-    /// Per output channel, what a step of its codes is worth; none for the last layer, whose
-    /// output is not coded.
+    /// Per output channel of the convolution, what a step of its codes is worth; none for the last
+    /// layer, whose output is not coded.
     pub output_scale: Option<Vec<f32>>,
+    /// Where an edge is added, per channel of it, what a step of its codes is worth in steps of the
+    /// output.
+    pub added_step: Option<Vec<f32>>,
     /// Per output channel, what the zero points of the input add to the sums.
     pub offsets: Vec<f64>,
     /// Per output channel, what becomes of its sums.
@@ -48,7 +51,7 @@ pub struct QuantisedLayer {
 
 /// What becomes of the sums of an output channel, offset added: the operations of the engine's
 /// kernels, one by one.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Finish {
     /// Of a sum, to steps of the output.
     pub scale: f32,
@@ -89,8 +92,8 @@ impl Quantiser {
         let refuse = |reason| Error::Precision { precision: Precision::Int8.to_string(), reason };
         CpuEngine::supports(checkpoint, Precision::Int8).map_err(refuse)?;
         let spec = ChainSpec::of(&checkpoint.metadata.architecture).map_err(Error::Config)?;
-        if let Some(layer) = spec.layers.iter().find(|l| l.shuffle * l.unshuffle != 1) {
-            let reason = format!("layer `{}` shuffles pixels, which is not trained", layer.name);
+        if let Some(layer) = spec.layers.iter().find(|l| l.unshuffle != 1) {
+            let reason = format!("layer `{}` unshuffles pixels, which is not trained", layer.name);
             return Err(refuse(reason));
         }
         for tensor in checkpoint.metadata.tensors() {
@@ -151,11 +154,17 @@ impl Quantiser {
             weights[at] = f32::from(code);
         }
         let (low, high) = self.limits.get(index + 1).copied().unwrap_or_default();
-        let finish = quant.scale.iter().zip(&quant.bias).enumerate().map(|(c, (&scale, &bias))| {
-            let zero = output.map_or(0.0, |output| output.zero[c]);
-            Finish { scale, bias, slope: spec.slope, zero, low, high }
+        let pixels = spec.shuffle * spec.shuffle;
+        let mut finish = vec![Finish::default(); spec.c_out];
+        for (at, &c) in output_order(spec).iter().enumerate() {
+            let zero = output.map_or(0.0, |output| output.zero[c / pixels]);
+            let (scale, bias, slope) = (quant.scale[at], quant.bias[at], spec.slope);
+            finish[c] = Finish { scale, bias, slope, zero, low, high };
+        }
+        let output_scale = output.map(|output| {
+            output.scale.iter().flat_map(|scale| std::iter::repeat_n(*scale, pixels)).collect()
         });
-        let (finish, output_scale) = (finish.collect(), output.map(|output| output.scale.clone()));
+        let added_step = self.int8.added(index).map(|added| added.map(|(_, step)| step).collect());
 
         let input = &self.int8.edges[index];
         let taps = spec.kernel * spec.kernel;
@@ -172,6 +181,7 @@ impl Quantiser {
             largest_sum: largest_input * rows.map(magnitude).fold(0.0, f64::max),
             input_scale: input.scale.clone(),
             output_scale,
+            added_step,
             finish,
             weights,
         }

@@ -103,7 +103,7 @@ impl WinogradConv {
     }
 
     /// Outputs `[x][c_out]` of whole tiles from the components' sums, `stride` apart, with bias and
-    /// activation, plus `add`.
+    /// activation, plus `add`, clamped.
     pub(crate) fn outputs(
         &self,
         level: Level,
@@ -133,7 +133,6 @@ impl Job for Outputs<'_> {
     fn run(self) {
         let Self { bias, slope, low, high, sums, stride, add, out } = self;
         let channels = bias.len();
-        let (low, high) = (&low[..channels], &high[..channels]);
         for (tile, out) in out.chunks_exact_mut(TILE * channels).enumerate() {
             let of = |component: usize| &sums[component * stride + tile * channels..][..channels];
             let [m0, m1, m2, m3, m4, m5] = [of(0), of(1), of(2), of(3), of(4), of(5)];
@@ -143,20 +142,21 @@ impl Job for Outputs<'_> {
             for c in 0..channels {
                 let (even, odd) = (m1[c] + m2[c], m1[c] - m2[c]);
                 let (even2, odd2) = (m3[c] + m4[c], m3[c] - m4[c]);
-                let leaky = |v: f32| {
-                    let v = if v < 0.0 { v * slope } else { v };
-                    let v = if v > low[c] { v } else { low[c] };
-                    if v < high[c] { v } else { high[c] }
-                };
+                let leaky = |v: f32| if v < 0.0 { v * slope } else { v };
                 y0[c] = leaky(m0[c] + even + even2 + bias[c]);
                 y1[c] = leaky(odd + 2.0 * odd2 + bias[c]);
                 y2[c] = leaky(even + 4.0 * even2 + bias[c]);
                 y3[c] = leaky(odd + 8.0 * odd2 + m5[c] + bias[c]);
             }
-        }
-        if let Some(add) = add {
-            for (out, add) in out.iter_mut().zip(add) {
-                *out += add;
+            if let Some(add) = add {
+                let add = &add[tile * TILE * channels..];
+                out.iter_mut().zip(add).for_each(|(out, add)| *out += add);
+            }
+            for out in out.chunks_exact_mut(channels) {
+                for ((v, low), high) in out.iter_mut().zip(low).zip(high) {
+                    *v = if *v > *low { *v } else { *low };
+                    *v = if *v < *high { *v } else { *high };
+                }
             }
         }
     }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use anyhow::{bail, ensure};
 use candle_core::{DType, Tensor};
 use tunableconv::checkpoint::STATISTICS;
-use tunableconv::engine::{InputScale, QuantisedLayer};
+use tunableconv::engine::{Finish, InputScale, QuantisedLayer};
 use tunableconv::frame::CHANNELS;
 use tunableconv::nn::conv::conv2d;
-use tunableconv::nn::{Activation, ConvGeometry, FoldedConv2d};
+use tunableconv::nn::{Activation, ConvGeometry, FoldedLayer, Link};
 
 use super::QuantisedNet;
-use super::ops::{Encode, Requantise, Round};
+use super::ops::{Encode, Into, Requantise, Round};
 
 /// f32 has every whole number below.
 const WHOLE: f64 = (1 << 24) as f64;
@@ -22,7 +22,7 @@ pub struct QuantisedChain {
     layers: Vec<Layer>,
 }
 
-/// One convolution with S kernel sets: those of the tunings, or of the samples.
+/// One layer with S kernel sets: those of the tunings, or of the samples.
 struct Layer {
     /// Whole numbers `[S, C_out, C_in, K, K]`, with the gradient of the weights.
     weight: Tensor,
@@ -32,6 +32,11 @@ struct Layer {
     ranges: Tensor,
     geometry: ConvGeometry,
     sets: Arc<Vec<QuantisedLayer>>,
+    link: Link,
+    /// Of what is added, `[S, 1, C, 1, 1]`: steps of the output per code.
+    added_step: Option<Tensor>,
+    /// What makes codes of sums of values.
+    coding: Arc<Vec<QuantisedLayer>>,
 }
 
 impl QuantisedChain {
@@ -104,17 +109,19 @@ impl QuantisedChain {
             let n = if self.inputs.len() > 1 { self.inputs.len().to_string() } else { "N".into() };
             bail!("the input is {:?}, expected [{n}, {CHANNELS}, H, W]", x.dims());
         }
-        let mut codes = x.contiguous()?.apply_op1(Encode { inputs: self.inputs.clone() })?;
-        for layer in &self.layers {
-            codes = layer.forward(&codes)?;
+        let codes = x.contiguous()?.apply_op1(Encode { inputs: self.inputs.clone() })?;
+        let mut edges = vec![codes];
+        for (index, layer) in self.layers.iter().enumerate() {
+            let added = layer.link.add.and_then(|edge| edges.get(edge));
+            edges.push(layer.forward(&edges[index], added)?);
         }
-        Ok(codes)
+        Ok(edges.swap_remove(self.layers.len()))
     }
 }
 
 impl Layer {
     fn new(
-        folded: &FoldedConv2d,
+        FoldedLayer { conv: folded, link, .. }: &FoldedLayer,
         ranges: &Tensor,
         sets: Vec<QuantisedLayer>,
     ) -> anyhow::Result<Self> {
@@ -125,13 +132,19 @@ impl Layer {
             None => Tensor::zeros((count, c_out), DType::F32, weight.device())?,
         };
         let (ranges, geometry) = (per_set(ranges, count)?, folded.geometry);
-        let is_plain = folded.activation == Activation::None;
-        ensure!(is_plain == sets[0].output_scale.is_none(), "only the last layer is not activated");
-        Ok(Self { weight, bias, ranges, geometry, sets: Arc::new(sets) })
+        let steps = sets.iter().map(|set| set.added_step.clone()).collect::<Option<Vec<_>>>();
+        let added_step = steps.map(|steps| {
+            let shape = (count, 1, steps[0].len(), 1, 1);
+            Tensor::from_vec(steps.concat(), shape, weight.device())
+        });
+        let coding = sets.iter().map(|set| coding(set, link.shuffle)).collect();
+        let (added_step, coding) = (added_step.transpose()?, Arc::new(coding));
+        let (sets, link) = (Arc::new(sets), *link);
+        Ok(Self { weight, bias, ranges, geometry, sets, link, added_step, coding })
     }
 
-    /// From centred codes to centred codes, or to values.
-    fn forward(&self, codes: &Tensor) -> anyhow::Result<Tensor> {
+    /// From centred codes to centred codes, or to values; `added` is the edge that is added.
+    fn forward(&self, codes: &Tensor, added: Option<&Tensor>) -> anyhow::Result<Tensor> {
         let conv =
             |x: &Tensor, weight: &Tensor| conv2d(x, weight, None, self.geometry, Activation::None);
         let sums = conv(codes, &self.weight)?;
@@ -148,8 +161,44 @@ impl Layer {
             let sums = by_set.broadcast_add(&offsets)?.to_dtype(DType::F32)?;
             Some(sums.reshape((n, c_out, height, width))?)
         };
-        let requantise = Requantise { sets: self.sets.clone(), exact };
-        Ok(sums.apply_op3(&self.bias, &self.ranges, requantise)?)
+        let is_last = self.sets[0].output_scale.is_none();
+        let into = if is_last || self.link != Link::NONE { Into::Values } else { Into::Codes };
+        let requantise = Requantise { sets: self.sets.clone(), exact, into };
+        let y = sums.apply_op3(&self.bias, &self.ranges, requantise)?;
+        if is_last || self.link == Link::NONE {
+            return Ok(y);
+        }
+        let added = match (added, &self.added_step) {
+            (Some(codes), Some(step)) => {
+                let (n, c, height, width) = codes.dims4()?;
+                let sets = self.sets.len();
+                let by_set = codes.reshape((sets, n / sets, c, height, width))?;
+                Some(by_set.broadcast_mul(step)?.reshape((n, c, height, width))?)
+            }
+            _ => None,
+        };
+        let sums = self.link.forward(y, added.as_ref())?.contiguous()?;
+        let no_bias = self.bias.narrow(1, 0, sums.dim(1)?)?.zeros_like()?;
+        let requantise = Requantise { sets: self.coding.clone(), exact: None, into: Into::Codes };
+        Ok(sums.apply_op3(&no_bias, &self.ranges, requantise)?)
+    }
+}
+
+/// A layer that makes codes of sums which are values already, in steps of the output, shuffled.
+fn coding(layer: &QuantisedLayer, shuffle: usize) -> QuantisedLayer {
+    let pixels = shuffle * shuffle;
+    let finish = layer.finish.iter().step_by(pixels);
+    let finish: Vec<Finish> =
+        finish.map(|finish| Finish { scale: 1.0, bias: 0.0, slope: 1.0, ..*finish }).collect();
+    let scale = |scale: &Vec<f32>| scale.iter().copied().step_by(pixels).collect();
+    QuantisedLayer {
+        weights: vec![],
+        input_scale: vec![],
+        output_scale: layer.output_scale.as_ref().map(scale),
+        added_step: None,
+        offsets: vec![0.0; finish.len()],
+        finish,
+        largest_sum: 0.0,
     }
 }
 

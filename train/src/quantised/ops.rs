@@ -86,13 +86,24 @@ impl CustomOp1 for Round {
     }
 }
 
-/// Sums `[N, C, H, W]` without offsets to centred codes, or to values after the last layer. Bias
-/// `[S, C]` and ranges `[S, C, 3]` (any other size after the last layer) are in `sets` already.
+/// Sums `[N, C, H, W]` without offsets to centred codes, or to values. Bias `[S, C]` and ranges
+/// `[S, C, 3]` (any other size for values) are in `sets` already.
 pub(super) struct Requantise {
     /// S kernel sets.
     pub(super) sets: Arc<Vec<QuantisedLayer>>,
     /// Sums with offsets, where those to come have no exact f32.
     pub(super) exact: Option<Tensor>,
+    /// What becomes of the sums.
+    pub(super) into: Into,
+}
+
+/// What becomes of the sums of a layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Into {
+    /// Codes, those of zero taken away.
+    Codes,
+    /// Values in steps of the output, or in its unit after the last layer.
+    Values,
 }
 
 /// One channel of one sample on its way back.
@@ -104,14 +115,14 @@ struct PlaneGradients {
 }
 
 impl Requantise {
-    /// Finish, offset and scale of the codes of channel `plane` of all samples' channels; the last
-    /// layer's values have none.
-    fn channel(&self, plane: usize, planes: usize) -> (Finish, f32, Option<f32>) {
+    /// Finish, offset and what a step of the output is worth, of channel `plane` of all samples'
+    /// channels.
+    fn channel(&self, plane: usize, planes: usize) -> (Finish, f32, f32) {
         let channels = self.sets[0].finish.len();
         let each = planes / self.sets.len();
         let (set, c) = (&self.sets[plane / each], plane % channels);
         let offset = if self.exact.is_some() { 0.0 } else { set.offsets[c] as f32 };
-        (set.finish[c], offset, set.output_scale.as_ref().map(|scale| scale[c]))
+        (set.finish[c], offset, set.output_scale.as_ref().map_or(1.0, |scale| scale[c]))
     }
 
     fn forward(&self, sums: &[f32], plane_len: usize) -> Vec<f32> {
@@ -119,9 +130,9 @@ impl Requantise {
         let planes = sums.len() / plane_len;
         let pairs = out.par_chunks_exact_mut(plane_len).zip(sums.par_chunks_exact(plane_len));
         pairs.enumerate().for_each(|(plane, (out, sums))| {
-            let (finish, offset, scale) = self.channel(plane, planes);
+            let (finish, offset, _) = self.channel(plane, planes);
             let pixels = out.iter_mut().zip(sums);
-            if scale.is_some() {
+            if self.into == Into::Codes {
                 pixels.for_each(|(out, &sum)| {
                     *out = finish.code(finish.activated(sum + offset)) - finish.zero;
                 });
@@ -145,7 +156,9 @@ impl Requantise {
         let pairs = grad.par_chunks_exact_mut(plane_len).zip(sums.par_chunks_exact(plane_len));
         let gradients = pairs.enumerate().map(|(plane, (grad, sums))| {
             let (finish, offset, scale) = self.channel(plane, planes);
-            let Some(scale) = scale else { return last(finish, offset, sums, grad) };
+            if self.into == Into::Values {
+                return values(finish, offset, scale, sums, grad);
+            }
             let of_ends = inner(finish, offset, sums, grad);
             let (each, channels) = (planes / self.sets.len(), self.sets[0].finish.len());
             let at = (plane / each * channels + plane % channels) * STATISTICS;
@@ -213,15 +226,21 @@ impl Ends {
     }
 }
 
-/// Backward pass of the last layer's plane; `grad` becomes that of the sums.
-fn last(finish: Finish, offset: f32, sums: &[f32], grad: &mut [f32]) -> PlaneGradients {
+/// Backward pass of a plane of values, of which a step is `scale`; `grad` becomes that of the sums.
+fn values(
+    finish: Finish,
+    offset: f32,
+    scale: f32,
+    sums: &[f32],
+    grad: &mut [f32],
+) -> PlaneGradients {
     let mut bias = 0.0;
     for (grad, &sum) in grad.iter_mut().zip(sums) {
         let slope = if finish.activated(sum + offset) < 0.0 { finish.slope } else { 1.0 };
         bias += f64::from(*grad * slope);
         *grad *= slope * finish.scale;
     }
-    PlaneGradients { bias, ..PlaneGradients::default() }
+    PlaneGradients { bias: bias / f64::from(scale), ..PlaneGradients::default() }
 }
 
 impl CustomOp3 for Requantise {
@@ -276,7 +295,7 @@ impl CustomOp3 for Requantise {
         let of_sums = Tensor::from_vec(of_sums, sums.shape(), sums.device())?;
         let of_bias: Vec<f32> = of_channels.iter().map(|g| g.bias as f32).collect();
         let of_bias = Tensor::from_vec(of_bias, bias.shape(), bias.device())?;
-        if self.sets[0].output_scale.is_none() {
+        if self.into == Into::Values {
             return Ok((Some(of_sums), Some(of_bias), None));
         }
         // The mean takes no gradient, but its place has one: 0.

@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor, Var};
 use tunableconv::checkpoint::STATISTICS;
 use tunableconv::engine::{Finish, LAST_MARGIN, QuantisedLayer};
 
-use super::ops::Requantise;
+use super::ops::{Into, Requantise};
 
 const CODES: f32 = (1 << 20) as f32;
 const SLOPE: f32 = 0.1;
@@ -82,6 +82,7 @@ impl Case {
                 weights: vec![],
                 input_scale: vec![],
                 output_scale: Some(ends.iter().map(|e| e.2).collect()),
+                added_step: None,
                 offsets: vec![0.0; CHANNELS],
                 finish: finish.collect(),
                 largest_sum: 0.0,
@@ -116,7 +117,8 @@ impl Case {
         let sums = var(&self.sums, &[shape.0, shape.1, shape.2, shape.3]);
         let bias = var(&self.bias, &[SETS, CHANNELS]);
         let ranges = var(&self.ranges, &[SETS, CHANNELS, STATISTICS]);
-        let operation = Requantise { sets: Arc::new(self.layers()), exact: None };
+        let operation =
+            Requantise { sets: Arc::new(self.layers()), exact: None, into: Into::Codes };
         let codes = sums.apply_op3(&bias, &ranges, operation).unwrap();
         // From codes to values, one step of which is a constant here: its gradient is in the
         // operation's.

@@ -204,13 +204,15 @@ impl Learner {
     pub fn live_channels(&self, batch: &DeviceBatch) -> anyhow::Result<f64> {
         let folded = self.fold(self.tensors()?, batch)?;
         let (mut live, mut all) = (0.0, 0.0);
-        let mut x = batch.input.detach();
-        for layer in &folded.layers[..folded.layers.len() - 1] {
-            x = layer.forward(&x)?.detach();
-            let largest = x.max(3)?.max(2)?.max(0)?.to_vec1::<f32>()?;
-            live += largest.iter().filter(|v| **v > 0.0).count() as f64;
-            all += largest.len() as f64;
-        }
+        let last = folded.layers.len() - 1;
+        folded.forward_showing(&batch.input.detach(), |layer, x| {
+            if layer < last {
+                let largest = x.detach().max(3)?.max(2)?.max(0)?.to_vec1::<f32>()?;
+                live += largest.iter().filter(|v| **v > 0.0).count() as f64;
+                all += largest.len() as f64;
+            }
+            anyhow::Ok(())
+        })?;
         Ok(live / f64::max(all, 1.0))
     }
 

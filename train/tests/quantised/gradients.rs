@@ -7,6 +7,7 @@ use tunableconv::checkpoint::{Checkpoint, STATISTICS};
 use tunableconv::engine::{InputScale, LAST_MARGIN};
 use tunableconv::frame::CHANNELS;
 use tunableconv::net::Net;
+use tunableconv::nn::FoldedLayer;
 use tunableconv::nn::conv::conv2d;
 use tunableconv::tuning::{Domain, Parameter, Tuning, TuningSpace};
 use tunableconv_train::quantised::{QuantisedNet, range_names};
@@ -38,7 +39,8 @@ fn by_candle(
     let mut x = (rounded(&(x * 4096.0).unwrap()) / 4096.0).unwrap();
     let mut scale = Tensor::full(1f32 / 4096.0, (sets, CHANNELS), &DEVICE).unwrap();
     let mut mean = scale.zeros_like().unwrap();
-    for (index, layer) in folded.layers.iter().enumerate() {
+    let mut edges = vec![x.clone()];
+    for (index, FoldedLayer { conv: layer, link, .. }) in folded.layers.iter().enumerate() {
         let (_, c_out, c_in, _, _) = layer.weight.dims5().unwrap();
         let last = index + 1 == folded.layers.len();
         let input_max = if index == 0 { 8191 } else { 2047 };
@@ -59,6 +61,7 @@ fn by_candle(
             bias = (bias + of_layer).unwrap();
         }
         let y = conv2d(&x, &weight, Some(&bias), layer.geometry, layer.activation).unwrap();
+        let y = link.forward(y, link.add.map(|edge| &edges[edge])).unwrap();
         if last {
             return y;
         }
@@ -92,6 +95,7 @@ fn by_candle(
             let zero = rounded(&low.neg().unwrap().div(&scale).unwrap());
             codes(&zero, &scale, 0.0, 255.0)
         };
+        edges.push(x.clone());
     }
     unreachable!("a chain has a last layer")
 }
@@ -163,7 +167,7 @@ fn compare(name: &str, checkpoint: &Checkpoint) {
     let difference = values(&got).into_iter().zip(values(&want)).map(|(a, b)| a - b);
     let (error, whole) = (norm(difference), norm(values(&want).into_iter()));
     // Rounding errors of f32 change a code here and there.
-    assert!(error < 1e-3 * whole, "{name}: {error} of {whole}");
+    assert!(error < 3e-3 * whole, "{name}: {error} of {whole}");
 
     let (got, want) = (gradients(&got), gradients(&want));
     for (tensor, want) in &want {

@@ -7,7 +7,7 @@ use tunableconv::checkpoint::{
     Architecture, Calibration, Checkpoint, Metadata, Provenance, STATISTICS,
 };
 use tunableconv::engine::{CpuEngine, Engine as _, Options, Precision};
-use tunableconv::nn::{Mode, PhiConfig, TensorSpec, VideoNetConfig};
+use tunableconv::nn::{Mode, PhiConfig, TensorSpec, TwoScaleConfig, VideoNetConfig};
 use tunableconv::tuning::{Domain, Parameter, Tuning, TuningSpace};
 use tunableconv_train::quantised::QuantisedNet;
 
@@ -58,12 +58,30 @@ pub fn space(domain: Domain, p: usize) -> TuningSpace {
 
 /// A net of random weights that keep activations near 1, and of ranges that cut some of them off.
 pub fn random_net(channels: usize, layers: usize, tuning: TuningSpace, mode: Mode) -> Checkpoint {
-    let mut random = Random(channels as u64 + 10 * layers as u64);
     let expand = if mode == Mode::Multilinear { 1 } else { 2 };
     let phi = PhiConfig { mode, expand };
     let config = VideoNetConfig { channels, layers, negative_slope: 0.1, phi };
+    random_weights(Architecture::Video(config), tuning, channels as u64 + 10 * layers as u64)
+}
+
+/// The same of a net that works at two scales.
+fn two_scales(layers_after: usize) -> Checkpoint {
+    let net = TwoScaleConfig {
+        channels: 8,
+        inner_channels: 16,
+        layers_before: 1,
+        layers_inside: 1,
+        layers_after,
+        negative_slope: 0.1,
+        phi: PhiConfig { mode: Mode::Multilinear, expand: 1 },
+    };
+    random_weights(Architecture::TwoScale(net), space(Domain::Box, 2), 4)
+}
+
+fn random_weights(architecture: Architecture, tuning: TuningSpace, seed: u64) -> Checkpoint {
+    let mut random = Random(seed);
     let metadata = Metadata {
-        architecture: Architecture::Video(config),
+        architecture,
         tuning,
         provenance: Provenance::default(),
         calibration: Some(Calibration { images: 1, quantile: 1.0, ..Default::default() }),
@@ -101,6 +119,8 @@ pub fn nets() -> Vec<(&'static str, Checkpoint)> {
         ("multilinear", net(8, 2, Domain::Box, 2, Mode::Multilinear)),
         ("three parameters", net(8, 2, Domain::Box, 3, Mode::Mlp)),
         ("simplex", net(8, 2, Domain::Simplex, 3, Mode::Mlp)),
+        ("two scales", two_scales(1)),
+        ("two scales, the last sum wide", two_scales(0)),
         // Its sums may be larger than f32 holds.
         ("wide", wide()),
     ]

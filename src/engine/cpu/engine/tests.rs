@@ -12,7 +12,7 @@ use crate::checkpoint::{self, Architecture, Provenance, STATISTICS};
 use crate::engine::CandleEngine;
 use crate::frame::{Plane, PlaneMut, Planes as FramePlanes, Range, SampleFormat, Subsampling};
 use crate::net::Net;
-use crate::nn::{Mode, PhiConfig, TensorSpec, VideoNetConfig};
+use crate::nn::{Mode, PhiConfig, TensorSpec, TwoScaleConfig, VideoNetConfig};
 use crate::tuning::{Domain, Parameter, TuningSpace};
 
 /// Reproducible numbers in −1 to 1.
@@ -53,11 +53,31 @@ fn two_knobs() -> TuningSpace {
     TuningSpace { domain: Domain::Box, parameters: vec![parameter("a"), parameter("b")] }
 }
 
-fn metadata(channels: usize, layers: usize) -> Metadata {
-    let phi = PhiConfig { mode: Mode::Mlp, expand: 2 };
-    let config = VideoNetConfig { channels, layers, negative_slope: 0.1, phi };
+const PHI: PhiConfig = PhiConfig { mode: Mode::Mlp, expand: 2 };
+
+fn video(channels: usize, layers: usize) -> Architecture {
+    Architecture::Video(VideoNetConfig { channels, layers, negative_slope: 0.1, phi: PHI })
+}
+
+/// Channels at either scale; layers before, inside and after.
+fn two_scale(
+    [channels, inner_channels]: [usize; 2],
+    [layers_before, layers_inside, layers_after]: [usize; 3],
+) -> Architecture {
+    Architecture::TwoScale(TwoScaleConfig {
+        channels,
+        inner_channels,
+        layers_before,
+        layers_inside,
+        layers_after,
+        negative_slope: 0.1,
+        phi: PHI,
+    })
+}
+
+fn metadata(architecture: Architecture) -> Metadata {
     Metadata {
-        architecture: Architecture::Video(config),
+        architecture,
         tuning: two_knobs(),
         provenance: Provenance::default(),
         calibration: None,
@@ -66,8 +86,13 @@ fn metadata(channels: usize, layers: usize) -> Metadata {
 
 /// A video net with weights that keep activations near 1, and ranges to match.
 fn video_net(channels: usize, layers: usize, seed: u64) -> Checkpoint {
+    net(video(channels, layers), seed)
+}
+
+/// The same of any net.
+fn net(architecture: Architecture, seed: u64) -> Checkpoint {
     let mut random = Random(seed);
-    let mut metadata = metadata(channels, layers);
+    let mut metadata = metadata(architecture);
     let calibration = checkpoint::Calibration {
         data: "none".into(),
         images: 1,
@@ -131,8 +156,15 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 
 #[test]
 fn f32_agrees_with_candle() {
-    for (channels, layers) in [(8, 0), (8, 3), (32, 4), (40, 1), (16, 32)] {
-        let checkpoint = video_net(channels, layers, 7);
+    let chains = [(8, 0), (8, 3), (32, 4), (40, 1), (16, 32)];
+    let chains = chains.map(|(channels, layers)| video(channels, layers));
+    let two_scales = [
+        two_scale([32, 64], [0, 2, 1]),
+        two_scale([16, 24], [2, 0, 0]),
+        two_scale([8, 40], [1, 3, 2]),
+    ];
+    for architecture in chains.into_iter().chain(two_scales) {
+        let checkpoint = net(architecture.clone(), 7);
         let net = Net::new(&checkpoint, &Device::Cpu).unwrap();
         for level in levels() {
             let options = options(Precision::F32, 2);
@@ -149,10 +181,10 @@ fn f32_agrees_with_candle() {
                     let want: Vec<f32> = want.flatten_all().unwrap().to_vec1().unwrap();
                     let difference = largest_difference(&got, &want);
                     let largest = want.iter().fold(0f32, |m, v| m.max(v.abs()));
-                    assert!(largest > 0.01, "{channels}×{layers}: {largest}");
+                    assert!(largest > 0.01, "{architecture:?}: {largest}");
                     assert!(
                         difference <= 1e-4 * largest.max(1.0),
-                        "{channels}×{layers} {} {width}×{height}: {difference}",
+                        "{architecture:?} {} {width}×{height}: {difference}",
                         level.name()
                     );
                 }
@@ -176,8 +208,9 @@ fn bounded(mut checkpoint: Checkpoint) -> Checkpoint {
 fn bounded_activations_agree_with_candle_and_differ_from_free_ones() {
     let (width, height) = (21, 18);
     let x = Random(3).values(CHANNELS * width * height, 1.0);
-    for (channels, layers) in [(8, 0), (8, 3), (32, 4), (40, 1)] {
-        let free = video_net(channels, layers, 7);
+    let two_scales = two_scale([32, 64], [0, 2, 1]);
+    for architecture in [video(8, 0), video(8, 3), video(32, 4), video(40, 1), two_scales] {
+        let free = net(architecture.clone(), 7);
         let bounded = bounded(free.clone());
         let net = Net::new(&bounded, &Device::Cpu).unwrap();
         for omega in [[0.0, 1.0], [0.3, 0.8]] {
@@ -194,7 +227,7 @@ fn bounded_activations_agree_with_candle_and_differ_from_free_ones() {
                     engine.residual(&x, (width, height), &mut out).unwrap();
                     out
                 };
-                let what = format!("{channels}×{layers} {}", level.name());
+                let what = format!("{architecture:?} {}", level.name());
                 let got = residual(&bounded, Precision::F32);
                 let difference = largest_difference(&got, &want);
                 assert!(difference <= 1e-4 * largest.max(1.0), "{what}: {difference}");
@@ -209,8 +242,15 @@ fn bounded_activations_agree_with_candle_and_differ_from_free_ones() {
 
 #[test]
 fn int8_gives_the_same_bits_at_every_level() {
-    for (channels, layers) in [(8, 0), (8, 2), (24, 1), (32, 4)] {
-        let checkpoint = video_net(channels, layers, 11);
+    for architecture in [
+        video(8, 0),
+        video(8, 2),
+        video(24, 1),
+        video(32, 4),
+        two_scale([32, 64], [0, 2, 1]),
+        two_scale([16, 24], [1, 1, 0]),
+    ] {
+        let checkpoint = net(architecture.clone(), 11);
         for (width, height) in [(1, 1), (3, 2), (19, 40), (70, 9)] {
             let x = Random(5).values(CHANNELS * width * height, 1.0);
             let outputs = levels().into_iter().map(|level| {
@@ -224,7 +264,7 @@ fn int8_gives_the_same_bits_at_every_level() {
             let outputs: Vec<_> = outputs.collect();
             for (level, out) in &outputs[1..] {
                 let name = level.name();
-                assert!(*out == outputs[0].1, "{channels}×{layers} {name} {width}×{height}");
+                assert!(*out == outputs[0].1, "{architecture:?} {name} {width}×{height}");
             }
         }
     }
@@ -467,8 +507,10 @@ fn int8_takes_every_size_and_layout() {
 
 #[test]
 fn bands_strips_and_threads_never_change_a_bit() {
-    let checkpoint = video_net(16, 3, 5);
-    for precision in [Precision::F32, Precision::Int8] {
+    let (chain, two_scales) = (video_net(16, 3, 5), net(two_scale([16, 24], [0, 1, 1]), 5));
+    let nets = [&chain, &two_scales];
+    let precisions = [Precision::F32, Precision::Int8];
+    for (checkpoint, precision) in nets.into_iter().flat_map(|net| precisions.map(|p| (net, p))) {
         for level in levels() {
             for (width, height) in [(6, 5), (66, 3), (201, 131)] {
                 let range = Range::Limited;
@@ -477,7 +519,7 @@ fn bands_strips_and_threads_never_change_a_bit() {
                 let mut want = None;
                 for threads in [1, 2, 5] {
                     let options = options(precision, threads);
-                    let mut engine = at_level(&checkpoint, &options, level);
+                    let mut engine = at_level(checkpoint, &options, level);
                     for (bands, strips) in [(1, 1), (2, 1), (1, 2), (3, 5), (66, 1), (1, 101)] {
                         let tiling = Some(Tiling { bands, strips });
                         let mut out = Planes::random(format, Layout::Planar, 0);
@@ -567,7 +609,7 @@ impl Chain {
             insert("weight", weights, (2.0 / fan_in as f32).sqrt());
             insert("bias", bias, 0.3);
         }
-        Self { spec, checkpoint: Checkpoint { metadata: metadata(8, 1), tensors } }
+        Self { spec, checkpoint: Checkpoint { metadata: metadata(video(8, 1)), tensors } }
     }
 
     fn engine(&self, threads: usize, level: Level) -> CpuEngine {
@@ -590,11 +632,15 @@ impl Chain {
             };
             let (x, size) = edges.last().unwrap();
             let (x, size) = unshuffled(x, *size, layer.unshuffle);
-            let mut y = convolved(&x, size, layer, &folded("weight"), &folded("bias"));
+            let (y, size) = convolved(&x, size, layer, &folded("weight"), &folded("bias"));
+            let (mut y, mut size) = shuffled(&y, size, layer.shuffle);
             if let Some(from) = layer.add {
-                y.iter_mut().zip(&edges[from].0).for_each(|(y, x)| *y += x);
+                let (added, cropped) = &edges[from];
+                y = crop(&y, size, *cropped);
+                y.iter_mut().zip(added).for_each(|(y, x)| *y += x);
+                size = *cropped;
             }
-            edges.push(shuffled(&y, size, layer.shuffle));
+            edges.push((y, size));
         }
         edges.pop().unwrap().0
     }
@@ -608,11 +654,12 @@ fn convolved(
     layer: &LayerSpec,
     weights: &[f64],
     bias: &[f64],
-) -> Vec<f64> {
-    let LayerSpec { kernel: k, c_in, c_out, slope, .. } = *layer;
-    let mut y = vec![0.0; c_out * width * height];
+) -> Map {
+    let LayerSpec { kernel: k, c_in, c_out, slope, stride, .. } = *layer;
+    let (w, h) = (width.div_ceil(stride), height.div_ceil(stride));
+    let mut y = vec![0.0; c_out * w * h];
     for (at, y) in y.iter_mut().enumerate() {
-        let (o, row, column) = (at / (width * height), at / width % height, at % width);
+        let (o, row, column) = (at / (w * h), at / w % h * stride, at % w * stride);
         let mut sum = bias[o];
         for i in 0..c_in {
             for (tap_row, tap) in (0..k).flat_map(|r| (0..k).map(move |c| (r, c))) {
@@ -626,7 +673,13 @@ fn convolved(
         }
         *y = if sum < 0.0 { sum * f64::from(slope) } else { sum };
     }
-    y
+    (y, (w, h))
+}
+
+/// The upper left of a map.
+fn crop(y: &[f64], (width, height): (usize, usize), to: (usize, usize)) -> Vec<f64> {
+    let rows = y.chunks_exact(width).enumerate().filter(|(row, _)| row % height < to.1);
+    rows.flat_map(|(_, row)| row[..to.0].to_vec()).collect()
 }
 
 /// `[C, H·r, W·r]` to `[C·r², H, W]`.
@@ -662,6 +715,7 @@ fn chains() -> Vec<(&'static str, Vec<LayerSpec>)> {
     let add = |from: usize, layer: LayerSpec| LayerSpec { add: Some(from), ..layer };
     let shuffle = |by: usize, layer: LayerSpec| LayerSpec { shuffle: by, ..layer };
     let unshuffle = |by: usize, layer: LayerSpec| LayerSpec { unshuffle: by, ..layer };
+    let stride = |by: usize, layer: LayerSpec| LayerSpec { stride: by, ..layer };
     vec![
         ("1×1", vec![conv("a", 1, 3, 5, 1.0)]),
         ("5×5, ReLU", vec![conv("a", 5, 3, 8, 0.0), conv("b", 5, 8, 7, 0.2)]),
@@ -699,6 +753,37 @@ fn chains() -> Vec<(&'static str, Vec<LayerSpec>)> {
                 unshuffle(2, conv("b", 3, 32, 16, 0.1)),
                 shuffle(2, conv("c", 3, 16, 32, 0.0)),
                 add(1, conv("d", 5, 8, 8, 1.0)),
+            ],
+        ),
+        ("every second pixel", vec![stride(2, conv("a", 3, 3, 8, 0.1)), conv("b", 3, 8, 3, 1.0)]),
+        ("every third pixel", vec![stride(3, conv("a", 5, 3, 8, 0.1))]),
+        (
+            "two scales: a skip around a stride and a shuffle",
+            vec![
+                conv("head", 3, 3, 16, 0.1),
+                stride(2, conv("down", 3, 16, 24, 0.1)),
+                conv("inside", 3, 24, 24, 0.1),
+                add(1, shuffle(2, conv("up", 1, 24, 64, 1.0))),
+                conv("after", 3, 16, 16, 0.1),
+                conv("tail", 3, 16, 3, 1.0),
+            ],
+        ),
+        (
+            "three scales, the last of them the output",
+            vec![
+                conv("a", 3, 4, 8, 0.1),
+                stride(2, conv("b", 3, 8, 16, 0.1)),
+                stride(2, conv("c", 5, 16, 16, 0.1)),
+                add(2, shuffle(2, conv("d", 3, 16, 64, 1.0))),
+                add(1, shuffle(2, conv("e", 1, 16, 32, 1.0))),
+                add(0, conv("f", 1, 8, 4, 1.0)),
+            ],
+        ),
+        (
+            "a shuffle at the end, cropped",
+            vec![
+                stride(2, conv("a", 3, 4, 16, 0.1)),
+                add(0, shuffle(2, conv("b", 3, 16, 16, 1.0))),
             ],
         ),
     ]

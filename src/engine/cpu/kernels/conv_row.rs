@@ -42,8 +42,45 @@ struct Call<X, W> {
 enum Target {
     F32 { to: *mut f32, bounds: Option<[*const f32; 2]>, add: Option<*const f32> },
     Pairs([*mut f32; 3]),
-    I16 { to: *mut i16, zero: *const f32, low: f32, high: f32 },
-    U8 { to: *mut u8, zero: *const f32 },
+    I16 { to: *mut i16, zero: *const f32, low: f32, high: f32, add: Option<AddedCodes> },
+    U8 { to: *mut u8, zero: *const f32, add: Option<AddedCodes> },
+}
+
+/// What is added to values that become codes.
+#[derive(Clone, Copy)]
+struct AddedCodes {
+    codes: CodesAt,
+    zero: *const f32,
+    step: *const f32,
+}
+
+#[derive(Clone, Copy)]
+enum CodesAt {
+    I16(*const i16),
+    U8(*const u8),
+}
+
+impl AddedCodes {
+    /// `(code − zero) · step` of the first `count` values of a vector of channels from `channel` on, where
+    /// the first code is at `at`.
+    ///
+    /// # Safety
+    /// There are so many codes there, and whole vectors of zero points and steps.
+    #[inline(always)]
+    unsafe fn values<F: Lanes>(self, at: usize, channel: usize, count: usize) -> F {
+        // SAFETY: as the function's.
+        unsafe {
+            let mut codes = [0f32; LINE];
+            for (lane, code) in codes.iter_mut().enumerate().take(count) {
+                *code = match self.codes {
+                    CodesAt::I16(codes) => f32::from(*codes.add(at + lane)),
+                    CodesAt::U8(codes) => f32::from(*codes.add(at + lane)),
+                };
+            }
+            let zero = F::load(self.zero.add(channel)).mul(F::splat(-1.0));
+            F::load(codes.as_ptr()).add(zero).mul(F::load(self.step.add(channel)))
+        }
+    }
 }
 
 /// Where a row goes.
@@ -53,11 +90,34 @@ pub(crate) enum RowOut<'a> {
     /// Channels 0 and 1, 2 and 3, 4 and 5: three rows `[x][2]`.
     Pairs([&'a mut [f32]; 3]),
     /// `[x][c_out]`: the value plus the zero point of its channel, rounded to even at halves,
-    /// from `low` to `high`.
-    I16 { to: &'a mut [i16], zero: &'a [f32], low: i16, high: i16 },
-    /// `[x][c_out]`: the value plus the zero point of its channel, rounded to even at halves, from
-    /// 0 to 255.
-    U8 { to: &'a mut [u8], zero: &'a [f32] },
+    /// from `low` to `high`; what another such row stands for may be added before.
+    I16 { to: &'a mut [i16], zero: &'a [f32], low: i16, high: i16, add: Option<Codes<'a>> },
+    /// `[x][c_out]`: the same from 0 to 255.
+    U8 { to: &'a mut [u8], zero: &'a [f32], add: Option<Codes<'a>> },
+}
+
+/// Codes `[x][c_out]` of values, see [`ConvRow::added`].
+#[derive(Clone, Copy)]
+pub(crate) enum Codes<'a> {
+    I16(&'a [i16]),
+    U8(&'a [u8]),
+}
+
+impl Codes<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::I16(codes) => codes.len(),
+            Self::U8(codes) => codes.len(),
+        }
+    }
+}
+
+/// How codes that are added to a row are read, per output channel up to a whole vector.
+pub(crate) struct Added {
+    /// Code of zero.
+    pub(crate) zero: Aligned<f32>,
+    /// What a step is worth, in units of the row's values.
+    pub(crate) step: Aligned<f32>,
 }
 
 /// A kernel for inputs X and weights W.
@@ -109,7 +169,7 @@ impl<X, W> Clone for RowKernel<X, W> {
 impl<X, W> Copy for RowKernel<X, W> {}
 
 /// Folded weights in a kernel's order, and what is done to its sums: `v = sum · scale + bias`, then
-/// `v · slope` where `v` is negative; rows of f32 may then be clamped.
+/// `v · slope` where `v` is negative; rows of f32 may then have others added, and be clamped.
 ///
 /// Weights are `[block][segment][step][channel][input of the step]`; a block is two vectors of
 /// channels as long as there are two, then one. Lanes without a channel have zero weights.
@@ -124,6 +184,8 @@ pub(crate) struct ConvRow<X, W> {
     pub(crate) slope: f32,
     /// Lowest and highest value of f32 per output channel, up to a whole vector, if there are any.
     bounds: Option<[Aligned<f32>; 2]>,
+    /// Of what is added to integer rows.
+    pub(crate) added: Added,
     pub(crate) shape: RowShape,
 }
 
@@ -173,6 +235,7 @@ impl<X: Number, W: Number> ConvRow<X, W> {
             bias: Aligned::zeroed(channels),
             slope,
             bounds: None,
+            added: Added { zero: Aligned::zeroed(channels), step: Aligned::zeroed(channels) },
             shape,
         }
     }
@@ -237,14 +300,16 @@ impl<X: Number, W: Number> ConvRow<X, W> {
                 assert!(c_out == 6 && rows.iter().all(|row| row.len() >= 2 * pixels));
                 Target::Pairs(rows.map(<[f32]>::as_mut_ptr))
             }
-            RowOut::I16 { to, zero, low, high } => {
+            RowOut::I16 { to, zero, low, high, add } => {
                 assert!(to.len() >= values && zero.len() >= channels);
                 let (low, high) = (f32::from(low), f32::from(high));
-                Target::I16 { to: to.as_mut_ptr(), zero: zero.as_ptr(), low, high }
+                let add = add.map(|codes| self.added_codes(codes, values));
+                Target::I16 { to: to.as_mut_ptr(), zero: zero.as_ptr(), low, high, add }
             }
-            RowOut::U8 { to, zero } => {
+            RowOut::U8 { to, zero, add } => {
                 assert!(to.len() >= values && zero.len() >= channels);
-                Target::U8 { to: to.as_mut_ptr(), zero: zero.as_ptr() }
+                let add = add.map(|codes| self.added_codes(codes, values));
+                Target::U8 { to: to.as_mut_ptr(), zero: zero.as_ptr(), add }
             }
         };
         let call = Call {
@@ -265,6 +330,17 @@ impl<X: Number, W: Number> ConvRow<X, W> {
         // epilogue cover all channels, and the target all pixels: all checked above.
         unsafe { (self.kernel.call)(&call) }
     }
+
+    fn added_codes(&self, codes: Codes<'_>, values: usize) -> AddedCodes {
+        assert!(codes.len() >= values);
+        let channels = self.shape.c_out.next_multiple_of(self.kernel.lanes);
+        assert!(self.added.zero.len() >= channels && self.added.step.len() >= channels);
+        let codes = match codes {
+            Codes::I16(codes) => CodesAt::I16(codes.as_ptr()),
+            Codes::U8(codes) => CodesAt::U8(codes.as_ptr()),
+        };
+        AddedCodes { codes, zero: self.added.zero.as_ptr(), step: self.added.step.as_ptr() }
+    }
 }
 
 /// All output channels of all pixels.
@@ -279,6 +355,7 @@ unsafe fn conv_row<D: Dot, const P: usize>(call: &Call<D::X, D::W>) {
             // Known distances become offsets in the instructions.
             2 => conv_row_of::<D, P, 2>(call),
             32 => conv_row_of::<D, P, 32>(call),
+            64 => conv_row_of::<D, P, 64>(call),
             _ => conv_row_of::<D, P, 0>(call),
         }
     }
@@ -386,7 +463,7 @@ unsafe fn finish<D: Dot, const P: usize, const V: usize>(
     channel: usize,
 ) {
     let lanes = D::Float::LEN;
-    if let Target::U8 { to, zero } = call.target
+    if let Target::U8 { to, zero, add: None } = call.target
         && V == VECTORS
         && P.is_multiple_of(2)
         && channel + VECTORS * lanes <= call.c_out
@@ -421,12 +498,12 @@ unsafe fn finish<D: Dot, const P: usize, const V: usize>(
                 Target::F32 { to, bounds, add } => {
                     for p in 0..P {
                         let mut value = value(p);
+                        if let Some(add) = add {
+                            value = value.add(D::Float::load_first(count, add.add(at(p))));
+                        }
                         if let Some([low, high]) = bounds {
                             let (low, high) = (low.add(channel), high.add(channel));
                             value = value.clamp(D::Float::load(low), D::Float::load(high));
-                        }
-                        if let Some(add) = add {
-                            value = value.add(D::Float::load_first(count, add.add(at(p))));
                         }
                         let mut values = [0f32; LINE];
                         value.store(values.as_mut_ptr());
@@ -443,11 +520,15 @@ unsafe fn finish<D: Dot, const P: usize, const V: usize>(
                         }
                     }
                 }
-                Target::I16 { to, zero, low, high } => {
+                Target::I16 { to, zero, low, high, add } => {
                     let zero = D::Float::load(zero.add(channel));
                     let (low, high) = (D::Float::splat(low), D::Float::splat(high));
                     for p in 0..P {
-                        let value = value(p).add(zero).clamp(low, high);
+                        let mut value = value(p);
+                        if let Some(add) = add {
+                            value = value.add(add.values(at(p), channel, count));
+                        }
+                        let value = value.add(zero).clamp(low, high);
                         if count == lanes {
                             value.store_i16(to.add(at(p)));
                         } else {
@@ -457,11 +538,15 @@ unsafe fn finish<D: Dot, const P: usize, const V: usize>(
                         }
                     }
                 }
-                Target::U8 { to, zero } => {
+                Target::U8 { to, zero, add } => {
                     let zero = D::Float::load(zero.add(channel));
                     let (low, high) = (D::Float::splat(0.0), D::Float::splat(255.0));
                     for p in 0..P {
-                        let value = value(p).add(zero).clamp(low, high);
+                        let mut value = value(p);
+                        if let Some(add) = add {
+                            value = value.add(add.values(at(p), channel, count));
+                        }
+                        let value = value.add(zero).clamp(low, high);
                         if count == lanes {
                             value.store_u8(to.add(at(p)));
                         } else {

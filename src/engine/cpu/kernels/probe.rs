@@ -59,8 +59,8 @@ fn probe<X: Number + 'static, W: Number + 'static>(
         let segments = [&*rows[0], &rows[1], &rows[2]];
         let out = match precision {
             "f32" => RowOut::F32 { to: &mut floats, add: None },
-            "i16" => RowOut::I16 { to: &mut words, zero: &zero, low: 0, high: 255 },
-            _ => RowOut::U8 { to: &mut bytes, zero: &zero },
+            "i16" => RowOut::I16 { to: &mut words, zero: &zero, low: 0, high: 255, add: None },
+            _ => RowOut::U8 { to: &mut bytes, zero: &zero, add: None },
         };
         conv.run(&segments, PIXELS, out);
     };

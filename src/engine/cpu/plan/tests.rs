@@ -21,9 +21,9 @@ fn plan(layers: Vec<LayerSpec>) -> Result<Plan, String> {
 #[test]
 fn video_nets_that_are_not_carried_are_refused_with_the_reason() {
     let refused = |channels, layers| ChainSpec::of(&video(channels, layers)).unwrap_err();
-    assert_eq!(refused(12, 4), "12 channels, expected a multiple of 8");
-    assert_eq!(refused(8, 33), "33 inner layers, expected at most 32");
-    for (channels, layers) in [(8, 0), (8, 32), (32, 4), (256, 1)] {
+    assert_eq!(refused(12, 4), "layer `head`: 12 channels, expected a multiple of 8");
+    assert_eq!(refused(8, 63), "65 layers, expected at most 64");
+    for (channels, layers) in [(8, 0), (8, 62), (32, 4), (256, 1)] {
         let plan = Plan::new(ChainSpec::of(&video(channels, layers)).unwrap()).unwrap();
         assert_eq!(plan.edges(), layers + 3);
         assert!(plan.spec().is_video());
@@ -54,6 +54,9 @@ fn chains_that_cannot_be_computed_are_refused_with_the_layer() {
     let up = LayerSpec { shuffle: 2, ..LayerSpec::new("up", 8, 32, 0.1) };
     refused(vec![up, add(0, layer(3, 8, 8))], "cannot add edge 0");
     refused(vec![add(0, LayerSpec { shuffle: 2, ..layer(3, 8, 32) })], "cannot add edge 0");
+    refused(vec![add(0, LayerSpec { stride: 2, ..layer(3, 8, 8) })], "cannot add edge 0");
+    refused(vec![LayerSpec { stride: 0, ..layer(3, 8, 8) }], "stride 0, expected 1 to 3");
+    refused(vec![LayerSpec { stride: 2, ..layer(1, 8, 8) }], "stride 2, expected 1 to 1");
 
     assert!(plan(vec![]).unwrap_err().contains("0 layers"));
     let many = (0..65).map(|_| good()).collect();
@@ -62,12 +65,27 @@ fn chains_that_cannot_be_computed_are_refused_with_the_layer() {
     assert!(Plan::new(parts).unwrap_err().contains("8 input channels do not fill 3 parts"));
 }
 
+/// A skip around a stride and a shuffle.
+fn two_scales() -> Plan {
+    plan(vec![
+        layer(3, 3, 8),
+        LayerSpec { stride: 2, ..layer(3, 8, 16) },
+        layer(3, 16, 16),
+        LayerSpec { shuffle: 2, add: Some(1), ..layer(1, 16, 32) },
+        layer(3, 8, 3),
+    ])
+    .unwrap()
+}
+
 #[test]
 fn sizes_follow_the_shuffles() {
     let half = LayerSpec { unshuffle: 2, ..layer(3, 32, 16) };
     let triple = LayerSpec { shuffle: 3, ..layer(3, 16, 9) };
     let plan = plan(vec![half, triple]).unwrap();
     assert_eq!(plan.sizes((8, 6)).unwrap(), [(8, 6), (4, 3), (12, 9)]);
+    let two_scales = two_scales();
+    assert_eq!(two_scales.sizes((8, 5)).unwrap(), [(8, 5), (8, 5), (4, 3), (4, 3), (8, 5), (8, 5)]);
+    assert_eq!(two_scales.sizes((1, 1)).unwrap(), [(1, 1); 6]);
     let error = plan.sizes((8, 5)).unwrap_err();
     assert_eq!(error, "layer `it` cannot unshuffle 8×5 by 2");
 }
@@ -94,14 +112,20 @@ fn check_steps(plan: &Plan, size: (usize, usize), bands: usize) {
                 assert!(tile.first_rows[layer] <= under.start && under.end <= there[layer]);
                 assert!(under.start + plan.ring(layer) >= there[layer], "a row was overwritten");
                 if let Some(from) = it.add {
-                    assert!((tile.first_rows[from]..there[from]).contains(&row));
-                    assert!(row + plan.ring(from) >= there[from], "an added row was overwritten");
+                    let end = ((row + 1) * it.shuffle).min(sizes[from].1);
+                    for row in row * it.shuffle..end {
+                        assert!((tile.first_rows[from]..there[from]).contains(&row));
+                        assert!(
+                            row + plan.ring(from) >= there[from],
+                            "an added row was overwritten"
+                        );
+                    }
                 }
                 assert_eq!(row * it.shuffle, there[layer + 1]);
                 there[layer + 1] += it.shuffle;
             }
         });
-        assert_eq!(there[plan.edges() - 1], rows.end);
+        assert_eq!(there[plan.edges() - 1].min(height), rows.end);
     }
 }
 
@@ -124,8 +148,8 @@ fn steps_compute_each_row_once_when_all_under_it_is_there() {
         LayerSpec { shuffle: 2, ..layer(3, 16, 12) },
     ])
     .unwrap();
-    for plan in [&video, &residual, &half] {
-        for height in [2, 4, 6, 34, 130] {
+    for (plan, unit) in [(&video, 1), (&residual, 1), (&half, 2), (&two_scales(), 1)] {
+        for height in [2, 4, 6, 34, 130, 3 * unit, 33 * unit] {
             for bands in [1, 2, 5] {
                 check_steps(plan, (6, height), bands);
             }

@@ -249,6 +249,8 @@ struct Memory<X> {
     pairs: [Guarded<f32>; 3],
     words: Guarded<i16>,
     bytes: Guarded<u8>,
+    added_words: Guarded<i16>,
+    added_bytes: Guarded<u8>,
     zero: Guarded<f32>,
     noise: Noise,
 }
@@ -265,6 +267,8 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
             pairs: [(); 3].map(|()| Guarded::new(2 * MAX_PIXELS)),
             words: Guarded::new(values),
             bytes: Guarded::new(values),
+            added_words: Guarded::new(values),
+            added_bytes: Guarded::new(values),
             zero: Guarded::new(MAX_C_OUT),
             noise: Noise(5),
         }
@@ -289,7 +293,8 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
         pixels: usize,
         c_out: usize,
     ) {
-        let Self { x, floats, add, pairs, words, bytes, zero, noise } = self;
+        let Self { x, floats, add, pairs, words, bytes, added_words, added_bytes, zero, noise } =
+            self;
         let mut row = o.row(kernel, c_out, 0.0);
         let reach = row.shape.reach(pixels);
         let segments: Vec<&[X]> =
@@ -341,7 +346,7 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
             let to = words.last(values);
             to.fill(31_111);
             let (low, high) = limits;
-            row.run(&segments, pixels, RowOut::I16 { to, zero, low, high });
+            row.run(&segments, pixels, RowOut::I16 { to, zero, low, high, add: None });
             for (i, &got) in to.iter().enumerate() {
                 let v = o.value(i % c_out, i / c_out, row.slope);
                 o.assert_code(got, v, i % c_out, limits, &what("i16", row.slope, i));
@@ -351,10 +356,43 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
         row.slope = slope();
         let to = bytes.last(values);
         to.fill(77);
-        row.run(&segments, pixels, RowOut::U8 { to, zero });
+        row.run(&segments, pixels, RowOut::U8 { to, zero, add: None });
         for (i, &got) in to.iter().enumerate() {
             let v = o.value(i % c_out, i / c_out, row.slope);
             o.assert_code(got.into(), v, i % c_out, (0, 255), &what("u8", row.slope, i));
+        }
+
+        // Codes of one type are added to those of the other, which a net never does.
+        for (c, zero) in row.added.zero.iter_mut().enumerate() {
+            *zero = (11 * c % 7) as f32;
+        }
+        for (c, step) in row.added.step.iter_mut().enumerate() {
+            *step = 0.3 * (1 + c % 5) as f32;
+        }
+        let more = |i: usize, code: f32| {
+            (code - (11 * (i % c_out) % 7) as f32) * (0.3 * (1 + i % c_out % 5) as f32)
+        };
+        let sum = |i: usize, code: f32, slope: f32| {
+            let (v, slack) = o.value(i % c_out, i / c_out, slope);
+            let more = more(i, code);
+            (o.plus(v, more), slack + TOLERANCE * f64::from(more.abs()))
+        };
+        row.slope = slope();
+        let (to, codes) = (bytes.last(values), added_words.last(values));
+        codes.iter_mut().enumerate().for_each(|(i, code)| *code = (i % 255) as i16 - 99);
+        row.run(&segments, pixels, RowOut::U8 { to, zero, add: Some(Codes::I16(codes)) });
+        for (i, (&got, &code)) in to.iter().zip(&*codes).enumerate() {
+            let sum = sum(i, code.into(), row.slope);
+            o.assert_code(got.into(), sum, i % c_out, (0, 255), &what("u8 sum", row.slope, i));
+        }
+        row.slope = slope();
+        let (to, codes) = (words.last(values), added_bytes.last(values));
+        codes.iter_mut().enumerate().for_each(|(i, code)| *code = (i % 251) as u8);
+        let (low, high, add) = (-100, 150, Some(Codes::U8(&*codes)));
+        row.run(&segments, pixels, RowOut::I16 { to, zero, low, high, add });
+        for (i, (&got, &code)) in to.iter().zip(&*codes).enumerate() {
+            let sum = sum(i, code.into(), row.slope);
+            o.assert_code(got, sum, i % c_out, (low, high), &what("i16 sum", row.slope, i));
         }
     }
 }
@@ -481,8 +519,12 @@ fn halves_are_rounded_to_even() {
         let want = |i: usize| (x[i / 5 * 2] * 0.5).round_ties_even();
         let (mut words, mut bytes) = (vec![0; pixels * 5], vec![0; pixels * 5]);
         let zero = [0.0; 16];
-        row.run(&[&x], pixels, RowOut::I16 { to: &mut words, zero: &zero, low: -9, high: 99 });
-        row.run(&[&x], pixels, RowOut::U8 { to: &mut bytes, zero: &zero });
+        row.run(
+            &[&x],
+            pixels,
+            RowOut::I16 { to: &mut words, zero: &zero, low: -9, high: 99, add: None },
+        );
+        row.run(&[&x], pixels, RowOut::U8 { to: &mut bytes, zero: &zero, add: None });
         for (i, (word, byte)) in words.into_iter().zip(bytes).enumerate() {
             assert_eq!(f32::from(word), want(i), "{}", kernel.name);
             assert_eq!(f32::from(byte), want(i).max(0.0), "{}", kernel.name);
@@ -499,8 +541,12 @@ fn not_a_number_becomes_the_lowest_code() {
         let pixels = kernel.pixels;
         let (x, zero) = (vec![f32::NAN; 2 * pixels], [5.0; 16]);
         let (mut words, mut bytes) = (vec![0; 7 * pixels], vec![1; 7 * pixels]);
-        row.run(&[&x], pixels, RowOut::I16 { to: &mut words, zero: &zero, low: -9, high: 99 });
-        row.run(&[&x], pixels, RowOut::U8 { to: &mut bytes, zero: &zero });
+        row.run(
+            &[&x],
+            pixels,
+            RowOut::I16 { to: &mut words, zero: &zero, low: -9, high: 99, add: None },
+        );
+        row.run(&[&x], pixels, RowOut::U8 { to: &mut bytes, zero: &zero, add: None });
         assert_eq!((words, bytes), (vec![-9; 7 * pixels], vec![0; 7 * pixels]), "{}", kernel.name);
     }
 }
@@ -569,7 +615,7 @@ fn check_refusals<X: Number, W: Number>(kernels: &[RowKernel<X, W>]) {
         let mut words = vec![0i16; values];
         let mut run = |to: usize, zero| {
             let to = &mut words[..to];
-            row.run(&segments, pixels, RowOut::I16 { to, zero, low: 0, high: 1 });
+            row.run(&segments, pixels, RowOut::I16 { to, zero, low: 0, high: 1, add: None });
         };
         run(values, &zero);
         assert_refused(name, "words", || run(values - 1, &zero));
@@ -577,7 +623,7 @@ fn check_refusals<X: Number, W: Number>(kernels: &[RowKernel<X, W>]) {
 
         let mut bytes = vec![0u8; values];
         let mut run = |to: usize, zero| {
-            row.run(&segments, pixels, RowOut::U8 { to: &mut bytes[..to], zero });
+            row.run(&segments, pixels, RowOut::U8 { to: &mut bytes[..to], zero, add: None });
         };
         run(values, &zero);
         assert_refused(name, "bytes", || run(values - 1, &zero));

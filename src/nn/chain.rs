@@ -1,0 +1,234 @@
+//! Chains of tunable convolutions, of which nets are made: each layer works on the output of the one
+//! before, at its own step, and may have an earlier output added.
+//!
+//! *Edge* 0 is the input of a chain, edge l + 1 the output of layer l.
+
+use candle_core::{Module, Result, Tensor, bail};
+use candle_nn::VarBuilder;
+use candle_nn::ops::pixel_shuffle;
+
+use super::init::TensorSpec;
+use super::tunable_conv::{FoldedConv2d, TunableConv2d, TunableConv2dConfig};
+
+/// One layer of a chain: convolution and activation, pixel shuffle, then a sum.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChainLayer {
+    /// Prefix of its tensors' names.
+    pub name: String,
+    /// Width and height of its kernels.
+    pub kernel: usize,
+    /// Input channels.
+    pub c_in: usize,
+    /// Output channels of the convolution, before shuffling.
+    pub c_out: usize,
+    /// Everything else about its convolution.
+    pub config: TunableConv2dConfig,
+    /// Its weights are initialised so many times larger than usual.
+    pub gain: f64,
+    /// Where its output goes.
+    pub link: Link,
+}
+
+/// What is done to the output of a layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Link {
+    /// Pixel shuffle by this factor, `[C·r², H, W]` to `[C, H·r, W·r]`; 1 for none.
+    pub shuffle: usize,
+    /// Edge that is added after that; the output is cropped to its size, at the right and the bottom.
+    pub add: Option<usize>,
+}
+
+impl Link {
+    /// Nothing.
+    pub const NONE: Self = Self { shuffle: 1, add: None };
+}
+
+impl ChainLayer {
+    /// A layer of that kernel whose output keeps its size but for the stride, shuffled and added to nothing.
+    pub fn new(
+        name: impl Into<String>,
+        kernel: usize,
+        (c_in, c_out): (usize, usize),
+        config: TunableConv2dConfig,
+    ) -> Self {
+        let config = TunableConv2dConfig { padding: kernel / 2, ..config };
+        Self { name: name.into(), kernel, c_in, c_out, config, gain: 1.0, link: Link::NONE }
+    }
+
+    /// Channels of its output.
+    pub fn channels(&self) -> usize {
+        self.c_out / self.link.shuffle.pow(2)
+    }
+
+    /// Multiplications and additions for each pixel of the chain's input, where this layer's has `scale`
+    /// times the width and height of that.
+    fn macs(&self, scale: f64) -> f64 {
+        let kernel = (self.c_in / self.config.groups * self.kernel.pow(2)) as f64;
+        kernel * self.c_out as f64 * (scale / self.config.stride as f64).powi(2)
+    }
+}
+
+/// The tensors of a chain with `p` parameters.
+pub fn tensors(chain: &[ChainLayer], p: usize) -> Vec<TensorSpec> {
+    let of_layer = |layer: &ChainLayer| {
+        let (prefix, channels) = (format!("{}.", layer.name), (layer.c_in, layer.c_out));
+        layer.config.tensors(&prefix, p, channels, layer.kernel, layer.gain)
+    };
+    chain.iter().flat_map(of_layer).collect()
+}
+
+/// Multiplications and additions of a folded chain for each pixel of its input.
+pub fn macs(chain: &[ChainLayer]) -> f64 {
+    let mut scale = 1.0;
+    let of_layer = |layer: &ChainLayer| {
+        let macs = layer.macs(scale);
+        scale *= layer.link.shuffle as f64 / layer.config.stride as f64;
+        macs
+    };
+    chain.iter().map(of_layer).sum()
+}
+
+/// How far an output pixel looks, in input pixels, at most.
+pub fn reach(chain: &[ChainLayer]) -> usize {
+    // Size of a pixel, and how far the pixels at one edge look.
+    let (mut pixel, mut reach) = (1, 0);
+    for layer in chain {
+        reach += layer.kernel / 2 * layer.config.dilation * pixel;
+        pixel *= layer.config.stride;
+        // The pixels of a group look as far to one side as all of it, and stand elsewhere in it.
+        let group = (layer.link.shuffle - 1) * pixel / layer.link.shuffle;
+        (pixel, reach) = (pixel / layer.link.shuffle, reach + group);
+    }
+    reach
+}
+
+/// A chain with its banks.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    layers: Vec<(TunableConv2d, Link)>,
+}
+
+impl Chain {
+    /// Reads the [`tensors`] of a chain with `p` parameters from `vb`.
+    ///
+    /// # Errors
+    /// A missing or misshaped tensor.
+    pub fn new(p: usize, chain: &[ChainLayer], vb: VarBuilder) -> Result<Self> {
+        let layers = chain.iter().map(|layer| {
+            let ChainLayer { kernel, c_in, c_out, config, link, .. } = *layer;
+            let conv = TunableConv2d::new(p, c_in, c_out, kernel, config, vb.pp(&layer.name))?;
+            Ok((conv, link))
+        });
+        Ok(Self { layers: layers.collect::<Result<_>>()? })
+    }
+
+    /// The ordinary net at tunings `omega`, `[B, p]`.
+    ///
+    /// # Errors
+    /// A tuning of another shape.
+    pub fn fold(&self, omega: &Tensor) -> Result<FoldedChain> {
+        let fold = |(conv, link): &(TunableConv2d, Link)| {
+            Ok(FoldedLayer { conv: conv.fold(omega)?, link: *link, bounds: None })
+        };
+        Ok(FoldedChain { layers: self.layers.iter().map(fold).collect::<Result<_>>()? })
+    }
+
+    /// Input plus residual, not clipped.
+    ///
+    /// # Shapes
+    /// - `x`: `[N, C, H, W]`; `omega`: `[B, p]` with B a divisor of N; returns `[N, C, H, W]`
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward(&self, x: &Tensor, omega: &Tensor) -> Result<Tensor> {
+        x + self.fold(omega)?.forward(x)?
+    }
+}
+
+/// An ordinary layer of a chain.
+#[derive(Clone, Debug)]
+pub struct FoldedLayer {
+    /// The convolution.
+    pub conv: FoldedConv2d,
+    /// What is done to its output.
+    pub link: Link,
+    /// What the sum is clamped to after that, lowest and highest values, `[1, C, 1, 1]`.
+    pub bounds: Option<[Tensor; 2]>,
+}
+
+impl FoldedLayer {
+    /// The layer's output; `added` is the edge that its link names.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward(&self, x: &Tensor, added: Option<&Tensor>) -> Result<Tensor> {
+        let y = self.link.forward(self.conv.forward(x)?, added)?;
+        match &self.bounds {
+            Some([low, high]) => y.broadcast_maximum(low)?.broadcast_minimum(high),
+            None => Ok(y),
+        }
+    }
+}
+
+impl Link {
+    /// The shuffled output of a layer, plus the edge to be added.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward(&self, y: Tensor, added: Option<&Tensor>) -> Result<Tensor> {
+        let y = if self.shuffle == 1 { y } else { pixel_shuffle(&y, self.shuffle)? };
+        match added {
+            None if self.add.is_some() => bail!("an edge is to be added, which is not there"),
+            None => Ok(y),
+            Some(added) if y.dims() == added.dims() => y + added,
+            Some(added) => {
+                let (_, _, height, width) = added.dims4()?;
+                y.narrow(2, 0, height)?.narrow(3, 0, width)?.contiguous()? + added
+            }
+        }
+    }
+}
+
+/// Ordinary convolutions, one after the other.
+#[derive(Clone, Debug)]
+pub struct FoldedChain {
+    /// First to last.
+    pub layers: Vec<FoldedLayer>,
+}
+
+impl FoldedChain {
+    /// Whether the last layer is zero, and with it the output for any finite input.
+    ///
+    /// # Errors
+    /// A failed copy from the device.
+    pub fn is_zero(&self) -> Result<bool> {
+        self.layers.last().map_or(Ok(false), |layer| layer.conv.is_zero())
+    }
+
+    /// Shows each layer's output in turn, and returns the last; none is kept for longer than it is needed.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or those of `show`.
+    pub fn forward_showing<E: From<candle_core::Error>>(
+        &self,
+        x: &Tensor,
+        mut show: impl FnMut(usize, &Tensor) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Tensor, E> {
+        let is_added = |edge| self.layers.iter().any(|layer| layer.link.add == Some(edge));
+        let mut kept: Vec<Option<Tensor>> = vec![is_added(0).then(|| x.clone())];
+        let mut x = x.clone();
+        for (index, layer) in self.layers.iter().enumerate() {
+            let added = layer.link.add.and_then(|edge| kept.get(edge)?.as_ref());
+            x = layer.forward(&x, added)?;
+            show(index, &x)?;
+            kept.push(is_added(index + 1).then(|| x.clone()));
+        }
+        Ok(x)
+    }
+}
+
+impl Module for FoldedChain {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_showing(x, |_, _| Ok(()))
+    }
+}
