@@ -204,8 +204,8 @@ fn noisy_ramp(width: usize, height: usize) -> Picture {
 /// everywhere.
 #[test]
 fn int8_gives_nearly_the_frames_of_f32() {
-    const WORST: u8 = 20;
-    const MEAN: f64 = 1.0;
+    const WORST: u8 = 6;
+    const MEAN: f64 = 0.5;
     common::init();
     let picture = noisy_ramp(128, 96);
     let info = picture.info(VideoFormat::I420);

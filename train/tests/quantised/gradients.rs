@@ -170,6 +170,8 @@ fn compare(name: &str, checkpoint: &Checkpoint) {
     assert!(error < 3e-3 * whole, "{name}: {error} of {whole}");
 
     let (got, want) = (gradients(&got), gradients(&want));
+    // What hardly counts beside the others is a difference of such.
+    let largest = want.values().map(|values| norm(values.iter().copied())).fold(0.0, f64::max);
     for (tensor, want) in &want {
         let want: Vec<f32> = match tensor.strip_suffix(".activations") {
             // The mean's place has no gradient.
@@ -179,6 +181,7 @@ fn compare(name: &str, checkpoint: &Checkpoint) {
         let difference = got[tensor].iter().zip(&want).map(|(a, b)| a - b);
         let (error, whole) = (norm(difference), norm(want.iter().copied()));
         assert!(whole > 0.0, "{name}: the gradient of {tensor} is 0");
-        assert!(error < 1e-2 * whole, "{name}, {tensor}: {error} of {whole}");
+        let most = 1e-2 * whole + 1e-5 * largest;
+        assert!(error < most, "{name}, {tensor}: {error} of {whole}, largest {largest}");
     }
 }
