@@ -271,7 +271,7 @@ fn int8_is_near_f32_in_every_layout() {
         let mean = apart.iter().map(|&d| f64::from(d)).sum::<f64>() / apart.len() as f64;
         let worst = apart.iter().max();
         println!("{layout:?}: mean {mean:.3}, at most {worst:?}");
-        assert!(mean <= 0.3 && worst <= Some(&8), "{layout:?}: mean {mean}, at most {worst:?}");
+        assert!(mean <= 0.5 && worst <= Some(&8), "{layout:?}: mean {mean}, at most {worst:?}");
         assert!(exact != picture.codes(), "the net should do something");
     }
 }
