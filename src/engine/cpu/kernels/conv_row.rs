@@ -70,15 +70,21 @@ impl AddedCodes {
     unsafe fn values<F: Lanes>(self, at: usize, channel: usize, count: usize) -> F {
         // SAFETY: as the function's.
         unsafe {
-            let mut codes = [0f32; LINE];
-            for (lane, code) in codes.iter_mut().enumerate().take(count) {
-                *code = match self.codes {
-                    CodesAt::I16(codes) => f32::from(*codes.add(at + lane)),
-                    CodesAt::U8(codes) => f32::from(*codes.add(at + lane)),
-                };
-            }
+            let codes = match self.codes {
+                CodesAt::U8(codes) if count == F::LEN => F::load_u8(codes.add(at)),
+                any => {
+                    let mut codes = [0f32; LINE];
+                    for (lane, code) in codes.iter_mut().enumerate().take(count) {
+                        *code = match any {
+                            CodesAt::I16(codes) => f32::from(*codes.add(at + lane)),
+                            CodesAt::U8(codes) => f32::from(*codes.add(at + lane)),
+                        };
+                    }
+                    F::load(codes.as_ptr())
+                }
+            };
             let zero = F::load(self.zero.add(channel)).mul(F::splat(-1.0));
-            F::load(codes.as_ptr()).add(zero).mul(F::load(self.step.add(channel)))
+            codes.add(zero).mul(F::load(self.step.add(channel)))
         }
     }
 }
@@ -463,13 +469,13 @@ unsafe fn finish<D: Dot, const P: usize, const V: usize>(
     channel: usize,
 ) {
     let lanes = D::Float::LEN;
-    if let Target::U8 { to, zero, add: None } = call.target
+    if let Target::U8 { to, zero, add } = call.target
         && V == VECTORS
         && P.is_multiple_of(2)
         && channel + VECTORS * lanes <= call.c_out
     {
         // SAFETY: as the function's; all channels of the block are there.
-        unsafe { finish_u8::<D, P, V>(call, sums, first, channel, to, zero) };
+        unsafe { finish_u8::<D, P, V>(call, sums, first, channel, (to, zero, add)) };
         return;
     }
     // SAFETY: as the function's.
@@ -564,15 +570,14 @@ unsafe fn finish<D: Dot, const P: usize, const V: usize>(
 /// [`finish`] for two whole vectors of u8 per pixel, two pixels at once.
 ///
 /// # Safety
-/// As [`finish`]; `to` and `zero` are the target's.
+/// As [`finish`]; `to`, `zero` and `add` are the target's.
 #[inline(always)]
 unsafe fn finish_u8<D: Dot, const P: usize, const V: usize>(
     call: &Call<D::X, D::W>,
     sums: &[[D::Float; V]; P],
     first: usize,
     channel: usize,
-    to: *mut u8,
-    zero: *const f32,
+    (to, zero, add): (*mut u8, *const f32, Option<AddedCodes>),
 ) {
     // SAFETY: as the function's.
     unsafe {
@@ -582,12 +587,27 @@ unsafe fn finish_u8<D: Dot, const P: usize, const V: usize>(
             [D::Float::load(from), D::Float::load(from.add(D::Float::LEN))]
         };
         let (scale, bias, zero) = (load(call.scale), load(call.bias), load(zero));
-        let value =
-            |p: usize, v: usize| activation::<D>(sums[p][v], scale[v], bias[v], slope).add(zero[v]);
+        let at = |p: usize| (first + p) * call.c_out + channel;
+        let value = |p: usize, v: usize| activation::<D>(sums[p][v], scale[v], bias[v], slope);
+        let Some(add) = add else {
+            for p in (0..P).step_by(2) {
+                let pixel = |p: usize| [value(p, 0).add(zero[0]), value(p, V - 1).add(zero[V - 1])];
+                let to = [to.add(at(p)), to.add(at(p + 1))];
+                D::Float::store_clamped_u8([pixel(p), pixel(p + 1)], to);
+            }
+            return;
+        };
         for p in (0..P).step_by(2) {
-            let pixel = |p: usize| [value(p, 0), value(p, V - 1)];
-            let at = |p: usize| to.add((first + p) * call.c_out + channel);
-            D::Float::store_clamped_u8([pixel(p), pixel(p + 1)], [at(p), at(p + 1)]);
+            let mut values =
+                [[value(p, 0), value(p, V - 1)], [value(p + 1, 0), value(p + 1, V - 1)]];
+            for q in 0..2 {
+                for v in 0..V {
+                    let lanes = v * D::Float::LEN;
+                    let added = add.values(at(p + q) + lanes, channel + lanes, D::Float::LEN);
+                    values[q][v] = values[q][v].add(added).add(zero[v]);
+                }
+            }
+            D::Float::store_clamped_u8(values, [to.add(at(p)), to.add(at(p + 1))]);
         }
     }
 }

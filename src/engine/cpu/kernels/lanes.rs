@@ -38,6 +38,8 @@ pub(super) trait Lanes: Copy {
     }
     /// Stores values of -32768 to 32767, rounded to even at halves.
     unsafe fn store_i16(self, to: *mut i16);
+    /// As many bytes as there are values.
+    unsafe fn load_u8(from: *const u8) -> Self;
 
     /// Stores value `i` of the vector at `from[j] + at` at `to + i * step + j`, for the first `LEN`
     /// addresses.
@@ -161,6 +163,12 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
+    unsafe fn load_u8(from: *const u8) -> Self {
+        // SAFETY: the caller vouches for four values.
+        Self(unsafe { from.cast::<[u8; 4]>().read_unaligned() }.map(f32::from))
+    }
+
+    #[inline(always)]
     unsafe fn store_i16(self, to: *mut i16) {
         let codes = self.0.map(|v| round_small(v) as i32 as i16);
         // SAFETY: the caller vouches for four values; any alignment is allowed.
@@ -250,6 +258,12 @@ mod x86 {
                 let words = _mm_packus_epi32(low, high);
                 _mm_storel_epi64(to.cast(), _mm_packus_epi16(words, words));
             }
+        }
+
+        #[inline(always)]
+        unsafe fn load_u8(from: *const u8) -> Self {
+            // SAFETY: the caller vouches for AVX2 and for eight values.
+            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
         }
 
         #[inline(always)]
@@ -383,6 +397,12 @@ mod x86 {
                 _mm256_storeu_si256(to[0].cast(), _mm512_castsi512_si256(bytes));
                 _mm256_storeu_si256(to[1].cast(), _mm512_extracti64x4_epi64::<1>(bytes));
             }
+        }
+
+        #[inline(always)]
+        unsafe fn load_u8(from: *const u8) -> Self {
+            // SAFETY: the caller vouches for AVX-512 F and for sixteen values.
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
         }
 
         #[inline(always)]
