@@ -232,3 +232,6 @@ impl Module for FoldedChain {
         self.forward_showing(x, |_, _| Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests;

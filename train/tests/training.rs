@@ -372,6 +372,13 @@ fn a_checkpoint_says_what_it_was_made_from() {
     let second = read("b/checkpoint.safetensors");
     assert_eq!(second.metadata.provenance.parent, Some(first.weights_hash()));
     assert_eq!(second.metadata.provenance.data.len(), 2);
+    // The same pictures under another name are the same data.
+    std::fs::rename(at.path("data"), at.path("renamed")).unwrap();
+    at.succeed("train tiny.toml --data renamed --from a/checkpoint.safetensors --run third");
+    let third = read("third/checkpoint.safetensors").metadata.provenance;
+    let names: Vec<_> = third.data.iter().map(|set| set.name.as_str()).collect();
+    assert_eq!(names, ["renamed", "Own squares"]);
+    std::fs::rename(at.path("renamed"), at.path("data")).unwrap();
     let told = at.succeed("inspect b/checkpoint.safetensors");
     assert!(told.contains("Own squares (CC0 1.0), 1 read"), "{told}");
     assert!(told.contains(&second.weights_hash()) && told.contains(&first.weights_hash()));

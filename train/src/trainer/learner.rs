@@ -285,7 +285,12 @@ fn metadata(recipe: &Recipe, Origin { data, start }: Origin) -> anyhow::Result<M
     provenance.recipe = format!("{}, then {}", start.provenance.recipe, recipe.name);
     provenance.steps = start.provenance.steps;
     for data in start.provenance.data {
-        if !provenance.data.contains(&data) {
+        // The same content under another name is the same data.
+        let is_same = |other: &DataSet| match (&other.hash, &data.hash) {
+            (Some(a), Some(b)) => a == b && other.licence == data.licence,
+            _ => *other == data,
+        };
+        if !provenance.data.iter().any(is_same) {
             provenance.data.push(data);
         }
     }

@@ -572,6 +572,7 @@ unsafe fn finish<D: Dot, const P: usize, const V: usize>(
 /// # Safety
 /// As [`finish`]; `to`, `zero` and `add` are the target's.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "iterators here spill the sums")]
 unsafe fn finish_u8<D: Dot, const P: usize, const V: usize>(
     call: &Call<D::X, D::W>,
     sums: &[[D::Float; V]; P],
