@@ -2,7 +2,7 @@
 //! stores activations within them; a net that was trained so has them clamped in f32, too.
 
 use crate::checkpoint::{ACTIVATIONS, Metadata, STATISTICS};
-use crate::tuning::{Domain, MAX_PARAMETERS, TuningSpace, corner_weights};
+use crate::tuning::TuningSpace;
 
 /// Range of the last layer's input over the measured one: int8 has bits to spare there.
 pub const LAST_MARGIN: f32 = 1.25;
@@ -42,16 +42,7 @@ impl Ranges {
 
     /// Goes to a tuning.
     pub(crate) fn tune(&mut self, omega: &[f32]) {
-        match self.space.domain {
-            Domain::Simplex => self.corner_weights.copy_from_slice(omega),
-            Domain::Box => {
-                let mut unit = [0.0; MAX_PARAMETERS];
-                for ((unit, p), o) in unit.iter_mut().zip(&self.space.parameters).zip(omega) {
-                    *unit = ((f64::from(*o) - p.minimum) / (p.maximum - p.minimum)) as f32;
-                }
-                corner_weights(&unit[..omega.len()], &mut self.corner_weights);
-            }
-        }
+        self.space.corner_weights(omega, &mut self.corner_weights);
     }
 
     /// Weight of each corner at the tuning.

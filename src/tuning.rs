@@ -219,6 +219,23 @@ impl TuningSpace {
         }
     }
 
+    /// Weight of each of [`TuningSpace::corners`] in the mixture of them that ω is: ω itself in the simplex.
+    ///
+    /// # Panics
+    /// Unless `omega` has a value for each parameter and `weights` one for each corner of the simplex.
+    pub fn corner_weights(&self, omega: &[f32], weights: &mut [f32]) {
+        match self.domain {
+            Domain::Simplex => weights.copy_from_slice(omega),
+            Domain::Box => {
+                let mut unit = [0.0; MAX_PARAMETERS];
+                for ((unit, p), o) in unit.iter_mut().zip(&self.parameters).zip(omega) {
+                    *unit = ((f64::from(*o) - p.minimum) / (p.maximum - p.minimum)) as f32;
+                }
+                corner_weights(&unit[..omega.len()], weights);
+            }
+        }
+    }
+
     /// The corners of the domain. Corner c of a box has parameter j at its maximum where bit j of c
     /// is set and at its minimum elsewhere; corner c of a simplex has all weight on parameter c.
     ///
@@ -282,9 +299,10 @@ fn range_error(parameter: &Parameter, value: f64) -> Error {
         maximum: parameter.maximum,
     }
 }
+
 /// Weight of each corner of the unit box at a point of it:
 /// `a_c = Π_j (ω_j if corner c has bit j, else 1 − ω_j)`.
-pub(crate) fn corner_weights(omega: &[f32], a: &mut [f32]) {
+pub fn corner_weights(omega: &[f32], a: &mut [f32]) {
     for (corner, a) in a.iter_mut().enumerate() {
         let side = |(j, &o): (usize, &f32)| if corner >> j & 1 == 1 { o } else { 1.0 - o };
         *a = omega.iter().enumerate().map(side).product();

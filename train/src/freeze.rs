@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::nn::Mode;
-use tunableconv::tuning::{Domain, Tuning};
+use tunableconv::tuning::{Tuning, corner_weights};
 
 use crate::quantised::range_names;
 
@@ -50,27 +50,11 @@ fn freeze_affine(checkpoint: &mut Checkpoint, tuning: &Tuning) -> anyhow::Result
     Ok(())
 }
 
-/// Weight of each corner of the unit box.
-fn corner_weights(unit: &[f32]) -> Vec<f32> {
-    let weight = |corner: usize| -> f32 {
-        let on = |j: usize| corner >> j & 1 == 1;
-        unit.iter().enumerate().map(|(j, w)| if on(j) { *w } else { 1.0 - w }).product()
-    };
-    (0..1 << unit.len()).map(weight).collect()
-}
-
 /// Gives all corners the ranges at a tuning.
 fn freeze_ranges(checkpoint: &mut Checkpoint, tuning: &Tuning) -> anyhow::Result<()> {
     let space = &checkpoint.metadata.tuning;
-    let mixture = match space.domain {
-        Domain::Simplex => tuning.values().to_vec(),
-        Domain::Box => {
-            let entries = space.parameters.iter().zip(tuning.values());
-            let unit = entries
-                .map(|(p, w)| ((f64::from(*w) - p.minimum) / (p.maximum - p.minimum)) as f32);
-            corner_weights(&unit.collect::<Vec<_>>())
-        }
-    };
+    let mut mixture = vec![0.0; space.corner_count()];
+    space.corner_weights(tuning.values(), &mut mixture);
     for name in range_names(&checkpoint.metadata).collect::<Vec<_>>() {
         let ranges = checkpoint.tensors.get_mut(&name).with_context(|| name.clone())?;
         give_all_the_mixture(ranges, &mixture);
@@ -88,7 +72,9 @@ fn give_all_the_mixture(parts: &mut [f32], mixture: &[f32]) {
 }
 
 fn freeze_corners(checkpoint: &mut Checkpoint, tuning: &Tuning) -> anyhow::Result<()> {
-    let mixture = corner_weights(tuning.values());
+    // The layers mix by ω itself.
+    let mut mixture = vec![0.0; 1 << tuning.values().len()];
+    corner_weights(tuning.values(), &mut mixture);
     for spec in checkpoint.metadata.tensors() {
         // `[1, corners, …]`; the last layer has a kernel for each parameter.
         if spec.shape.get(1) != Some(&mixture.len()) {

@@ -519,10 +519,11 @@ fn set_bounds(layer: &mut Layer, bounds: impl Iterator<Item = [f32; 2]> + Clone)
 /// Sets how codes that are added are read.
 fn set_added<X, W>(convs: &mut [ConvRow<X, W>], added: impl Iterator<Item = (f32, f32)> + Clone) {
     for conv in convs {
-        let Added { zero, step } = &mut conv.added;
+        let Added { offset, step } = &mut conv.added;
         // The columns of a shuffle have the same channels.
-        for ((zero, step), added) in zero.iter_mut().zip(&mut **step).zip(added.clone().cycle()) {
-            (*zero, *step) = added;
+        let channels = offset.iter_mut().zip(&mut **step);
+        for ((offset, step), (zero, of_code)) in channels.zip(added.clone().cycle()) {
+            (*offset, *step) = (-zero, of_code);
         }
     }
 }

@@ -34,8 +34,8 @@ pub(crate) struct WinogradConv {
     bias: Vec<f32>,
     /// Of leaky ReLU below zero, 1 for none.
     slope: f32,
-    /// Lowest and highest value of each output channel; infinite for none.
-    bounds: [Vec<f32>; 2],
+    /// Lowest and highest value of each output channel, if there are any.
+    bounds: Option<[Vec<f32>; 2]>,
     /// Scratch space: the weights of a component.
     weights: Vec<f32>,
 }
@@ -53,7 +53,7 @@ impl WinogradConv {
             components: [(); COMPONENTS].map(|()| ConvRow::zeroed(kernel, shape, 1.0)),
             bias: vec![0.0; c_out],
             slope,
-            bounds: [vec![f32::NEG_INFINITY; c_out], vec![f32::INFINITY; c_out]],
+            bounds: None,
             weights: vec![0.0; c_out * TAPS * c_in],
         }
     }
@@ -77,7 +77,9 @@ impl WinogradConv {
 
     /// Lowest and highest value of each output channel, to be set.
     pub(crate) fn bounds_mut(&mut self) -> [&mut [f32]; 2] {
-        self.bounds.each_mut().map(Vec::as_mut_slice)
+        let c_out = self.bias.len();
+        let zeros = || [vec![0.0; c_out], vec![0.0; c_out]];
+        self.bounds.get_or_insert_with(zeros).each_mut().map(Vec::as_mut_slice)
     }
 
     /// Output channels.
@@ -112,16 +114,15 @@ impl WinogradConv {
         add: Option<&[f32]>,
         out: &mut [f32],
     ) {
-        let Self { bias, slope, bounds: [low, high], .. } = self;
-        level.run(Outputs { bias, slope: *slope, low, high, sums, stride, add, out });
+        let Self { bias, slope, bounds, .. } = self;
+        level.run(Outputs { bias, slope: *slope, bounds: bounds.as_ref(), sums, stride, add, out });
     }
 }
 
 struct Outputs<'a> {
     bias: &'a [f32],
     slope: f32,
-    low: &'a [f32],
-    high: &'a [f32],
+    bounds: Option<&'a [Vec<f32>; 2]>,
     sums: &'a [f32],
     stride: usize,
     add: Option<&'a [f32]>,
@@ -131,7 +132,7 @@ struct Outputs<'a> {
 impl Job for Outputs<'_> {
     #[inline(always)]
     fn run(self) {
-        let Self { bias, slope, low, high, sums, stride, add, out } = self;
+        let Self { bias, slope, bounds, sums, stride, add, out } = self;
         let channels = bias.len();
         for (tile, out) in out.chunks_exact_mut(TILE * channels).enumerate() {
             let of = |component: usize| &sums[component * stride + tile * channels..][..channels];
@@ -152,6 +153,7 @@ impl Job for Outputs<'_> {
                 let add = &add[tile * TILE * channels..];
                 out.iter_mut().zip(add).for_each(|(out, add)| *out += add);
             }
+            let Some([low, high]) = bounds else { continue };
             for out in out.chunks_exact_mut(channels) {
                 for ((v, low), high) in out.iter_mut().zip(low).zip(high) {
                     *v = if *v > *low { *v } else { *low };

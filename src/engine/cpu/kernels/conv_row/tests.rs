@@ -363,8 +363,8 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
         }
 
         // Codes of one type are added to those of the other, which a net never does.
-        for (c, zero) in row.added.zero.iter_mut().enumerate() {
-            *zero = (11 * c % 7) as f32;
+        for (c, offset) in row.added.offset.iter_mut().enumerate() {
+            *offset = -((11 * c % 7) as f32);
         }
         for (c, step) in row.added.step.iter_mut().enumerate() {
             *step = 0.3 * (1 + c % 5) as f32;
