@@ -3,6 +3,7 @@
 mod evaluate;
 mod make_pairs;
 mod pictures;
+mod real_video;
 mod score;
 mod train;
 
@@ -62,6 +63,8 @@ enum Command {
     },
     /// Draw a contact sheet of one image over the tuning domain.
     Sweep(SweepArgs),
+    /// Score a checkpoint on clips of which a camera and an encoder have taken something.
+    RealVideo(real_video::RealVideoArgs),
     /// Make pairs of clips, clean and as a camera and an encoder leave them, of photographs.
     MakePairs(make_pairs::MakePairsArgs),
     /// Degrade a Y4M clip the way training images are.
@@ -209,6 +212,7 @@ impl Cli {
                 say(&describe(&Checkpoint::read(&checkpoint)?))?;
             }
             Command::Sweep(args) => draw_sweep(&args, self.threads)?,
+            Command::RealVideo(args) => real_video::run(&args, self.threads)?,
             Command::MakePairs(args) => make_pairs::run(&args)?,
             Command::Degrade(args) => degrade(&args)?,
         }

@@ -6,7 +6,6 @@
 //! clean clip is the moving photograph. A clip depends on the seed, its number and its photograph only, and
 //! those that are there already are not made again.
 
-mod encoder;
 mod motion;
 
 use std::fmt::Write as _;
@@ -25,12 +24,12 @@ use crate::condition::Condition;
 use crate::content::hash_set;
 use crate::data::{describe, list_images};
 use crate::degrade::Degradation;
+use crate::encoder::{ENCODERS, Encoder};
 use crate::pairs::{CLEAN, DEGRADED};
 use crate::rgb::Rgb;
 use crate::tell;
-use crate::video::{Clip, write_frame};
+use crate::video::write_clip;
 use crate::yuv::{Matrix, Range, Yuv420};
-use encoder::{ENCODERS, Encoder};
 use motion::Motion;
 
 /// Width and height of a clip, in pixels.
@@ -180,42 +179,13 @@ impl Plan {
             let degraded = self.noise.apply_to_frame(view, seed, frame_seed);
             noisy.push(Yuv420::from_rgb(&degraded, MATRIX, RANGE).to_bytes());
         }
-        let room = tempfile::tempdir()?;
-        let (source, encoded) = (room.path().join("source.y4m"), room.path().join("encoded.y4m"));
-        write_clip(&source, noisy.iter())?;
-        self.encoder.encode(self.quantiser, &source, &encoded)?;
-        let mut clip = Clip::open(&encoded).context("what was decoded")?;
-        ensure!(clip.size() == VIEW, "{} pixels were decoded", format_args!("{:?}", clip.size()));
-        let mut decoded = vec![];
-        while let Some(frame) = clip.next_frame()? {
-            decoded.push(frame.picture.to_bytes());
-        }
-        ensure!(
-            decoded.len() == FRAMES,
-            "{} decoded {} of {FRAMES} frames",
-            self.encoder.name,
-            decoded.len()
-        );
+        let decoded = self.encoder.pass(self.quantiser, VIEW, &noisy)?;
         let kept = |frames: &[[Vec<u8>; 3]], path: &Path| {
-            write_clip(path, frames.iter().skip(KEPT - 1).step_by(KEPT))
+            write_clip(path, VIEW, frames.iter().skip(KEPT - 1).step_by(KEPT))
         };
         kept(&clean, &self.path(CLEAN))?;
         kept(&decoded, &self.path(DEGRADED))
     }
-}
-
-fn write_clip<'a>(
-    path: &Path,
-    frames: impl Iterator<Item = &'a [Vec<u8>; 3]>,
-) -> anyhow::Result<()> {
-    atomic_file::write::<anyhow::Error>(path, |file| {
-        writeln!(file, "YUV4MPEG2 W{} H{} F25:1 Ip A1:1 C420jpeg", VIEW.0, VIEW.1)?;
-        for planes in frames {
-            write_frame(file, b"", planes)?;
-        }
-        Ok(())
-    })
-    .with_context(|| path.display().to_string())
 }
 
 /// Says beside the pairs what they were made of.

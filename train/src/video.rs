@@ -84,16 +84,12 @@ pub fn degrade_y4m(
     Ok(frames)
 }
 
-fn seed_of_frame(seed: u64, index: u64) -> u64 {
+pub(crate) fn seed_of_frame(seed: u64, index: u64) -> u64 {
     // The odd multiplier keeps the frames of neighbouring seeds apart.
     seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(index)
 }
 
-pub(crate) fn write_frame(
-    file: &mut impl Write,
-    params: &[u8],
-    planes: &[Vec<u8>; 3],
-) -> io::Result<()> {
+fn write_frame(file: &mut impl Write, params: &[u8], planes: &[Vec<u8>; 3]) -> io::Result<()> {
     file.write_all(b"FRAME")?;
     if !params.is_empty() {
         file.write_all(b" ")?;
@@ -101,6 +97,22 @@ pub(crate) fn write_frame(
     }
     file.write_all(b"\n")?;
     planes.iter().try_for_each(|plane| file.write_all(plane))
+}
+
+/// Writes a clip of frames' planes Y, U and V, 8-bit 4:2:0, whole or not at all.
+pub(crate) fn write_clip<'a>(
+    path: &Path,
+    (width, height): (usize, usize),
+    frames: impl Iterator<Item = &'a [Vec<u8>; 3]>,
+) -> anyhow::Result<()> {
+    tunableconv::atomic_file::write::<anyhow::Error>(path, |file| {
+        writeln!(file, "YUV4MPEG2 W{width} H{height} F25:1 Ip A1:1 C420jpeg")?;
+        for planes in frames {
+            write_frame(file, b"", planes)?;
+        }
+        Ok(())
+    })
+    .with_context(|| path.display().to_string())
 }
 
 fn bar_style() -> ProgressStyle {

@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 
+use crate::video::{Clip, write_clip};
+
 /// A codec, with the elements that encode and decode it.
 pub struct Encoder {
     /// Short name, for the names of files.
@@ -17,6 +19,8 @@ pub struct Encoder {
     pipeline: fn(u32) -> String,
     /// Least and greatest quantiser, from hardly visible to plainly so.
     pub quantisers: [u32; 2],
+    /// Least and greatest quantiser there is.
+    pub range: [u32; 2],
 }
 
 /// The codecs there are, the most usual one first.
@@ -32,6 +36,7 @@ pub const ENCODERS: [Encoder; 4] = [
             )
         },
         quantisers: [16, 42],
+        range: [0, 50],
     },
     Encoder {
         name: "mpeg2",
@@ -44,6 +49,7 @@ pub const ENCODERS: [Encoder; 4] = [
             )
         },
         quantisers: [3, 24],
+        range: [1, 31],
     },
     Encoder {
         name: "vp8",
@@ -56,6 +62,7 @@ pub const ENCODERS: [Encoder; 4] = [
             )
         },
         quantisers: [10, 60],
+        range: [0, 63],
     },
     Encoder {
         name: "av1",
@@ -68,6 +75,7 @@ pub const ENCODERS: [Encoder; 4] = [
             )
         },
         quantisers: [16, 60],
+        range: [0, 63],
     },
 ];
 
@@ -91,34 +99,56 @@ impl Encoder {
         Ok(())
     }
 
-    /// Writes `to`, the Y4M clip `from` encoded at a quantiser and decoded again.
+    /// What is left of frames, encoded at a quantiser and decoded again: planes Y, U and V of 8-bit 4:2:0.
     ///
     /// # Errors
-    /// What GStreamer says.
-    pub fn encode(&self, quantiser: u32, from: &Path, to: &Path) -> anyhow::Result<()> {
-        // Arguments, not text for a shell: names may have spaces.
-        let location = |path: &Path| {
-            let mut location = std::ffi::OsString::from("location=");
-            location.push(path);
-            location
-        };
-        let pipeline = (self.pipeline)(quantiser);
-        let output = Command::new("gst-launch-1.0")
-            .args(["-q", "filesrc"])
-            .arg(location(from))
-            .args("! y4mdec !".split_whitespace())
-            .args(pipeline.split_whitespace())
-            .args("! video/x-raw,format=I420 ! y4menc ! filesink".split_whitespace())
-            .arg(location(to))
-            .stdin(Stdio::null())
-            .output()
-            .context("gst-launch-1.0 does not start: apt install gstreamer1.0-tools")?;
-        ensure!(
-            output.status.success(),
-            "{} at quantiser {quantiser}: {}",
-            self.name,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        Ok(())
+    /// What GStreamer says; another number or size of frames.
+    pub(crate) fn pass(
+        &self,
+        quantiser: u32,
+        size: (usize, usize),
+        frames: &[[Vec<u8>; 3]],
+    ) -> anyhow::Result<Vec<[Vec<u8>; 3]>> {
+        let room = tempfile::tempdir()?;
+        let (source, encoded) = (room.path().join("source.y4m"), room.path().join("encoded.y4m"));
+        write_clip(&source, size, frames.iter())?;
+        let pipeline = format!("y4mdec ! {}", (self.pipeline)(quantiser));
+        play(&source, &pipeline, &encoded)
+            .with_context(|| format!("{} at quantiser {quantiser}", self.name))?;
+        let mut clip = Clip::open(&encoded).context("what was decoded")?;
+        ensure!(clip.size() == size, "{:?} pixels were decoded, not {size:?}", clip.size());
+        let mut decoded = vec![];
+        while let Some(frame) = clip.next_frame()? {
+            decoded.push(frame.picture.to_bytes());
+        }
+        let (count, wanted) = (decoded.len(), frames.len());
+        ensure!(count == wanted, "{} decoded {count} of {wanted} frames", self.name);
+        Ok(decoded)
     }
+}
+
+/// Writes the Y4M clip `to`: the file `from` through a pipeline that ends in video.
+///
+/// # Errors
+/// What GStreamer says.
+pub(crate) fn play(from: &Path, pipeline: &str, to: &Path) -> anyhow::Result<()> {
+    // Arguments, not text for a shell: names may have spaces.
+    let location = |path: &Path| {
+        let mut location = std::ffi::OsString::from("location=");
+        location.push(path);
+        location
+    };
+    let output = Command::new("gst-launch-1.0")
+        .args(["-q", "filesrc"])
+        .arg(location(from))
+        .arg("!")
+        .args(pipeline.split_whitespace())
+        .args("! video/x-raw,format=I420 ! y4menc ! filesink".split_whitespace())
+        .arg(location(to))
+        .stdin(Stdio::null())
+        .output()
+        .context("gst-launch-1.0 does not start: apt install gstreamer1.0-tools")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}", said.trim());
+    Ok(())
 }
