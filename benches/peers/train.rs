@@ -25,8 +25,8 @@ use image::RgbImage;
 use mimalloc::MiMalloc;
 use tunableconv::nn::conv::conv2d;
 use tunableconv::nn::{
-    Activation, Chain, ConvGeometry, FoldedConv2d, TensorSpec, TunableConv2d, TunableConv2dConfig,
-    VideoNetConfig, chain,
+    Activation, Chain, ConvGeometry, FoldedConv2d, NetConfig as _, TensorSpec, TunableConv2d,
+    TunableConv2dConfig, VideoNetConfig, chain,
 };
 use tunableconv_train::batch::{Batches, Pictures};
 use tunableconv_train::data::{ImageFolder, Keep};

@@ -1,12 +1,14 @@
 //! Tunable layers and the nets made of them, one net per file.
 
+mod architecture;
 pub mod chain;
 pub mod conv;
 mod init;
 mod tunable_conv;
 mod two_scale;
-pub(crate) mod video;
+mod video;
 
+pub use architecture::{Architecture, Colour, Io, NetConfig};
 pub use chain::{Chain, ChainLayer, FoldedChain, FoldedLayer, Link};
 pub use conv::{Activation, ConvGeometry};
 pub use init::{Init, TensorSpec};

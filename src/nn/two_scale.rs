@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::architecture::NetConfig;
 use super::chain::{ChainLayer, Link};
 use super::conv::Activation;
 use super::tunable_conv::{Mode, PhiConfig, TunableConv2dConfig};
@@ -52,10 +53,8 @@ impl Default for TwoScaleConfig {
     }
 }
 
-impl TwoScaleConfig {
-    /// # Errors
-    /// [`crate::Error::Config`] for sizes that no real net has.
-    pub fn validate(&self) -> Result<()> {
+impl NetConfig for TwoScaleConfig {
+    fn validate(&self) -> Result<()> {
         check_channels("channels", self.channels)?;
         check_channels("inner_channels", self.inner_channels)?;
         check_layers("layers_before", self.layers_before)?;
@@ -65,8 +64,7 @@ impl TwoScaleConfig {
         check_phi(self.phi)
     }
 
-    /// Its layers.
-    pub fn chain(&self) -> Vec<ChainLayer> {
+    fn chain(&self) -> Vec<ChainLayer> {
         let (c, deep, inner) =
             (self.channels, self.inner_channels, inner(self.phi, self.negative_slope));
         let layers = |place: &'static str, count: usize, c: usize| {
@@ -85,5 +83,17 @@ impl TwoScaleConfig {
         chain.extend(layers("after", self.layers_after, c));
         chain.push(tail(c));
         chain
+    }
+
+    fn phi(&self) -> PhiConfig {
+        self.phi
+    }
+
+    fn describe(&self) -> String {
+        let (before, inside, after) = (self.layers_before, self.layers_inside, self.layers_after);
+        let (c, inner, slope) = (self.channels, self.inner_channels, self.negative_slope);
+        format!(
+            "4:2:0 two-scale net, C={c}-{inner} N={before}-{inside}-{after}, leaky ReLU {slope}"
+        )
     }
 }

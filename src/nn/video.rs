@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::chain::{self, ChainLayer};
+use super::architecture::NetConfig;
+use super::chain::ChainLayer;
 use super::conv::Activation;
 use super::tunable_conv::{Mode, PhiConfig, TunableConv2dConfig};
 use crate::frame::CHANNELS;
@@ -38,24 +39,30 @@ impl Default for VideoNetConfig {
     }
 }
 
-impl VideoNetConfig {
-    /// # Errors
-    /// [`Error::Config`] for sizes that no real net has.
-    pub fn validate(&self) -> Result<()> {
+impl NetConfig for VideoNetConfig {
+    fn validate(&self) -> Result<()> {
         check_channels("channels", self.channels)?;
         check_layers("layers", self.layers)?;
         check_slope(self.negative_slope)?;
         check_phi(self.phi)
     }
 
-    /// Its layers.
-    pub fn chain(&self) -> Vec<ChainLayer> {
+    fn chain(&self) -> Vec<ChainLayer> {
         let (c, inner) = (self.channels, inner(self.phi, self.negative_slope));
         let mut chain = vec![ChainLayer::new("head", KERNEL, (CHANNELS, c), inner)];
         let body = |i| ChainLayer::new(format!("body.{i}"), KERNEL, (c, c), inner);
         chain.extend((0..self.layers).map(body));
         chain.push(tail(c));
         chain
+    }
+
+    fn phi(&self) -> PhiConfig {
+        self.phi
+    }
+
+    fn describe(&self) -> String {
+        let Self { channels, layers, negative_slope, .. } = self;
+        format!("4:2:0 video net, C={channels} N={layers}, leaky ReLU {negative_slope}")
     }
 }
 
@@ -71,12 +78,6 @@ pub(super) fn tail(channels: usize) -> ChainLayer {
     let config = TunableConv2dConfig { bias: false, phi, ..Default::default() };
     let layer = ChainLayer::new("tail", KERNEL, (channels, CHANNELS), config);
     ChainLayer { gain: TAIL_GAIN, ..layer }
-}
-
-/// How far an output pixel of a net on 4:2:0 looks, in luma pixels.
-pub(crate) fn luma_reach(chain: &[ChainLayer]) -> usize {
-    // A luma sample shares its 2×2 block with one more pixel on either side.
-    2 * chain::reach(chain) + 1
 }
 
 pub(super) fn check_channels(name: &str, channels: usize) -> Result<()> {

@@ -2,31 +2,18 @@
 
 use std::fmt::Write as _;
 
-use tunableconv::checkpoint::{Architecture, Checkpoint, DataSet, Metadata};
+use tunableconv::checkpoint::{Checkpoint, DataSet, Metadata};
 use tunableconv::nn::chain::macs;
 
 /// What a net is: its kind and sizes, how its kernels are mixed, what it costs.
 pub fn describe_net(metadata: &Metadata) -> [String; 3] {
-    let net = match &metadata.architecture {
-        Architecture::Video(net) => {
-            format!(
-                "video net, C={} N={}, leaky ReLU {}",
-                net.channels, net.layers, net.negative_slope
-            )
-        }
-        Architecture::TwoScale(net) => {
-            let (before, inside, after) = (net.layers_before, net.layers_inside, net.layers_after);
-            let (c, inner, slope) = (net.channels, net.inner_channels, net.negative_slope);
-            format!("two-scale net, C={c}-{inner} N={before}-{inside}-{after}, leaky ReLU {slope}")
-        }
-    };
     let phi = metadata.architecture.phi();
     let banks = metadata.architecture.tensors(metadata.tuning.len());
     let numbers: usize = banks.iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
     // The chain's pixels are 2×2 of luma.
     let macs = macs(&metadata.architecture.chain()) / 4.0 / 1000.0;
     [
-        format!("4:2:0 {net}"),
+        metadata.architecture.describe(),
         format!("{:?}, expand {}", phi.mode, phi.expand).to_lowercase(),
         format!("{macs:.1} kMAC per pixel once folded, {numbers} numbers in the banks"),
     ]

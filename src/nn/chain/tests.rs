@@ -8,7 +8,7 @@ use candle_core::{DType, Device};
 
 use super::*;
 use crate::frame::CHANNELS;
-use crate::nn::{TwoScaleConfig, VideoNetConfig};
+use crate::nn::{NetConfig as _, TwoScaleConfig, VideoNetConfig};
 
 const SIDE: usize = 48;
 

@@ -1,0 +1,105 @@
+//! The nets there are: each is a file beside this one, and a variant here.
+
+use serde::{Deserialize, Serialize};
+
+use super::chain::{self, ChainLayer};
+use super::{PhiConfig, TensorSpec, TwoScaleConfig, VideoNetConfig};
+use crate::Result;
+
+/// What a net is, by the fields of its configuration.
+pub trait NetConfig {
+    /// # Errors
+    /// [`crate::Error::Config`] for sizes that no real net has.
+    fn validate(&self) -> Result<()>;
+
+    /// Its layers, in the order in which they run.
+    fn chain(&self) -> Vec<ChainLayer>;
+
+    /// φ of every layer but the last.
+    fn phi(&self) -> PhiConfig;
+
+    /// Its kind and sizes, for people.
+    fn describe(&self) -> String;
+}
+
+/// A net and its configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "net", rename_all = "kebab-case")]
+pub enum Architecture {
+    /// A chain at one size.
+    Video(VideoNetConfig),
+    /// A chain that works at two.
+    TwoScale(TwoScaleConfig),
+}
+
+impl Architecture {
+    /// The configuration of the net that it is.
+    fn config(&self) -> &dyn NetConfig {
+        match self {
+            Self::Video(config) => config,
+            Self::TwoScale(config) => config,
+        }
+    }
+
+    /// # Errors
+    /// As [`NetConfig::validate`].
+    pub fn validate(&self) -> Result<()> {
+        self.config().validate()
+    }
+
+    /// Its layers, in the order in which they run.
+    pub fn chain(&self) -> Vec<ChainLayer> {
+        self.config().chain()
+    }
+
+    /// φ of every layer but the last.
+    pub fn phi(&self) -> PhiConfig {
+        self.config().phi()
+    }
+
+    /// Its kind and sizes, for people.
+    pub fn describe(&self) -> String {
+        self.config().describe()
+    }
+
+    /// The tensors of such a net with `p` parameters.
+    pub fn tensors(&self, p: usize) -> Vec<TensorSpec> {
+        chain::tensors(&self.chain(), p)
+    }
+
+    /// Name and output channels of every layer but the last.
+    pub fn inner_outputs(&self) -> Vec<(String, usize)> {
+        let mut layers = self.chain();
+        layers.pop();
+        layers.into_iter().map(|layer| (layer.name.clone(), layer.channels())).collect()
+    }
+
+    /// What such a net reads and writes.
+    pub fn io(&self) -> Io {
+        // A luma sample shares its 2×2 block with one more pixel on either side.
+        let reach = 2 * chain::reach(&self.chain()) + 1;
+        Io { colour: Colour::Yuv420, scale: 1, reach }
+    }
+}
+
+/// Colour representation a net works in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Colour {
+    /// Normalised 4:2:0, see [`crate::frame`].
+    Yuv420,
+    /// RGB in 0 to 1.
+    Rgb,
+}
+
+/// What a net reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Io {
+    /// Colour representation.
+    pub colour: Colour,
+    /// Output size over input size.
+    pub scale: usize,
+    /// How far an output pixel looks, in input pixels.
+    pub reach: usize,
+}
