@@ -1,24 +1,21 @@
 //! The CPU engine: folds banks at each new tuning and runs the row pipeline.
 
+mod convs;
+mod int8;
+
 use std::sync::Arc;
 
 use candle_core::Device;
 
-use super::bank::{Bank, Folded, SharedBanks, input_order};
+use super::bank::{Bank, Folded, SharedBanks};
 use super::kernels::Level;
-use super::kernels::aligned::Number;
-use super::kernels::conv_row::{
-    Added, ConvRow, RowKernel, RowShape, choose, f32_kernels, i16_kernels, u8_kernels,
-};
+use super::kernels::conv_row::{f32_kernels, i16_kernels, u8_kernels};
 use super::line_buffer::Kind;
 use super::pipeline::{Edge, Layer, Pipeline, Tiling};
-use super::plan::{ChainSpec, LayerSpec, Plan};
-use super::quant::{
-    EdgeQuant, INNER_WEIGHT_MAX, INPUT_MAX, InputScale, LAST_MAX, LayerQuant, set_scales,
-    weight_max,
-};
+use super::plan::{ChainSpec, Plan};
+use super::quant::InputScale;
 use super::rows::{FrameSum, TensorSink, TensorSource};
-use super::winograd::{TILE, WinogradConv};
+use super::winograd::TILE;
 use super::workers::Workers;
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::engine::smoothing::Smoothing;
@@ -28,20 +25,14 @@ use crate::net::Net;
 use crate::ranges::Ranges;
 use crate::tuning::Tuning;
 use crate::{Error, Result};
+pub(super) use convs::edge_kinds;
+use convs::{
+    adds_codes, convs, fits_winograd, row_shape, set, set_added, set_bounds, winograd_conv,
+};
+pub(super) use int8::Int8;
 
 /// Longest vector of output channels; what is per channel is padded to it.
 const MAX_LANES: usize = 16;
-
-/// State of an int8 engine beside the pipeline's.
-pub(super) struct Int8 {
-    pub(super) ranges: Ranges,
-    /// Edge that each layer adds.
-    adds: Vec<Option<usize>>,
-    input: InputScale,
-    /// Input, then every inner edge.
-    pub(super) edges: Vec<EdgeQuant>,
-    layers: Vec<LayerQuant>,
-}
 
 /// See the module documentation.
 pub struct CpuEngine {
@@ -329,67 +320,6 @@ impl CpuEngine {
     }
 }
 
-impl Int8 {
-    pub(super) fn new(ranges: Ranges, spec: &ChainSpec) -> Self {
-        let last = spec.layers.len() - 1;
-        let layers = spec.layers.iter().enumerate().map(|(index, layer)| {
-            let order = input_order(layer, spec.parts(index));
-            let channels: Vec<usize> = order.iter().map(|&(channel, _)| channel).collect();
-            let inputs = channels.repeat(layer.kernel);
-            let largest = match index {
-                0 => weight_max(inputs.len(), INPUT_MAX),
-                _ if index == last => weight_max(inputs.len(), LAST_MAX),
-                _ => INNER_WEIGHT_MAX,
-            };
-            LayerQuant::new(layer.c_out, inputs, largest)
-        });
-        let edges = (0..=last).map(|edge| EdgeQuant::plain(vec![1.0; spec.channels(edge)]));
-        let (layers, edges) = (layers.collect(), edges.collect());
-        let adds = spec.layers.iter().map(|layer| layer.add).collect();
-        let mut int8 = Self { ranges, adds, input: InputScale::Tensor, edges, layers };
-        int8.edges[0] = InputScale::Tensor.quant();
-        int8
-    }
-
-    /// Interpolates the scales of the inner edges.
-    pub(super) fn tune(&mut self, omega: &[f32]) {
-        self.ranges.tune(omega);
-        set_scales(&mut self.edges[1..], &self.ranges);
-    }
-
-    /// Quantises a layer's folded weights, scratch space afterwards, and bias; returns it with the
-    /// edge that it writes, none for the last.
-    pub(super) fn quantise(
-        &mut self,
-        index: usize,
-        weights: &mut [f32],
-        bias: &[f32],
-    ) -> (&mut LayerQuant, Option<&EdgeQuant>) {
-        let (input, output) = (&self.edges[index], self.edges.get(index + 1));
-        let layer = &mut self.layers[index];
-        layer.set(weights, bias, input, output);
-        (layer, output)
-    }
-
-    /// Code of zero of each channel of the edge that a layer adds, and what its steps are worth in those of
-    /// the layer's output.
-    pub(super) fn added(&self, index: usize) -> Option<impl Iterator<Item = (f32, f32)> + Clone> {
-        let (from, output) = (&self.edges[self.adds[index]?], self.edges.get(index + 1)?);
-        let steps = from.scale.iter().zip(&output.scale).map(|(from, output)| from / output);
-        Some(from.zero.iter().copied().zip(steps))
-    }
-
-    /// Returns whether it is another one than before.
-    pub(super) fn set_input(&mut self, input: InputScale) -> bool {
-        let changed = input != self.input;
-        if changed {
-            self.input = input;
-            self.edges[0] = input.quant();
-        }
-        changed
-    }
-}
-
 impl Engine for CpuEngine {
     fn metadata(&self) -> &Metadata {
         &self.metadata
@@ -436,115 +366,6 @@ impl Engine for CpuEngine {
 /// The checkpoint's activation ranges, if it has them.
 pub(super) fn ranges_of(checkpoint: &Checkpoint) -> Option<Ranges> {
     Ranges::new(&checkpoint.metadata, |name| checkpoint.tensors.get(name).cloned())
-}
-
-/// Whether all that is added are activations, to activations.
-fn adds_codes(spec: &ChainSpec) -> bool {
-    let last = spec.layers.len() - 1;
-    spec.layers.iter().enumerate().all(|(l, layer)| {
-        let Some(from) = layer.add else { return true };
-        from != 0 && l != last
-    })
-}
-
-/// How each edge is stored.
-pub(super) fn edge_kinds(spec: &ChainSpec, int8: bool, level: Level) -> Vec<Kind> {
-    let last = spec.layers.len() - 1;
-    let kind = |edge: usize| match edge {
-        _ if !int8 || edge > last => Kind::F32,
-        0 => Kind::I16 { low: -INPUT_MAX, high: INPUT_MAX },
-        _ if edge == last => Kind::I16 { low: -LAST_MAX, high: LAST_MAX },
-        _ if u8_kernels(level).is_empty() => Kind::I16 { low: 0, high: 255 },
-        _ => Kind::U8,
-    };
-    (0..=spec.layers.len()).map(kind).collect()
-}
-
-fn row_shape(layer: &LayerSpec, parts: usize) -> RowShape {
-    let pixel = layer.c_in / (layer.unshuffle * parts);
-    RowShape {
-        segments: layer.kernel * layer.unshuffle * parts,
-        run: layer.kernel * pixel,
-        pixel: layer.stride * pixel,
-        c_out: layer.c_out / layer.shuffle,
-    }
-}
-
-/// Whether a layer of f32 is computed by [`super::winograd`].
-fn fits_winograd(spec: &ChainSpec, index: usize) -> bool {
-    let layer = &spec.layers[index];
-    let in_place = layer.kernel == 3 && layer.step() == 1 && layer.shuffle == 1;
-    let channels = layer.c_in.is_multiple_of(8) && layer.c_out.is_multiple_of(8);
-    // What is added is needed as it is, not in components.
-    let added = spec.layers.iter().any(|other| other.add == Some(index));
-    index > 0 && in_place && channels && !added
-}
-
-fn kernel<X: Number, W: Number>(kernels: &[RowKernel<X, W>], shape: &RowShape) -> RowKernel<X, W> {
-    choose(kernels, shape).expect("some kernel has a group of the run's")
-}
-
-fn winograd_conv(level: Level, layer: &LayerSpec) -> Box<WinogradConv> {
-    let LayerSpec { c_in, c_out, slope, .. } = *layer;
-    let component = RowShape { segments: 3, run: c_in, pixel: c_in, c_out };
-    let kernel = kernel(&f32_kernels(level), &component);
-    Box::new(WinogradConv::zeroed(kernel, c_in, c_out, slope))
-}
-
-/// One convolution for each row that a shuffle makes of one.
-fn convs<X: Number, W: Number>(
-    kernels: &[RowKernel<X, W>],
-    shape: RowShape,
-    layer: &LayerSpec,
-) -> Vec<ConvRow<X, W>> {
-    let kernel = kernel(kernels, &shape);
-    (0..layer.shuffle).map(|_| ConvRow::zeroed(kernel, shape, layer.slope)).collect()
-}
-
-/// Gives a layer of f32 the lowest and highest values of its channels.
-fn set_bounds(layer: &mut Layer, bounds: impl Iterator<Item = [f32; 2]> + Clone) {
-    let set = |[low, high]: [&mut [f32]; 2]| {
-        // The columns of a shuffle have the same channels.
-        for ((low, high), bounds) in low.iter_mut().zip(high).zip(bounds.clone().cycle()) {
-            [*low, *high] = bounds;
-        }
-    };
-    match layer {
-        Layer::F32(convs) => convs.iter_mut().for_each(|conv| set(conv.bounds_mut())),
-        Layer::Winograd(conv) => set(conv.bounds_mut()),
-        Layer::I16(_) | Layer::U8(_) => unreachable!("f32 layers are not integer"),
-    }
-}
-
-/// Sets how codes that are added are read.
-fn set_added<X, W>(convs: &mut [ConvRow<X, W>], added: impl Iterator<Item = (f32, f32)> + Clone) {
-    for conv in convs {
-        let Added { offset, step } = &mut conv.added;
-        // The columns of a shuffle have the same channels.
-        let channels = offset.iter_mut().zip(&mut **step);
-        for ((offset, step), (zero, of_code)) in channels.zip(added.clone().cycle()) {
-            (*offset, *step) = (-zero, of_code);
-        }
-    }
-}
-
-/// Divides the weights among the rows of a shuffle.
-fn set<X: Number, W: Number>(
-    convs: &mut [ConvRow<X, W>],
-    weights: &[W],
-    bias: &[f32],
-    scale: &[f32],
-) {
-    let (count, channels) = (convs.len(), bias.len() / convs.len());
-    let rows = convs.iter_mut().zip(weights.chunks_exact(weights.len() / count));
-    for (index, (conv, weights)) in rows.enumerate() {
-        conv.set_weights(weights);
-        let of_row = index * channels..(index + 1) * channels;
-        conv.bias[..channels].copy_from_slice(&bias[of_row.clone()]);
-        if let Some(scale) = scale.get(of_row) {
-            conv.scale[..channels].copy_from_slice(scale);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,9 +8,8 @@
 
 use std::ops::Range;
 
-use crate::checkpoint::Architecture;
 use crate::frame::CHANNELS;
-use crate::nn::{Activation, ChainLayer, Link, TunableConv2dConfig};
+use crate::nn::{Activation, Architecture, ChainLayer, Link, TunableConv2dConfig};
 
 /// Most layers of a chain.
 const MAX_LAYERS: usize = 64;

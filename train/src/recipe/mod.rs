@@ -1,7 +1,10 @@
 //! Recipes: everything that decides the weights of a training run, but the images.
 
+mod batch;
 mod culprit;
+mod link;
 mod objective;
+mod optimiser;
 pub mod templates;
 
 use std::path::Path;
@@ -13,7 +16,10 @@ use tunableconv::tuning::{Domain, RESERVED_NAMES, TuningSpace};
 
 use crate::degrade::{Degradation, check_chain};
 
+pub use batch::{Batch, Tunings};
+pub use link::{Level, Link};
 pub use objective::{Discriminator, ErrorScale, LossKind, Objective, Target};
+pub use optimiser::Optimiser;
 
 /// A recipe, as its TOML file holds it; unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,166 +63,12 @@ pub struct Recipe {
     pub optimiser: Optimiser,
 }
 
-/// One degradation and the parameter whose job is to undo it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Link {
-    /// Name of the parameter that undoes it.
-    pub parameter: String,
-    /// What [`Batch::samples`] calls it; as the parameter if left out. Those of one name come together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The degradation and its range of strengths.
-    pub degradation: Degradation,
-    /// Makes the parameter tell the net how strong the degradation is, rather than how much of it to
-    /// undo.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub level: Option<Level>,
-}
-
-/// A parameter whose value is the level of its degradation: in training samples are degraded as
-/// strongly as the tuning says, and the target is without that degradation. As in denoisers that are
-/// told the noise level (Zhang, Zuo and Zhang, "FFDNet", IEEE TIP 2018), a net that is told does better
-/// than one that has to guess; and at 0 it still leaves everything alone.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Level {
-    /// Standard deviation of the logarithm of the actual level over what is told, 0 to 1, so that the
-    /// net forgives those who guess.
-    #[serde(default)]
-    pub jitter: f64,
-    /// Root mean square error of luma, of 255, that is level 1: the level is then measured on the
-    /// degraded picture, for kinds whose strength is no number. Else it is the strength, from 0 where
-    /// nothing happens to 1 at the strongest of its range.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<f64>,
-    /// Share of the samples that are told a level drawn at random, whatever they have, so that no setting
-    /// breaks a picture.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub wrong: f64,
-}
-
-fn is_zero(value: &f64) -> bool {
-    *value == 0.0
-}
-
-impl Link {
-    /// What [`Batch::samples`] calls it.
-    pub fn name(&self) -> &str {
-        self.name.as_ref().unwrap_or(&self.parameter)
-    }
-}
-
-impl Level {
-    fn validate(self, link: &Link) -> anyhow::Result<()> {
-        let Self { jitter, error, wrong } = self;
-        ensure!((0.0..=1.0).contains(&jitter), "level.jitter = {jitter}, expected 0 to 1");
-        ensure!((0.0..=1.0).contains(&wrong), "level.wrong = {wrong}, expected 0 to 1");
-        let [low, high] = link.degradation.strengths();
-        match error {
-            Some(error) => ensure!(
-                error > 0.0 && error <= 255.0,
-                "level.error = {error}, expected above 0, at most 255"
-            ),
-            None => ensure!(
-                link.degradation.level(low) != link.degradation.level(high),
-                "the level of {} is no number of its own: give level.error",
-                link.degradation.kind()
-            ),
-        }
-        Ok(())
-    }
-}
-
-/// How batches are put together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Batch {
-    /// Side of a crop, in luma pixels; even.
-    pub crop: usize,
-    /// Pixels around a crop that the degradations see.
-    pub halo: usize,
-    /// Share of the crops that are [drawn](crate::dead_leaves) rather than cut from a photograph, so that
-    /// the net has seen pure colours and hard edges too; but for recorded degradations.
-    pub drawn: f64,
-    /// Tunings per step: one for each micro-batch.
-    pub micro_batches: usize,
-    /// Samples in a micro-batch; one for each of [`Self::samples`] if left out.
-    pub size: usize,
-    /// Which degradations samples have, by [their names](Link::name); taken by turns throughout a step.
-    /// If left out, those of each name alone and of all together, in at least four samples.
-    pub samples: Vec<Vec<String>>,
-    /// How tunings are drawn.
-    pub tunings: Tunings,
-}
-
-/// How tunings are drawn from their domain.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Tunings {
-    /// Uniformly.
-    Uniform {},
-    /// A share from the corners (other than ω = 0 of a box), the others uniformly.
-    CornerBoosted {
-        /// 0 to 1.
-        share: f64,
-    },
-    /// Every entry from Beta(a, b): on a box, or on a simplex of two parameters for the second.
-    Beta {
-        /// First shape parameter, > 0.
-        a: f64,
-        /// Second shape parameter, > 0.
-        b: f64,
-    },
-}
-
 /// Kernels as sums of a direct one and a product of two wider ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Overparameterise {
     /// Channels between the two factors of a kernel.
     pub channels: usize,
-}
-
-/// Adam (Kingma and Ba, 2015) with warm-up, cosine schedule, clipping and averaging.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Optimiser {
-    /// Largest learning rate.
-    pub learning_rate: f64,
-    /// Learning rate at the last step.
-    pub final_learning_rate: f64,
-    /// Steps of linear warm-up.
-    pub warmup_steps: u64,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Global gradient norm above which gradients are scaled down.
-    pub clip_norm: f64,
-    /// Decay per step of the exponential moving average of the weights, which is what is shipped.
-    pub ema_decay: f64,
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        let tunings = Tunings::CornerBoosted { share: 0.5 };
-        Self { crop: 64, halo: 8, drawn: 0.0, micro_batches: 4, size: 0, samples: vec![], tunings }
-    }
-}
-
-impl Default for Optimiser {
-    fn default() -> Self {
-        Self {
-            learning_rate: 1.2e-3,
-            final_learning_rate: 1e-6,
-            warmup_steps: 500,
-            beta1: 0.9,
-            beta2: 0.99,
-            clip_norm: 1.0,
-            ema_decay: 0.999,
-        }
-    }
 }
 
 /// Samples of a micro-batch at least, where a recipe does not list them.
@@ -490,24 +342,6 @@ impl Recipe {
     }
 }
 
-impl Tunings {
-    fn validate(&self, space: &TuningSpace) -> anyhow::Result<()> {
-        match *self {
-            Self::Uniform {} => {}
-            Self::CornerBoosted { share } => {
-                ensure!((0.0..=1.0).contains(&share), "share = {share}, expected 0 to 1");
-            }
-            Self::Beta { a, b } => {
-                let positive = |v: f64| v > 0.0 && v.is_finite();
-                ensure!(positive(a) && positive(b), "a = {a}, b = {b}, expected both > 0");
-                let one_knob = space.domain == Domain::Box || space.len() == 2;
-                ensure!(one_knob, "beta: expected a box, or a simplex of two parameters");
-            }
-        }
-        Ok(())
-    }
-}
-
 /// An error with the key at fault and its line.
 fn explain(text: &str, error: &toml::de::Error) -> anyhow::Error {
     let Ok(table) = text.parse::<toml::Table>() else {
@@ -528,31 +362,4 @@ fn explain(text: &str, error: &toml::de::Error) -> anyhow::Error {
 
 fn corner_targets() -> Vec<Objective> {
     vec![Objective::corner_targets()]
-}
-
-impl Optimiser {
-    fn validate(&self) -> anyhow::Result<()> {
-        let positive = |name: &str, value: f64| {
-            ensure!(value > 0.0 && value.is_finite(), "optimiser.{name} = {value}, expected > 0");
-            Ok(())
-        };
-        positive("learning_rate", self.learning_rate)?;
-        ensure!(
-            self.clip_norm >= 1e-6 && self.clip_norm.is_finite(),
-            "optimiser.clip_norm = {:?}, expected at least 1e-6",
-            self.clip_norm
-        );
-        ensure!(
-            (0.0..=self.learning_rate).contains(&self.final_learning_rate),
-            "optimiser.final_learning_rate = {}, expected 0 to learning_rate = {}",
-            self.final_learning_rate,
-            self.learning_rate
-        );
-        for (name, value) in
-            [("beta1", self.beta1), ("beta2", self.beta2), ("ema_decay", self.ema_decay)]
-        {
-            ensure!((0.0..1.0).contains(&value), "optimiser.{name} = {value}, expected 0 ≤ x < 1");
-        }
-        Ok(())
-    }
 }

@@ -1,6 +1,7 @@
 //! Chains of every kind of layer against a convolution written out.
 
 use super::*;
+use crate::engine::cpu::plan::LayerSpec;
 
 /// A chain of other layers than a video net's, on tensors.
 struct Chain {

@@ -1,0 +1,271 @@
+//! One tile of a frame: its rows are loaded, computed, padded, stored.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use super::{Edge, Layer, Prepared, Saturation, Scratch};
+use crate::engine::cpu::kernels::aligned::Number;
+use crate::engine::cpu::kernels::conv_row::{Codes, ConvRow, RowOut};
+use crate::engine::cpu::kernels::{Job, Level};
+use crate::engine::cpu::line_buffer::{Element, Kind, LineBuffer, LineShape};
+use crate::engine::cpu::plan::{Plan, Tile};
+use crate::engine::cpu::rows::{Input, RowSink, RowSource};
+use crate::engine::cpu::winograd::{self, COMPONENTS, TILE, WinogradConv};
+
+/// Segments under a kernel, see [`crate::engine::cpu::plan::ChainSpec`].
+const MAX_SEGMENTS: usize = 15;
+
+/// Every row of so many is looked at for saturated activations.
+const LOOKED_AT: usize = 16;
+
+/// Tiles of four columns that these columns are in.
+pub(super) fn winograd_tiles(columns: &Range<usize>) -> Range<usize> {
+    columns.start / TILE..columns.end.div_ceil(TILE)
+}
+
+/// One tile on its way.
+pub(super) struct TileRun<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) level: Level,
+    pub(super) edges: &'a [Edge],
+    pub(super) layers: &'a [Layer],
+    pub(super) prepared: &'a Prepared,
+    pub(super) tile: &'a Tile,
+    pub(super) saturation: &'a Saturation,
+}
+
+impl TileRun<'_> {
+    pub(super) fn load(&self, lines: &mut [LineBuffer], row: usize, source: &impl RowSource) {
+        match self.edges[0].kind {
+            Kind::F32 => self.load_as::<f32>(&mut lines[0], row, source),
+            _ => self.load_as::<i16>(&mut lines[0], row, source),
+        }
+    }
+
+    fn load_as<T: Input>(&self, line: &mut LineBuffer, row: usize, source: &impl RowSource) {
+        let columns = self.tile.columns[0].clone();
+        let LineShape { channels, margin, stride, .. } = line.shape;
+        let inside = margin * channels..(margin + columns.len()) * channels;
+        let parts = line.row_mut::<T>(row).chunks_exact_mut(stride);
+        source.load(self.level, row, columns, parts.map(|part| &mut part[inside.clone()]));
+        self.pad::<T>(line, 0, row);
+    }
+
+    pub(super) fn compute(
+        &self,
+        lines: &mut [LineBuffer],
+        scratch: &mut Scratch,
+        layer: usize,
+        row: usize,
+        sink: &impl RowSink,
+    ) {
+        match &self.layers[layer] {
+            Layer::F32(convs) => self.compute_as(lines, scratch, layer, row, convs),
+            Layer::I16(convs) => self.compute_as(lines, scratch, layer, row, convs),
+            Layer::U8(convs) => self.compute_as(lines, scratch, layer, row, convs),
+            Layer::Winograd(conv) => self.compute_winograd(lines, scratch, layer, row, conv),
+        }
+        if layer + 1 == self.layers.len() {
+            let line = &lines[layer + 1];
+            let columns = self.tile.columns[layer + 1].clone();
+            let width = columns.len() * line.shape.channels;
+            let shuffle = self.plan.spec().layers[layer].shuffle;
+            let end = ((row + 1) * shuffle).min(self.prepared.sizes[layer + 1].1);
+            for row in row * shuffle..end {
+                let parts = (0..line.shape.parts).map(|part| &line.part::<f32>(row, part)[..width]);
+                sink.store(self.level, row, columns.clone(), parts);
+            }
+        }
+    }
+
+    fn compute_as<X: Element, W: Number>(
+        &self,
+        lines: &mut [LineBuffer],
+        scratch: &mut Scratch,
+        layer: usize,
+        row: usize,
+        convs: &[ConvRow<X, W>],
+    ) {
+        let spec = &self.plan.spec().layers[layer];
+        let (before, after) = lines.split_at_mut(layer + 1);
+        let (input, output) = (&before[layer], &mut after[0]);
+        let in_columns = &self.tile.columns[layer];
+        let out_columns = &self.tile.columns[layer + 1];
+        // Of the convolution, before shuffling.
+        let first = out_columns.start / spec.shuffle;
+        let width = out_columns.len().div_ceil(spec.shuffle);
+
+        let padding = X::of(&self.prepared.padding[layer]).expect("the plan knows the type");
+        let height = self.prepared.sizes[layer].1;
+        // Both at the border, or the halo apart, or more where others need more.
+        let left = (first * spec.step() - in_columns.start) * input.shape.channels;
+        let mut segments: [&[X]; MAX_SEGMENTS] = [&[]; MAX_SEGMENTS];
+        let mut count = 0;
+        for tap_row in 0..spec.kernel * spec.unshuffle {
+            // Below zero for rows above the image.
+            let row = (row * spec.step() + tap_row).checked_sub(spec.halo());
+            for part in 0..input.shape.parts {
+                segments[count] = match row.filter(|&row| row < height) {
+                    Some(row) => &input.part::<X>(row, part)[left..],
+                    None => &padding[left..],
+                };
+                count += 1;
+            }
+        }
+
+        let edge = &self.edges[layer + 1];
+        let LineShape { margin, channels, stride, .. } = output.shape;
+        let start = margin * channels;
+        for (sub_row, conv) in convs.iter().enumerate() {
+            let pixels = width.max(conv.kernel.pixels);
+            let segments = &segments[..count];
+            let row = row * spec.shuffle + sub_row;
+            let added = spec.add.and_then(|from| self.added(before, from, row, out_columns));
+            let add = || added.and_then(|(line, at)| line.part(row, 0).get(at..));
+            let codes = || {
+                let (line, at) = added?;
+                Some(match line.is_bytes() {
+                    true => Codes::U8(&line.part(row, 0)[at..]),
+                    false => Codes::I16(&line.part(row, 0)[at..]),
+                })
+            };
+            match edge.kind {
+                Kind::F32 if edge.components => {
+                    let channels = self.plan.spec().channels(layer + 1);
+                    let to = &mut scratch.row[channels..];
+                    conv.run(segments, pixels, RowOut::F32 { to, add: add() });
+                    self.to_components(scratch, output, layer + 1, row);
+                }
+                Kind::F32 if output.shape.parts == 3 => {
+                    let (top, rest) = output.row_mut::<f32>(row).split_at_mut(stride);
+                    let (bottom, chroma) = rest.split_at_mut(stride);
+                    conv.run(segments, pixels, RowOut::Pairs([top, bottom, chroma]));
+                    self.pad::<f32>(output, layer + 1, row);
+                }
+                Kind::F32 => {
+                    let to = &mut output.row_mut::<f32>(row)[start..];
+                    conv.run(segments, pixels, RowOut::F32 { to, add: add() });
+                    self.pad::<f32>(output, layer + 1, row);
+                }
+                Kind::I16 { low, high } => {
+                    let to = &mut output.row_mut::<i16>(row)[start..];
+                    let (zero, add) = (&edge.zero, codes());
+                    conv.run(segments, pixels, RowOut::I16 { to, zero, low, high, add });
+                    self.look(row, &to[..width * channels], high);
+                    self.pad::<i16>(output, layer + 1, row);
+                }
+                Kind::U8 => {
+                    let to = &mut output.row_mut::<u8>(row)[start..];
+                    let (zero, add) = (&edge.zero, codes());
+                    conv.run(segments, pixels, RowOut::U8 { to, zero, add });
+                    self.look(row, &to[..width * channels], u8::MAX);
+                    self.pad::<u8>(output, layer + 1, row);
+                }
+            }
+        }
+    }
+
+    fn compute_winograd(
+        &self,
+        lines: &mut [LineBuffer],
+        scratch: &mut Scratch,
+        layer: usize,
+        row: usize,
+        conv: &WinogradConv,
+    ) {
+        let spec = &self.plan.spec().layers[layer];
+        let (before, after) = lines.split_at_mut(layer + 1);
+        let (input, output) = (&before[layer], &mut after[0]);
+        let padding = f32::of(&self.prepared.padding[layer]).expect("the plan knows the type");
+        let height = self.prepared.sizes[layer].1;
+        let columns = &self.tile.columns[layer + 1];
+        let tiles = winograd_tiles(columns).len();
+        let channels = conv.c_out();
+        let stride = scratch.sums.len() / COMPONENTS;
+        for (component, sums) in scratch.sums.chunks_exact_mut(stride).enumerate() {
+            let rows = [0, 1, 2].map(|tap_row| match (row + tap_row).checked_sub(1) {
+                Some(row) if row < height => input.part::<f32>(row, component),
+                _ => padding,
+            });
+            conv.sums(component, &rows, tiles, sums);
+        }
+        let added = spec.add.and_then(|from| self.added(before, from, row, columns));
+        let add = added.map(|(line, at)| &line.part(row, 0)[at..]);
+        let whole = TILE * tiles * channels;
+        if self.edges[layer + 1].components {
+            let to = &mut scratch.row[channels..][..whole];
+            conv.outputs(self.level, &scratch.sums, stride, add, to);
+            self.to_components(scratch, output, layer + 1, row);
+        } else {
+            let start = output.shape.margin * channels;
+            let to = &mut output.row_mut::<f32>(row)[start..][..whole];
+            conv.outputs(self.level, &scratch.sums, stride, add, to);
+            self.pad::<f32>(output, layer + 1, row);
+        }
+    }
+
+    /// The row that is added to one of an edge, and where in it the first of its columns is; none beyond
+    /// the last row, which only a shuffle computes.
+    fn added<'l>(
+        &self,
+        lines: &'l [LineBuffer],
+        from: usize,
+        row: usize,
+        columns: &Range<usize>,
+    ) -> Option<(&'l LineBuffer, usize)> {
+        let line = &lines[from];
+        let skipped = line.shape.margin + columns.start - self.tile.columns[from].start;
+        let is_there = row < self.prepared.sizes[from].1;
+        is_there.then(|| (line, skipped * line.shape.channels))
+    }
+
+    /// Transforms the row of an edge in the scratch space to the components that are kept.
+    fn to_components(&self, scratch: &mut Scratch, line: &mut LineBuffer, edge: usize, row: usize) {
+        let LineShape { channels, stride, .. } = line.shape;
+        let columns = &self.tile.columns[edge];
+        // The scratch row starts one column before those, the first tile needs its left neighbour.
+        let tiles = winograd_tiles(&self.tile.columns[edge + 1]);
+        let first = tiles.start * TILE - columns.start;
+        let end = tiles.end * TILE + 2 - columns.start;
+        scratch.row[..channels].fill(0.0);
+        if end > columns.len() + 1 {
+            scratch.row[(columns.len() + 1) * channels..end * channels].fill(0.0);
+        }
+        let from = &scratch.row[first * channels..end * channels];
+        winograd::transform(self.level, from, channels, stride, line.row_mut(row));
+    }
+
+    /// Counts the values of a row that are the largest, now and then.
+    fn look<T: Copy + PartialEq>(&self, row: usize, values: &[T], largest: T) {
+        if row.is_multiple_of(LOOKED_AT) {
+            let mut count = 0;
+            self.level.run(Count { values, largest, count: &mut count });
+            self.saturation.largest.fetch_add(count, Ordering::Relaxed);
+            self.saturation.all.fetch_add(values.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Pads a row of an edge.
+    fn pad<T: Element>(&self, line: &mut LineBuffer, edge: usize, row: usize) {
+        let padding = T::of(&self.prepared.padding[edge]).expect("the plan knows the type");
+        line.pad(row, self.tile.columns[edge].len(), padding);
+    }
+}
+
+/// Counts values.
+struct Count<'a, T> {
+    values: &'a [T],
+    largest: T,
+    count: &'a mut usize,
+}
+
+impl<T: Copy + PartialEq> Job for Count<'_, T> {
+    #[inline(always)]
+    fn run(self) {
+        // Short sums stay in narrow lanes.
+        for values in self.values.chunks(128) {
+            let count: u8 = values.iter().map(|&value| u8::from(value == self.largest)).sum();
+            *self.count += usize::from(count);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Keys of batches.
+
+use anyhow::ensure;
+use serde::{Deserialize, Serialize};
+use tunableconv::tuning::{Domain, TuningSpace};
+
+/// How batches are put together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Batch {
+    /// Side of a crop, in luma pixels; even.
+    pub crop: usize,
+    /// Pixels around a crop that the degradations see.
+    pub halo: usize,
+    /// Share of the crops that are [drawn](crate::dead_leaves) rather than cut from a photograph, so that
+    /// the net has seen pure colours and hard edges too; but for recorded degradations.
+    pub drawn: f64,
+    /// Tunings per step: one for each micro-batch.
+    pub micro_batches: usize,
+    /// Samples in a micro-batch; one for each of [`Self::samples`] if left out.
+    pub size: usize,
+    /// Which degradations samples have, by [their names](super::Link::name); taken by turns throughout a step.
+    /// If left out, those of each name alone and of all together, in at least four samples.
+    pub samples: Vec<Vec<String>>,
+    /// How tunings are drawn.
+    pub tunings: Tunings,
+}
+
+/// How tunings are drawn from their domain.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Tunings {
+    /// Uniformly.
+    Uniform {},
+    /// A share from the corners (other than ω = 0 of a box), the others uniformly.
+    CornerBoosted {
+        /// 0 to 1.
+        share: f64,
+    },
+    /// Every entry from Beta(a, b): on a box, or on a simplex of two parameters for the second.
+    Beta {
+        /// First shape parameter, > 0.
+        a: f64,
+        /// Second shape parameter, > 0.
+        b: f64,
+    },
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        let tunings = Tunings::CornerBoosted { share: 0.5 };
+        Self { crop: 64, halo: 8, drawn: 0.0, micro_batches: 4, size: 0, samples: vec![], tunings }
+    }
+}
+
+impl Tunings {
+    pub(super) fn validate(&self, space: &TuningSpace) -> anyhow::Result<()> {
+        match *self {
+            Self::Uniform {} => {}
+            Self::CornerBoosted { share } => {
+                ensure!((0.0..=1.0).contains(&share), "share = {share}, expected 0 to 1");
+            }
+            Self::Beta { a, b } => {
+                let positive = |v: f64| v > 0.0 && v.is_finite();
+                ensure!(positive(a) && positive(b), "a = {a}, b = {b}, expected both > 0");
+                let one_knob = space.domain == Domain::Box || space.len() == 2;
+                ensure!(one_knob, "beta: expected a box, or a simplex of two parameters");
+            }
+        }
+        Ok(())
+    }
+}
