@@ -109,6 +109,26 @@ fn the_defaults_leave_clean_photographs_as_they_are_to_the_eye() {
 }
 
 #[test]
+fn no_setting_breaks_photographs() {
+    for condition in ["clean", "noise:25"] {
+        let condition: &Condition = &condition.parse().unwrap();
+        let keep = vec![false; condition.kinds().len()];
+        for precision in PRECISIONS {
+            // Every corner of the domain, and halfway to it.
+            for (corner, share) in (0..8).flat_map(|corner| [(corner, 0.5), (corner, 1.0)]) {
+                let tuning = [0, 1, 2].map(|j| if corner & 1 << j == 0 { 0.0 } else { share });
+                let (output, input) = score(&shipped(), precision, (condition, &keep), tuning);
+                let least = (input - 2.0).min(26.0);
+                assert!(
+                    output > least,
+                    "{precision}, {condition}, {tuning:?}: {output} of {input}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn inner_layers_frozen_at_the_far_corner_lose_at_the_others() {
     let whole = shipped();
     let mut frozen = shipped();
