@@ -19,7 +19,7 @@ use crate::degrade::{Degradation, Draw, apply_all_corners};
 use crate::pairs::PairFolder;
 use crate::recipe::{Level, Link, Recipe};
 use crate::rgb::Rgb;
-use crate::tunings::sample_tuning;
+use crate::tunings::{sample_any_tuning, sample_tuning};
 use crate::yuv::{Matrix, Range, Yuv420};
 
 /// Batches that are made ahead, for each thread.
@@ -70,8 +70,16 @@ pub fn make(recipe: &Recipe, pictures: &Pictures, step: u64) -> HostBatch {
     let mut samples = recipe.batch.samples.iter().cycle().map(|sample| recipe.is_active(sample));
     for _ in 0..recipe.batch.micro_batches {
         let mut tuning = sample_tuning(recipe, &mut rng);
+        let all_are_wrong = recipe.batch.wrong > 0.0 && rng.random_bool(recipe.batch.wrong);
+        if all_are_wrong {
+            let anything = sample_any_tuning(recipe, &mut rng);
+            for ((value, any), level) in tuning.iter_mut().zip(anything).zip(&all_levels) {
+                *value = if level.is_some() { any } else { *value };
+            }
+        }
         // Those that are told rightly.
-        let mut is_right = |level: &Level| level.wrong == 0.0 || !rng.random_bool(level.wrong);
+        let mut is_right =
+            |level: &Level| !all_are_wrong && (level.wrong == 0.0 || !rng.random_bool(level.wrong));
         let levels: Vec<_> =
             all_levels.iter().copied().map(|level| level.filter(&mut is_right)).collect();
         let mut measured = vec![vec![]; levels.len()];

@@ -11,16 +11,23 @@ use crate::recipe::{Recipe, Tunings};
 /// # Panics
 /// If the recipe is not valid.
 pub fn sample_tuning<R: Rng + ?Sized>(recipe: &Recipe, rng: &mut R) -> Vec<f32> {
-    let p = recipe.tuning.len();
-    match recipe.batch.tunings {
-        Tunings::Uniform {} => uniform(recipe.tuning.domain, p, rng),
-        Tunings::CornerBoosted { share } if rng.random::<f64>() < share => {
-            corner(recipe.tuning.domain, p, rng)
-        }
-        Tunings::CornerBoosted { .. } => uniform(recipe.tuning.domain, p, rng),
+    draw(recipe.batch.tunings, recipe.tuning.domain, recipe.tuning.len(), rng)
+}
+
+/// Draws a tuning from all over the recipe's domain: one of two from its corners.
+pub fn sample_any_tuning<R: Rng + ?Sized>(recipe: &Recipe, rng: &mut R) -> Vec<f32> {
+    let anything = Tunings::CornerBoosted { share: 0.5 };
+    draw(anything, recipe.tuning.domain, recipe.tuning.len(), rng)
+}
+
+fn draw<R: Rng + ?Sized>(tunings: Tunings, domain: Domain, p: usize, rng: &mut R) -> Vec<f32> {
+    match tunings {
+        Tunings::Uniform {} => uniform(domain, p, rng),
+        Tunings::CornerBoosted { share } if rng.random::<f64>() < share => corner(domain, p, rng),
+        Tunings::CornerBoosted { .. } => uniform(domain, p, rng),
         Tunings::Beta { a, b } => {
             let beta = Beta::new(a, b).expect("a validated recipe has positive shapes");
-            match recipe.tuning.domain {
+            match domain {
                 Domain::Box => (0..p).map(|_| beta.sample(rng) as f32).collect(),
                 Domain::Simplex => {
                     let second = beta.sample(rng);

@@ -13,6 +13,8 @@ use tunableconv_train::recipe::Recipe;
 
 const NOISE: &str = "degradation = { kind = \"noise\", sigma = [0.0, 50.0] }";
 
+const BLUR: &str = "degradation = { kind = \"blur\", sigma = [0.0, 2.0] }";
+
 /// A recipe whose `denoise` tells the level of the noise.
 fn told(level: &str) -> String {
     assert!(RECIPE.contains(NOISE));
@@ -171,6 +173,47 @@ fn a_share_of_the_samples_is_told_a_level_that_is_wrong() {
         assert!((0.35..0.65).contains(&half[1]) && half[0] < always[0], "{error}: {half:?}");
         assert!(never[0] < half[0] && never[1] == 0.0, "{error}: {never:?}");
     }
+}
+
+#[test]
+fn a_share_of_the_samples_is_told_nothing_but_wrong_levels() {
+    let at = Workplace::new();
+    let pictures = pictures(&at);
+    let parse = |wrong: &str| {
+        let text = told("{}").replace(BLUR, &format!("{BLUR}\nlevel = {{}}"));
+        let text = text.replace("[batch]", &format!("[batch]\nsize = 1\nwrong = {wrong}"));
+        let samples = "[[\"denoise\"], [\"denoise\", \"deblur\"]]";
+        let text = text.replace(samples, "[[\"denoise\"], [\"deblur\"]]");
+        Recipe::parse(&text.replace("\"corner-boosted\", share = 0.5", "\"uniform\""))
+    };
+    let recipe = parse("0.4").unwrap();
+    // Told a level of what a sample does not have, and of those told both levels in full.
+    let (mut wrong, mut far, mut count) = (0, 0, 0);
+    for step in 0..300 {
+        let batch = batch::make(&recipe, &pictures, step);
+        for (sample, tuning) in batch.tunings.chunks(2).enumerate() {
+            count += 1;
+            wrong += usize::from(tuning[1 - sample % 2] > 0.0);
+            far += usize::from(tuning == [1.0, 1.0]);
+            // Of noise alone those in the corner of noise are told apart by their 1.
+            if sample % 2 == 0 && tuning[1] == 0.0 && (0.1..1.0).contains(&tuning[0]) {
+                let slope = errors(&batch, sample) / (50.0 * tuning[0]);
+                assert!((0.3..0.9).contains(&slope), "{tuning:?}: {slope}");
+            }
+        }
+    }
+    let share = |part: usize| part as f64 / count as f64;
+    println!("{} {}", share(wrong), share(far));
+    // Half of the 0.4 are in three corners: in one of them there is no blur.
+    assert!((0.27..0.40).contains(&share(wrong)), "{}", share(wrong));
+    assert!((0.04..0.10).contains(&share(far)), "{}", share(far));
+    let error = format!("{:#}", parse("1.5").unwrap_err());
+    assert!(error.contains("batch.wrong = 1.5, expected 0 to 1"), "{error}");
+    let error = format!(
+        "{:#}",
+        Recipe::parse(&RECIPE.replace("[batch]", "[batch]\nwrong = 0.1")).unwrap_err()
+    );
+    assert!(error.contains("no parameter is told a level"), "{error}");
 }
 
 #[test]

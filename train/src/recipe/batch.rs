@@ -15,6 +15,10 @@ pub struct Batch {
     /// Share of the crops that are [drawn](crate::dead_leaves) rather than cut from a photograph, so that
     /// the net has seen pure colours and hard edges too; but for recorded degradations.
     pub drawn: f64,
+    /// Share of the micro-batches of which every parameter that tells a level is told one at random, of every
+    /// other such micro-batch that of a corner, so that no mixture of settings breaks a picture: by
+    /// [`Level::wrong`](super::Level::wrong) each parameter is wrong by itself, and all of them hardly ever.
+    pub wrong: f64,
     /// Tunings per step: one for each micro-batch.
     pub micro_batches: usize,
     /// Samples in a micro-batch; one for each of [`Self::samples`] if left out.
@@ -49,7 +53,16 @@ pub enum Tunings {
 impl Default for Batch {
     fn default() -> Self {
         let tunings = Tunings::CornerBoosted { share: 0.5 };
-        Self { crop: 64, halo: 8, drawn: 0.0, micro_batches: 4, size: 0, samples: vec![], tunings }
+        Self {
+            crop: 64,
+            halo: 8,
+            drawn: 0.0,
+            wrong: 0.0,
+            micro_batches: 4,
+            size: 0,
+            samples: vec![],
+            tunings,
+        }
     }
 }
 

@@ -200,6 +200,10 @@ impl Recipe {
         ensure!(halo <= 64, "batch.halo = {halo}, expected at most 64");
         let drawn = self.batch.drawn;
         ensure!((0.0..=1.0).contains(&drawn), "batch.drawn = {drawn}, expected 0 to 1");
+        let wrong = self.batch.wrong;
+        ensure!((0.0..=1.0).contains(&wrong), "batch.wrong = {wrong}, expected 0 to 1");
+        let is_told = self.levels().iter().any(Option::is_some);
+        ensure!(wrong == 0.0 || is_told, "batch.wrong = {wrong}: no parameter is told a level");
         let size = micro_batches.saturating_mul(*size);
         ensure!((1..=4096).contains(&size), "batch: {size} samples a step, expected 1 to 4096");
         tunings.validate(&self.tuning).context("batch.tunings")?;
