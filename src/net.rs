@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Module as _, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::checkpoint::{Checkpoint, Metadata};
@@ -79,6 +79,19 @@ impl Net {
     /// The net itself.
     pub fn model(&self) -> &Chain {
         &self.model
+    }
+
+    /// What the net makes of pictures, not clipped; activations are not clamped either.
+    ///
+    /// # Shapes
+    /// - `x`: `[N, C, H, W]` as [`Io`](crate::nn::Io) says; `omega`: `[B, p]` with B a divisor of N
+    /// - returns `[N, C, H · scale, W · scale]`
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward(&self, x: &Tensor, omega: &Tensor) -> candle_core::Result<Tensor> {
+        let (io, folded) = (self.metadata.architecture.io(), self.model.fold(omega)?);
+        io.picture(x, |x| folded.forward(x))
     }
 
     /// The ordinary net at one tuning.

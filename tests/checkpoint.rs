@@ -210,16 +210,54 @@ fn metadata_that_does_not_fit_is_refused() {
         refusal(&bytes)
     };
     assert!(
-        with("\"format_version\":1", "\"format_version\":2")
-            .contains("format version 2, expected 1")
+        with("\"format_version\":2", "\"format_version\":3")
+            .contains("format version 3, expected 1 to 2")
     );
     assert!(with("\"video\"", "\"unheard-of\"").contains("unheard-of"));
     assert!(with("\"channels\":8", "\"channels\":4000000000").contains("channels"));
     assert!(with("\"layers\":1", "\"layers\":1,\"depth\":3").contains("depth"));
     assert!(with("\"expand\":2", "\"expand\":0").contains("expand"));
-    assert!(with("\"reach\":7", "\"reach\":70").contains("reach"));
+    for (from, to) in [
+        ("{\"pixels\":7}", "{\"pixels\":70}"),
+        ("{\"pixels\":7}", "\"global\""),
+        ("\"residual\"", "\"direct\""),
+        ("\"history\":0", "\"history\":1"),
+        ("\"multiple_of\":1", "\"multiple_of\":4"),
+        ("\"channels\":6", "\"channels\":3"),
+        ("\"history\":0", "\"history\":0,\"mean\":[0.5,0.5,0.5]"),
+    ] {
+        let error = with(from, to);
+        assert!(error.contains("io is {") && error.contains("this architecture has"), "{error}");
+    }
+    assert!(with("\"history\":0", "\"memory\":0").contains("io: unknown field `memory`"));
+    assert!(with("\"yuv420\"", "\"xyz\"").contains("io: unknown variant `xyz`"));
     assert!(with("\"deblur\"", "\"denoise\"").contains("used twice"));
     assert!(with("\"box\"", "\"ball\"").contains("ball"));
+}
+
+#[test]
+fn files_of_version_1_are_read_as_what_they_were() {
+    let first = |io: &str| {
+        let change = |text: &mut HashMap<String, String>| {
+            let value = text.get_mut("tunableconv").unwrap();
+            let mut document: serde_json::Value = serde_json::from_str(value).unwrap();
+            document["format_version"] = 1.into();
+            document["io"] = serde_json::from_str(io).unwrap();
+            *value = document.to_string();
+        };
+        Checkpoint::from_bytes("a.safetensors", &rewritten(change, |_| ()))
+    };
+    let checkpoint = first(r#"{"colour":"yuv420","scale":1,"reach":7}"#).unwrap();
+    assert_eq!(checkpoint, random_checkpoint(Mode::Mlp, 1));
+    for (io, expected) in [
+        (r#"{"colour":"yuv420","scale":1,"reach":8}"#, "this architecture has"),
+        (r#"{"colour":"rgb","scale":1,"reach":7}"#, "this architecture has"),
+        (r#"{"colour":"yuv420","scale":1}"#, "io: missing field `reach`"),
+        (r#"{"colour":"yuv420","scale":1,"reach":7,"history":0}"#, "io: unknown field `history`"),
+    ] {
+        let error = first(io).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]

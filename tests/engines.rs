@@ -60,7 +60,7 @@ fn reference(net: &Net, input: &Picture, omega: [f32; 2]) -> [Vec<u8>; 3] {
     }
     let x = Tensor::from_vec(x, (1, 6, h2, w2), &Device::Cpu).unwrap();
     let omega = Tensor::new(&[omega], &Device::Cpu).unwrap();
-    let out = net.model().forward(&x, &omega).unwrap();
+    let out = net.forward(&x, &omega).unwrap();
     let out: Vec<f32> = out.flatten_all().unwrap().to_vec1().unwrap();
     let code = |value: f32, (offset, span): (f32, f32)| (value * span + offset).round() as u8;
     let luma = (0..width * height).map(|i| {
@@ -212,7 +212,7 @@ fn one_tuning_per_sample_per_micro_batch_and_per_batch_agree() {
             .unwrap()
     };
     let run = |x: &Tensor, rows: &[[f32; 2]]| {
-        let y = net.model().forward(x, &omega(rows)).unwrap();
+        let y = net.forward(x, &omega(rows)).unwrap();
         y.flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
     let per_sample = run(&x, &[a, a, b, b]);

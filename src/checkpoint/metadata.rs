@@ -7,15 +7,16 @@ use std::path::Path;
 
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::file::{HEADER_LENGTH_BYTES, check_length, check_names, malformed, tensor_error};
 use super::provenance::{Calibration, Provenance};
-use crate::nn::{Architecture, Init, Io, TensorSpec};
+use crate::nn::{Architecture, Init, Io, IoV1, TensorSpec};
 use crate::tuning::TuningSpace;
 use crate::{Error, Result};
 
-/// Version written, and the only one read.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version written. Files of version 1 are read too: their `io` says less.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// More than the header of any net takes, of which a scanner reads many.
 const MAX_HEADER_BYTES: u64 = 4 << 20;
@@ -54,7 +55,8 @@ const KEY: &str = "tunableconv";
 struct Document {
     format_version: u32,
     architecture: Architecture,
-    io: Io,
+    /// [`Io`], or what version 1 said of it.
+    io: Value,
     tuning: TuningSpace,
     provenance: Provenance,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,7 +71,7 @@ impl Metadata {
         let document = Document {
             format_version: FORMAT_VERSION,
             architecture: self.architecture.clone(),
-            io: self.architecture.io(),
+            io: serde_json::to_value(self.architecture.io()).expect("plain data is JSON"),
             tuning: self.tuning.clone(),
             provenance: self.provenance.clone(),
             calibration: self.calibration.clone(),
@@ -90,11 +92,18 @@ impl Metadata {
             .ok_or_else(|| refuse(format!("no metadata `{KEY}`: not made for tunableconv")))?;
         let malformed = |e: serde_json::Error| refuse(format!("metadata `{KEY}`: {e}"));
         // The version first: other versions may have other fields.
-        let any: serde_json::Value = serde_json::from_str(json).map_err(malformed)?;
-        if any["format_version"] != FORMAT_VERSION {
-            let version = &any["format_version"];
-            return Err(refuse(format!("format version {version}, expected {FORMAT_VERSION}")));
-        }
+        let any: Value = serde_json::from_str(json).map_err(malformed)?;
+        let version = &any["format_version"];
+        let agrees: fn(Value, &Io) -> serde_json::Result<bool> = match version.as_u64() {
+            Some(1) => {
+                |io, expected| serde_json::from_value(io).map(|io: IoV1| io.agrees(expected))
+            }
+            Some(2) => |io, expected| serde_json::from_value(io).map(|io: Io| io == *expected),
+            _ => {
+                let reason = format!("format version {version}, expected 1 to {FORMAT_VERSION}");
+                return Err(refuse(reason));
+            }
+        };
         let document: Document = serde_json::from_value(any).map_err(malformed)?;
         let Document { architecture, io, tuning, provenance, calibration, weights, .. } = document;
         architecture
@@ -102,9 +111,10 @@ impl Metadata {
             .and_then(|()| tuning.validate())
             .and_then(|()| calibration.as_ref().map_or(Ok(()), Calibration::validate))
             .map_err(|e| refuse(e.to_string()))?;
-        if io != architecture.io() {
-            let expected = architecture.io();
-            return Err(refuse(format!("io is {io:?}, this architecture has {expected:?}")));
+        let expected = architecture.io();
+        let said = io.to_string();
+        if !agrees(io, &expected).map_err(|e| refuse(format!("metadata `{KEY}`: io: {e}")))? {
+            return Err(refuse(format!("io is {said}, this architecture has {expected:?}")));
         }
         let metadata = Self { architecture, tuning, provenance, calibration };
         let corners = metadata.tuning.corner_count();

@@ -29,8 +29,10 @@ impl CandleEngine {
     /// description.
     ///
     /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for a net that does not work on 4:2:0;
     /// [`Error::Device`](crate::Error::Device) when threads cannot be started, or a failed fold.
     pub fn new(net: Arc<Net>, threads: usize, note: &str) -> Result<Self> {
+        net.metadata().architecture.io().check_yuv420("engines")?;
         let tuning = net.metadata().tuning.default_tuning()?;
         let folded = net.fold(&tuning)?;
         let pool = thread_pool(threads)?;

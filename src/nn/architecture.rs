@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::chain::{self, ChainLayer};
-use super::{PhiConfig, TensorSpec, TwoScaleConfig, VideoNetConfig};
+use super::{EdsrConfig, Io, PhiConfig, TensorSpec, TwoScaleConfig, VideoNetConfig};
 use crate::Result;
 
 /// What a net is, by the fields of its configuration.
@@ -18,6 +18,11 @@ pub trait NetConfig {
     /// φ of every layer but the last.
     fn phi(&self) -> PhiConfig;
 
+    /// What it reads and writes: 4:2:0, and what is added to it.
+    fn io(&self) -> Io {
+        Io::yuv420(chain::reach(&self.chain()))
+    }
+
     /// Its kind and sizes, for people.
     fn describe(&self) -> String;
 }
@@ -30,6 +35,8 @@ pub enum Architecture {
     Video(VideoNetConfig),
     /// A chain that works at two.
     TwoScale(TwoScaleConfig),
+    /// Residual blocks on RGB, and an upscale.
+    Edsr(EdsrConfig),
 }
 
 impl Architecture {
@@ -38,6 +45,7 @@ impl Architecture {
         match self {
             Self::Video(config) => config,
             Self::TwoScale(config) => config,
+            Self::Edsr(config) => config,
         }
     }
 
@@ -76,30 +84,6 @@ impl Architecture {
 
     /// What such a net reads and writes.
     pub fn io(&self) -> Io {
-        // A luma sample shares its 2×2 block with one more pixel on either side.
-        let reach = 2 * chain::reach(&self.chain()) + 1;
-        Io { colour: Colour::Yuv420, scale: 1, reach }
+        self.config().io()
     }
-}
-
-/// Colour representation a net works in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Colour {
-    /// Normalised 4:2:0, see [`crate::frame`].
-    Yuv420,
-    /// RGB in 0 to 1.
-    Rgb,
-}
-
-/// What a net reads and writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Io {
-    /// Colour representation.
-    pub colour: Colour,
-    /// Output size over input size.
-    pub scale: usize,
-    /// How far an output pixel looks, in input pixels.
-    pub reach: usize,
 }

@@ -25,6 +25,8 @@ pub struct ChainLayer {
     pub config: TunableConv2dConfig,
     /// Its weights are initialised so many times larger than usual.
     pub gain: f64,
+    /// Kernels and biases are multiplied by this, and with them its output before anything is added.
+    pub factor: f32,
     /// Where its output goes.
     pub link: Link,
 }
@@ -34,13 +36,13 @@ pub struct ChainLayer {
 pub struct Link {
     /// Pixel shuffle by this factor, `[C·r², H, W]` to `[C, H·r, W·r]`; 1 for none.
     pub shuffle: usize,
-    /// Edge that is added after that; the output is cropped to its size, at the right and the bottom.
-    pub add: Option<usize>,
+    /// Edges that are added after that; the output is cropped to their size, at the right and the bottom.
+    pub add: [Option<usize>; 2],
 }
 
 impl Link {
     /// Nothing.
-    pub const NONE: Self = Self { shuffle: 1, add: None };
+    pub const NONE: Self = Self { shuffle: 1, add: [None; 2] };
 }
 
 impl ChainLayer {
@@ -52,7 +54,16 @@ impl ChainLayer {
         config: TunableConv2dConfig,
     ) -> Self {
         let config = TunableConv2dConfig { padding: kernel / 2, ..config };
-        Self { name: name.into(), kernel, c_in, c_out, config, gain: 1.0, link: Link::NONE }
+        Self {
+            name: name.into(),
+            kernel,
+            c_in,
+            c_out,
+            config,
+            gain: 1.0,
+            factor: 1.0,
+            link: Link::NONE,
+        }
     }
 
     /// Channels of its output.
@@ -88,24 +99,28 @@ pub fn macs(chain: &[ChainLayer]) -> f64 {
     chain.iter().map(of_layer).sum()
 }
 
-/// How far an output pixel looks, in input pixels, at most.
+/// How far an output pixel looks from the input pixel that it is in, in input pixels, at most.
 pub fn reach(chain: &[ChainLayer]) -> usize {
+    // Of an input pixel, so that the smallest pixel is 1.
+    let unit: usize = chain.iter().map(|layer| layer.link.shuffle).product();
     // Size of a pixel, and how far the pixels at one edge look.
-    let (mut pixel, mut reach) = (1, 0);
+    let (mut pixel, mut reach) = (unit, 0);
     for layer in chain {
         reach += layer.kernel / 2 * layer.config.dilation * pixel;
         pixel *= layer.config.stride;
-        // The pixels of a group look as far to one side as all of it, and stand elsewhere in it.
-        let group = (layer.link.shuffle - 1) * pixel / layer.link.shuffle;
-        (pixel, reach) = (pixel / layer.link.shuffle, reach + group);
+        let shuffled = pixel / layer.link.shuffle;
+        // The pixels of a group look as far to one side as all of it, and stand elsewhere in it, unless
+        // all of it is in one input pixel.
+        reach += pixel.saturating_sub(shuffled.max(unit));
+        pixel = shuffled;
     }
-    reach
+    reach.div_ceil(unit)
 }
 
 /// A chain with its banks.
 #[derive(Clone, Debug)]
 pub struct Chain {
-    layers: Vec<(TunableConv2d, Link)>,
+    layers: Vec<(TunableConv2d, f32, Link)>,
 }
 
 impl Chain {
@@ -115,9 +130,9 @@ impl Chain {
     /// A missing or misshaped tensor.
     pub fn new(p: usize, chain: &[ChainLayer], vb: VarBuilder) -> Result<Self> {
         let layers = chain.iter().map(|layer| {
-            let ChainLayer { kernel, c_in, c_out, config, link, .. } = *layer;
+            let ChainLayer { kernel, c_in, c_out, config, factor, link, .. } = *layer;
             let conv = TunableConv2d::new(p, c_in, c_out, kernel, config, vb.pp(&layer.name))?;
-            Ok((conv, link))
+            Ok((conv, factor, link))
         });
         Ok(Self { layers: layers.collect::<Result<_>>()? })
     }
@@ -127,21 +142,11 @@ impl Chain {
     /// # Errors
     /// A tuning of another shape.
     pub fn fold(&self, omega: &Tensor) -> Result<FoldedChain> {
-        let fold = |(conv, link): &(TunableConv2d, Link)| {
-            Ok(FoldedLayer { conv: conv.fold(omega)?, link: *link, bounds: None })
+        let fold = |(conv, factor, link): &(TunableConv2d, f32, Link)| {
+            let conv = conv.fold(omega)?.scaled(*factor)?;
+            Ok(FoldedLayer { conv, link: *link, bounds: None })
         };
         Ok(FoldedChain { layers: self.layers.iter().map(fold).collect::<Result<_>>()? })
-    }
-
-    /// Input plus residual, not clipped.
-    ///
-    /// # Shapes
-    /// - `x`: `[N, C, H, W]`; `omega`: `[B, p]` with B a divisor of N; returns `[N, C, H, W]`
-    ///
-    /// # Errors
-    /// Shapes that do not fit.
-    pub fn forward(&self, x: &Tensor, omega: &Tensor) -> Result<Tensor> {
-        x + self.fold(omega)?.forward(x)?
     }
 }
 
@@ -157,11 +162,11 @@ pub struct FoldedLayer {
 }
 
 impl FoldedLayer {
-    /// The layer's output; `added` is the edge that its link names.
+    /// The layer's output; `added` are the edges that its link names.
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn forward(&self, x: &Tensor, added: Option<&Tensor>) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, added: [Option<&Tensor>; 2]) -> Result<Tensor> {
         let y = self.link.forward(self.conv.forward(x)?, added)?;
         match &self.bounds {
             Some([low, high]) => y.broadcast_maximum(low)?.broadcast_minimum(high),
@@ -171,21 +176,22 @@ impl FoldedLayer {
 }
 
 impl Link {
-    /// The shuffled output of a layer, plus the edge to be added.
+    /// The shuffled output of a layer, plus the edges to be added.
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn forward(&self, y: Tensor, added: Option<&Tensor>) -> Result<Tensor> {
-        let y = if self.shuffle == 1 { y } else { pixel_shuffle(&y, self.shuffle)? };
-        match added {
-            None if self.add.is_some() => bail!("an edge is to be added, which is not there"),
-            None => Ok(y),
-            Some(added) if y.dims() == added.dims() => y + added,
-            Some(added) => {
-                let (_, _, height, width) = added.dims4()?;
-                y.narrow(2, 0, height)?.narrow(3, 0, width)?.contiguous()? + added
-            }
+    pub fn forward(&self, y: Tensor, added: [Option<&Tensor>; 2]) -> Result<Tensor> {
+        if self.add.map(|edge| edge.is_some()) != added.map(|edge| edge.is_some()) {
+            bail!("edges {:?} are to be added, which are not there", self.add);
         }
+        let y = if self.shuffle == 1 { y } else { pixel_shuffle(&y, self.shuffle)? };
+        added.into_iter().flatten().try_fold(y, |y, added| {
+            if y.dims() == added.dims() {
+                return y + added;
+            }
+            let (_, _, height, width) = added.dims4()?;
+            y.narrow(2, 0, height)?.narrow(3, 0, width)?.contiguous()? + added
+        })
     }
 }
 
@@ -214,11 +220,11 @@ impl FoldedChain {
         x: &Tensor,
         mut show: impl FnMut(usize, &Tensor) -> std::result::Result<(), E>,
     ) -> std::result::Result<Tensor, E> {
-        let is_added = |edge| self.layers.iter().any(|layer| layer.link.add == Some(edge));
+        let is_added = |edge| self.layers.iter().any(|layer| layer.link.add.contains(&Some(edge)));
         let mut kept: Vec<Option<Tensor>> = vec![is_added(0).then(|| x.clone())];
         let mut x = x.clone();
         for (index, layer) in self.layers.iter().enumerate() {
-            let added = layer.link.add.and_then(|edge| kept.get(edge)?.as_ref());
+            let added = layer.link.add.map(|edge| kept.get(edge?)?.as_ref());
             x = layer.forward(&x, added)?;
             show(index, &x)?;
             kept.push(is_added(index + 1).then(|| x.clone()));

@@ -2,16 +2,22 @@
 
 mod architecture;
 pub mod chain;
+mod checks;
 pub mod conv;
+mod edsr;
 mod init;
+mod io;
 mod tunable_conv;
 mod two_scale;
 mod video;
 
-pub use architecture::{Architecture, Colour, Io, NetConfig};
+pub use architecture::{Architecture, NetConfig};
 pub use chain::{Chain, ChainLayer, FoldedChain, FoldedLayer, Link};
 pub use conv::{Activation, ConvGeometry};
+pub use edsr::EdsrConfig;
 pub use init::{Init, TensorSpec};
+pub(crate) use io::IoV1;
+pub use io::{Colour, Io, Output, Reach};
 pub use tunable_conv::{
     FoldedConv2d, Mode, PhiConfig, TunableConv2d, TunableConv2dConfig, TunableParameter,
 };

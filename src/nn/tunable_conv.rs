@@ -299,6 +299,19 @@ pub struct FoldedConv2d {
 }
 
 impl FoldedConv2d {
+    /// The same whose weights and biases are `factor` times as large.
+    ///
+    /// # Errors
+    /// A failed device.
+    pub fn scaled(self, factor: f32) -> Result<Self> {
+        if factor == 1.0 {
+            return Ok(self);
+        }
+        let scale = |tensor: Tensor| tensor.affine(f64::from(factor), 0.0);
+        let bias = self.bias.map(scale).transpose()?;
+        Ok(Self { weight: scale(self.weight)?, bias, ..self })
+    }
+
     /// Whether every weight and bias is zero, so that the output is zero for any finite input.
     ///
     /// # Errors

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::architecture::NetConfig;
 use super::chain::{ChainLayer, Link};
+use super::checks::{check_channels, check_layers, check_phi, check_slope};
 use super::conv::Activation;
 use super::tunable_conv::{Mode, PhiConfig, TunableConv2dConfig};
-use super::video::{check_channels, check_layers, check_phi, check_slope, inner, tail};
+use super::video::{inner, tail};
 use crate::Result;
 use crate::frame::CHANNELS;
 
@@ -79,7 +80,7 @@ impl NetConfig for TwoScaleConfig {
         chain.extend(layers("inside", self.layers_inside, deep));
         let up = TunableConv2dConfig { activation: Activation::None, ..inner };
         let up = ChainLayer::new("up", 1, (deep, c * STEP * STEP), up);
-        chain.push(ChainLayer { link: Link { shuffle: STEP, add: Some(skip) }, ..up });
+        chain.push(ChainLayer { link: Link { shuffle: STEP, add: [Some(skip), None] }, ..up });
         chain.extend(layers("after", self.layers_after, c));
         chain.push(tail(c));
         chain

@@ -71,6 +71,7 @@ pub fn calibrate(
     settings: &Settings,
 ) -> anyhow::Result<Checkpoint> {
     settings.validate()?;
+    checkpoint.metadata.architecture.io().check_yuv420("calibrations")?;
     ensure!(
         !checkpoint.metadata.calibration.as_ref().is_some_and(|calibration| calibration.bounds),
         "the net was trained within the ranges that it has: others would make another net of it"

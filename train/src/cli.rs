@@ -1,6 +1,7 @@
 //! The command line: what each command takes, and which library call it is.
 
 mod evaluate;
+mod import_mindspore;
 mod make_pairs;
 mod pictures;
 mod real_video;
@@ -56,6 +57,8 @@ enum Command {
     Calibrate(CalibrateArgs),
     /// Write the net as an ONNX model.
     ExportOnnx(ExportOnnxArgs),
+    /// Make a checkpoint of one that the authors of tunable convolutions released for MindSpore.
+    ImportMindspore(import_mindspore::ImportMindsporeArgs),
     /// Say what a checkpoint is.
     Inspect {
         /// Checkpoint.
@@ -75,10 +78,10 @@ enum Command {
 struct ForwardArgs {
     /// Checkpoint.
     checkpoint: PathBuf,
-    /// Holds `x` [N,6,H,W] and `omega` [N,p], both f32; - is stdin.
+    /// Holds `x` [N,C,H,W], where C is 6 for 4:2:0 and 3 for RGB, and `omega` [N,p], both f32; - is stdin.
     #[arg(long, value_name = "FILE", value_parser = input)]
     input: PathBuf,
-    /// Gets `y` [N,6,H,W]; - is stdout.
+    /// Gets `y`, as many times the height and width as the net makes of it; - is stdout.
     #[arg(long, value_name = "FILE", value_parser = output)]
     output: PathBuf,
     /// auto, cpu, cuda or cuda:N.
@@ -208,6 +211,7 @@ impl Cli {
             }
             Command::Calibrate(args) => calibrate(args)?,
             Command::ExportOnnx(args) => export_onnx(&args)?,
+            Command::ImportMindspore(args) => import_mindspore::run(args)?,
             Command::Inspect { checkpoint } => {
                 say(&describe(&Checkpoint::read(&checkpoint)?))?;
             }

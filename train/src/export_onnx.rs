@@ -91,6 +91,7 @@ pub fn model(
     form: Form,
 ) -> anyhow::Result<onnx::Model> {
     form.validate()?;
+    checkpoint.metadata.architecture.io().check_yuv420("exported graphs")?;
     let space = &checkpoint.metadata.tuning;
     let net = Net::new(checkpoint, &candle_core::Device::Cpu)?;
     // Geometry and activation of a layer are the same at every tuning.
@@ -276,7 +277,7 @@ impl Builder {
         })
     }
 
-    /// A layer's output, shuffled, with an edge added that it is cropped to.
+    /// A layer's output, shuffled, with edges added that it is cropped to.
     fn link(&mut self, name: &str, link: Link, y: &str, edges: &[String]) -> String {
         let mut y = y.to_owned();
         if link.shuffle > 1 {
@@ -284,13 +285,17 @@ impl Builder {
                 [Attribute::int("blocksize", link.shuffle), Attribute::string("mode", "CRD")];
             y = self.node("DepthToSpace", &format!("{name}.shuffled"), &[&y], &shuffle);
         }
-        let Some(added) = link.add.map(|edge| &edges[edge]) else { return y };
-        if link.shuffle > 1 {
-            let shape = self.node("Shape", &format!("{name}.size"), &[added], &[]);
-            let all = self.integers(&format!("{name}.begin"), &[0; 4]);
-            y = self.node("Slice", &format!("{name}.cropped"), &[&y, &all, &shape], &[]);
+        for (index, added) in link.add.into_iter().flatten().map(|edge| &edges[edge]).enumerate() {
+            // Cropped once, it stays so.
+            if link.shuffle > 1 && index == 0 {
+                let shape = self.node("Shape", &format!("{name}.size"), &[added], &[]);
+                let all = self.integers(&format!("{name}.begin"), &[0; 4]);
+                y = self.node("Slice", &format!("{name}.cropped"), &[&y, &all, &shape], &[]);
+            }
+            let nth = if index == 0 { "" } else { "2" };
+            y = self.node("Add", &format!("{name}.sum{nth}"), &[&y, added], &[]);
         }
-        self.node("Add", &format!("{name}.sum"), &[&y, added], &[])
+        y
     }
 
     /// A layer's output within its bounds.

@@ -24,9 +24,10 @@ pub fn forward(net: &Net, input: &Path, output: &Path) -> anyhow::Result<()> {
     let omega = tensor(&tensors, "omega", 2).with_context(named)?;
     let (n, channels, height, width) = x.dims4()?;
     let p = net.metadata().tuning.len();
+    let expected = net.metadata().architecture.io().channels;
     ensure!(
-        channels == tunableconv::frame::CHANNELS && n * height * width > 0,
-        "{}: tensor `x` is {:?}, expected [N, 6, H, W], none of them 0",
+        channels == expected && n * height * width > 0,
+        "{}: tensor `x` is {:?}, expected [N, {expected}, H, W], none of them 0",
         input.display(),
         x.dims()
     );
@@ -37,7 +38,7 @@ pub fn forward(net: &Net, input: &Path, output: &Path) -> anyhow::Result<()> {
         omega.dims()
     );
     let (x, omega) = (x.to_device(net.device())?, omega.to_device(net.device())?);
-    let y = net.model().forward(&x, &omega)?.to_device(&Device::Cpu)?;
+    let y = net.forward(&x, &omega)?.to_device(&Device::Cpu)?;
     let bytes = safetensors::serialize([("y", &y)], None)?;
     atomic_file::write(output, |file| file.write_all(&bytes))
         .with_context(|| format!("cannot write {}", output.display()))

@@ -4,14 +4,19 @@ use std::fmt::Write as _;
 
 use tunableconv::checkpoint::{Checkpoint, DataSet, Metadata};
 use tunableconv::nn::chain::macs;
+use tunableconv::nn::{Colour, Reach};
 
 /// What a net is: its kind and sizes, how its kernels are mixed, what it costs.
 pub fn describe_net(metadata: &Metadata) -> [String; 3] {
     let phi = metadata.architecture.phi();
     let banks = metadata.architecture.tensors(metadata.tuning.len());
     let numbers: usize = banks.iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
-    // The chain's pixels are 2×2 of luma.
-    let macs = macs(&metadata.architecture.chain()) / 4.0 / 1000.0;
+    let pixels = match metadata.architecture.io().colour {
+        // The chain's pixels are 2×2 of luma.
+        Colour::Yuv420 => 4.0,
+        Colour::Rgb => 1.0,
+    };
+    let macs = macs(&metadata.architecture.chain()) / pixels / 1000.0;
     [
         metadata.architecture.describe(),
         format!("{:?}, expand {}", phi.mode, phi.expand).to_lowercase(),
@@ -37,7 +42,11 @@ pub fn describe(checkpoint: &Checkpoint) -> String {
     for (name, value) in ["net", "mixing", "cost"].into_iter().zip(describe_net(metadata)) {
         line(name, value);
     }
-    line("reach", format!("{} pixels, scale ×{}", io.reach, io.scale));
+    let reach = match io.reach {
+        Reach::Pixels(reach) => format!("{reach} pixels"),
+        Reach::Global => "the whole frame".into(),
+    };
+    line("reach", format!("{reach}, scale ×{}", io.scale));
     line("domain", format!("{:?}", metadata.tuning.domain).to_lowercase());
     for p in &metadata.tuning.parameters {
         line(&p.name, format!("{}..{} (default {})  {}", p.minimum, p.maximum, p.default, p.blurb));

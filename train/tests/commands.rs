@@ -33,7 +33,7 @@ fn forward_is_the_nets_own_output_with_a_tuning_per_sample() {
     let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
 
     let net = Net::load(&at.path("c.safetensors"), &Device::Cpu).unwrap();
-    assert_eq!(flat(&out["y"]), flat(&net.model().forward(&x, &omega).unwrap()));
+    assert_eq!(flat(&out["y"]), flat(&net.forward(&x, &omega).unwrap()));
     let first = |t: &Tensor| flat(&t.narrow(0, 0, 1).unwrap().contiguous().unwrap());
     assert_eq!(first(&out["y"]), first(&x), "the first tuning is zero");
     assert_ne!(flat(&out["y"]), flat(&x));

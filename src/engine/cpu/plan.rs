@@ -72,7 +72,7 @@ impl LayerSpec {
 
     /// A layer of a net.
     fn of(layer: ChainLayer, is_last: bool) -> Result<Self, String> {
-        let ChainLayer { name, kernel, c_in, c_out, config, link, .. } = layer;
+        let ChainLayer { name, kernel, c_in, c_out, config, factor, link, .. } = layer;
         let channels = c_out / link.shuffle.pow(2);
         if !is_last && !channels.is_multiple_of(8) {
             return Err(format!("layer `{name}`: {channels} channels, expected a multiple of 8"));
@@ -86,6 +86,12 @@ impl LayerSpec {
             Activation::LeakyRelu(slope) => slope,
         };
         let Link { shuffle, add } = link;
+        let [add, None] = add else {
+            return Err(format!("layer `{name}`: two edges are added to it, expected one"));
+        };
+        if factor != 1.0 {
+            return Err(format!("layer `{name}`: multiplied by {factor}, expected 1"));
+        }
         Ok(Self { kernel, stride, shuffle, add, ..Self::new(name, c_in, c_out, slope) })
     }
 
@@ -124,7 +130,8 @@ impl ChainSpec {
     /// # Errors
     /// Why this engine cannot run it.
     pub(crate) fn of(architecture: &Architecture) -> Result<Self, String> {
-        let chain = architecture.chain();
+        let (io, chain) = (architecture.io(), architecture.chain());
+        io.check_yuv420("row pipelines").map_err(|error| error.to_string())?;
         if chain.len() > MAX_LAYERS {
             return Err(format!("{} layers, expected at most {MAX_LAYERS}", chain.len()));
         }

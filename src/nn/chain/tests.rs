@@ -7,8 +7,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device};
 
 use super::*;
-use crate::frame::CHANNELS;
-use crate::nn::{NetConfig as _, TwoScaleConfig, VideoNetConfig};
+use crate::nn::{EdsrConfig, NetConfig as _, TwoScaleConfig, VideoNetConfig};
 
 const SIDE: usize = 48;
 
@@ -19,6 +18,13 @@ fn chains() -> Vec<Vec<ChainLayer>> {
         small.chain(),
         TwoScaleConfig { layers_before: 1, layers_inside: 0, layers_after: 0, ..small }.chain(),
     ]
+    .into_iter()
+    .chain(
+        [1, 2, 3, 4].map(|scale| {
+            EdsrConfig { channels: 4, blocks: 2, scale, ..Default::default() }.chain()
+        }),
+    )
+    .collect()
 }
 
 /// All weights and biases above zero, so that whatever is seen changes something.
@@ -41,20 +47,22 @@ fn no_pixel_looks_further_than_the_reach_and_one_looks_as_far() {
     for chain in chains() {
         let (net, reach) = (folded(&chain), reach(&chain));
         let at = |lit: Option<(usize, usize)>| -> Vec<f64> {
-            let mut x = vec![1.0; CHANNELS * SIDE * SIDE];
+            let mut x = vec![1.0; chain[0].c_in * SIDE * SIDE];
             if let Some((row, column)) = lit {
                 x[row * SIDE + column] = 1e6;
             }
-            let x = Tensor::from_vec(x, (1, CHANNELS, SIDE, SIDE), &Device::Cpu).unwrap();
+            let x = Tensor::from_vec(x, (1, chain[0].c_in, SIDE, SIDE), &Device::Cpu).unwrap();
             net.forward(&x).unwrap().flatten_all().unwrap().to_vec1().unwrap()
         };
         let dark = at(None);
+        let scale = (dark.len() / (chain[chain.len() - 1].c_out * SIDE * SIDE)).isqrt();
         let mut furthest = 0;
         // Both kinds of place in the groups of a shuffle.
         for (row, column) in [(24, 24), (24, 25), (25, 24), (25, 25)] {
             let lit = at(Some((row, column)));
             for (index, _) in lit.iter().zip(&dark).enumerate().filter(|(_, (a, b))| a != b) {
-                let (y, x) = (index / SIDE % SIDE, index % SIDE);
+                let side = SIDE * scale;
+                let (y, x) = (index / side % side / scale, index % side / scale);
                 furthest = furthest.max(y.abs_diff(row)).max(x.abs_diff(column));
             }
         }

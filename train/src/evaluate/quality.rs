@@ -329,6 +329,6 @@ fn finite(net: &Net, tuning: &[f64]) -> anyhow::Result<bool> {
     let x = Tensor::from_vec(stripes, (1, 6, SIDE, SIDE), net.device())?;
     let entries: Vec<f32> = tuning.iter().map(|&v| v as f32).collect();
     let omega = Tensor::from_vec(entries, (1, tuning.len()), net.device())?;
-    let y = net.model().forward(&x, &omega)?.flatten_all()?.to_vec1::<f32>()?;
+    let y = net.forward(&x, &omega)?.flatten_all()?.to_vec1::<f32>()?;
     Ok(y.iter().all(|v| v.is_finite()))
 }

@@ -112,7 +112,8 @@ impl QuantisedChain {
         let codes = x.contiguous()?.apply_op1(Encode { inputs: self.inputs.clone() })?;
         let mut edges = vec![codes];
         for (index, layer) in self.layers.iter().enumerate() {
-            let added = layer.link.add.and_then(|edge| edges.get(edge));
+            // Nets that add two edges to a layer do not run in int8.
+            let added = layer.link.add[0].and_then(|edge| edges.get(edge));
             edges.push(layer.forward(&edges[index], added)?);
         }
         Ok(edges.swap_remove(self.layers.len()))
@@ -177,7 +178,7 @@ impl Layer {
             }
             _ => None,
         };
-        let sums = self.link.forward(y, added.as_ref())?.contiguous()?;
+        let sums = self.link.forward(y, [added.as_ref(), None])?.contiguous()?;
         let no_bias = self.bias.narrow(1, 0, sums.dim(1)?)?.zeros_like()?;
         let requantise = Requantise { sets: self.coding.clone(), exact: None, into: Into::Codes };
         Ok(sums.apply_op3(&no_bias, &self.ranges, requantise)?)

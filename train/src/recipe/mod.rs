@@ -161,6 +161,7 @@ impl Recipe {
             reserved.map_or("", |p| &p.name)
         );
         ensure!(self.steps > 0, "steps = 0, expected at least 1");
+        self.net.io().check_yuv420("recipes").context("net")?;
 
         let known = |name: &str| self.tuning.parameters.iter().any(|p| p.name == name);
         for link in &self.degradations {

@@ -61,7 +61,7 @@ fn by_candle(
             bias = (bias + of_layer).unwrap();
         }
         let y = conv2d(&x, &weight, Some(&bias), layer.geometry, layer.activation).unwrap();
-        let y = link.forward(y, link.add.map(|edge| &edges[edge])).unwrap();
+        let y = link.forward(y, link.add.map(|edge| Some(&edges[edge?]))).unwrap();
         if last {
             return y;
         }
