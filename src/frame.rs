@@ -12,6 +12,7 @@
 //! `Y = K_R R + K_G G + K_B B`, `U = (B − Y) / (2 (1 − K_B)) + ½`, `V = (R − Y) / (2 (1 − K_R)) + ½`.
 
 mod chroma;
+mod direct;
 mod planes;
 mod rgb;
 mod rows;
@@ -123,6 +124,11 @@ impl FrameFormat {
         (self.width.div_ceil(2), self.height.div_ceil(2))
     }
 
+    /// What luma is made of where nothing says it: that of television of this size.
+    fn usual_matrix(&self) -> Matrix {
+        if self.height > 576 { Matrix::Bt709 } else { Matrix::Bt601 }
+    }
+
     /// # Errors
     /// [`Error::Frame`] unless both sides are 1 to [`MAX_SIDE`].
     pub fn validate(&self) -> Result<()> {
@@ -141,6 +147,7 @@ impl FrameFormat {
 pub struct Frame<'a> {
     format: FrameFormat,
     planes: Planes<Plane<'a>>,
+    matrix: Matrix,
 }
 
 /// A writable frame.
@@ -148,6 +155,7 @@ pub struct Frame<'a> {
 pub struct FrameMut<'a> {
     format: FrameFormat,
     planes: Planes<PlaneMut<'a>>,
+    matrix: Matrix,
 }
 
 impl<'a> Frame<'a> {
@@ -156,7 +164,13 @@ impl<'a> Frame<'a> {
     /// in it, or a plane is too short.
     pub fn new(format: FrameFormat, planes: Planes<Plane<'a>>) -> Result<Self> {
         planes::check(&format, planes.as_ref().map(|p| (p.data.len(), p.stride_bytes)))?;
-        Ok(Self { format, planes })
+        Ok(Self { format, planes, matrix: format.usual_matrix() })
+    }
+
+    /// What luma of YUV is made of, if not what it usually is at this size; RGB has its own.
+    #[must_use]
+    pub fn with_matrix(self, matrix: Matrix) -> Self {
+        Self { matrix, ..self }
     }
 
     /// Size, range and sample format.
@@ -195,7 +209,13 @@ impl<'a> FrameMut<'a> {
     /// in it, or a plane is too short.
     pub fn new(format: FrameFormat, planes: Planes<PlaneMut<'a>>) -> Result<Self> {
         planes::check(&format, planes.as_ref().map(|p| (p.data.len(), p.stride_bytes)))?;
-        Ok(Self { format, planes })
+        Ok(Self { format, planes, matrix: format.usual_matrix() })
+    }
+
+    /// As [`Frame::with_matrix`].
+    #[must_use]
+    pub fn with_matrix(self, matrix: Matrix) -> Self {
+        Self { matrix, ..self }
     }
 
     /// Size, range and sample format.

@@ -222,7 +222,7 @@ fn metadata_that_does_not_fit_is_refused() {
         ("{\"pixels\":7}", "\"global\""),
         ("\"residual\"", "\"direct\""),
         ("\"history\":0", "\"history\":1"),
-        ("\"multiple_of\":1", "\"multiple_of\":4"),
+        ("\"grid\":1", "\"grid\":4"),
         ("\"channels\":6", "\"channels\":3"),
         ("\"history\":0", "\"history\":0,\"mean\":[0.5,0.5,0.5]"),
     ] {

@@ -1,17 +1,21 @@
-//! The candle engine: any net, whole frames, on the CPU or on CUDA.
+//! The candle engine: any net, in tiles, on the CPU or on CUDA.
 
 use std::sync::Arc;
 
-use candle_core::{Device, Module, Storage, Tensor};
+use candle_core::{Device, Module, Tensor};
 
 use super::smoothing::Smoothing;
+use super::tiles::{Tile, tiles};
 use super::{Engine, Precision, thread_pool};
-use crate::Result;
 use crate::checkpoint::Metadata;
 use crate::frame::{CHANNELS, Frame, FrameMut};
 use crate::net::Net;
-use crate::nn::FoldedChain;
+use crate::nn::{Colour, FoldedChain, Io, Output};
 use crate::tuning::Tuning;
+use crate::{Error, Result};
+
+/// Rows and columns of a tensor that are made at once, at most: of 64 channels they are 64 MiB.
+const TILE_SIDE: usize = 512;
 
 /// See the module documentation.
 pub struct CandleEngine {
@@ -22,6 +26,8 @@ pub struct CandleEngine {
     folded: FoldedChain,
     is_identity: bool,
     smoothing: Smoothing,
+    /// Rows and columns that are made at once, at most.
+    tile_side: usize,
 }
 
 impl CandleEngine {
@@ -29,10 +35,8 @@ impl CandleEngine {
     /// description.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for a net that does not work on 4:2:0;
     /// [`Error::Device`](crate::Error::Device) when threads cannot be started, or a failed fold.
     pub fn new(net: Arc<Net>, threads: usize, note: &str) -> Result<Self> {
-        net.metadata().architecture.io().check_yuv420("engines")?;
         let tuning = net.metadata().tuning.default_tuning()?;
         let folded = net.fold(&tuning)?;
         let pool = thread_pool(threads)?;
@@ -45,9 +49,10 @@ impl CandleEngine {
         let note = if note.is_empty() { String::new() } else { format!("; {note}") };
         Ok(Self {
             description: format!("candle on {place}, f32{note}"),
-            is_identity: folded.is_zero()?,
+            is_identity: is_identity(&net, &folded)?,
             smoothing: Smoothing::measure(&net)?,
             net,
+            tile_side: TILE_SIDE,
             pool,
             tuning,
             folded,
@@ -55,21 +60,70 @@ impl CandleEngine {
     }
 
     fn run(&self, input: &Frame<'_>, output: &mut FrameMut<'_>) -> Result<()> {
-        let (width, height) = input.format().half_size();
-        let mut planes = vec![0.0; CHANNELS * width * height];
-        input.unpack(&mut planes);
-        let x = Tensor::from_vec(planes, (1, CHANNELS, height, width), self.net.device())?;
-        let residual = self.folded.forward(&x)?.to_device(&Device::Cpu)?.contiguous()?;
-        let (storage, layout) = residual.storage_and_layout();
-        match &*storage {
-            Storage::Cpu(data) => {
-                let data = data.as_slice::<f32>()?;
-                let data = &data[layout.start_offset()..][..residual.elem_count()];
-                output.pack_sum(input, data, self.smoothing())
+        let io = self.net.metadata().architecture.io();
+        let (from, to) = (input.format(), output.format());
+        match io.colour {
+            Colour::Yuv420 => {
+                let (width, height) = from.half_size();
+                let mut x = vec![0.0; CHANNELS * width * height];
+                input.unpack(&mut x);
+                let residual = self.tensor(&io, x, [height, width])?;
+                output.pack_sum(input, &residual, self.smoothing())
             }
-            _ => unreachable!("the residual was copied to the CPU"),
+            Colour::Rgb => {
+                let expected = self.output_size(from.width, from.height);
+                if (to.width, to.height) != expected {
+                    let (got, expected) = ((to.width, to.height), expected);
+                    return Err(Error::Frame(format!("output is {got:?}, expected {expected:?}")));
+                }
+                let mut x = vec![0.0; io.channels * from.width * from.height];
+                input.unpack_rgb(&mut x);
+                output.pack_rgb(input, &self.tensor(&io, x, [from.height, from.width])?);
+                Ok(())
+            }
         }
     }
+
+    /// What the net makes of a tensor `[C, H, W]` of this height and width: a residual in 4:2:0, else the
+    /// picture.
+    fn tensor(&self, io: &Io, x: Vec<f32>, size: [usize; 2]) -> Result<Vec<f32>> {
+        let tiles = tiles(io, size, self.tile_side);
+        let x = Tensor::from_vec(x, (1, io.channels, size[0], size[1]), self.net.device())?;
+        if let [_] = &tiles[..] {
+            return Ok(self.tile(io, &x)?.flatten_all()?.to_vec1()?);
+        }
+        let size = size.map(|len| len * io.scale);
+        let mut out = vec![0.0; io.channels * size[0] * size[1]];
+        for tile in &tiles {
+            let Tile { makes: [rows, columns], reads: [read_rows, read_columns] } = tile;
+            let part = x.narrow(2, read_rows.start, read_rows.len())?;
+            let part = part.narrow(3, read_columns.start, read_columns.len())?.contiguous()?;
+            let [top, left] = tile.margins().map(|margin| margin * io.scale);
+            let [height, width] = [rows, columns].map(|range| range.len() * io.scale);
+            let made = self.tile(io, &part)?.narrow(2, top, height)?.narrow(3, left, width)?;
+            let made = made.flatten_all()?.to_vec1::<f32>()?;
+            for (line, values) in made.chunks_exact(width).enumerate() {
+                let (channel, row) = (line / height, rows.start * io.scale + line % height);
+                let first = (channel * size[0] + row) * size[1] + columns.start * io.scale;
+                out[first..][..width].copy_from_slice(values);
+            }
+        }
+        Ok(out)
+    }
+
+    /// The same for the tensor of a tile, on the CPU.
+    fn tile(&self, io: &Io, x: &Tensor) -> Result<Tensor> {
+        let made = match io.output {
+            Output::Residual => self.folded.forward(x)?,
+            Output::Direct => io.picture(x, |x| self.folded.forward(x))?,
+        };
+        Ok(made.to_device(&Device::Cpu)?.contiguous()?)
+    }
+}
+
+/// Whether frames stay what they are.
+fn is_identity(net: &Net, folded: &FoldedChain) -> Result<bool> {
+    Ok(net.metadata().architecture.io().output == Output::Residual && folded.is_zero()?)
 }
 
 impl Engine for CandleEngine {
@@ -90,7 +144,7 @@ impl Engine for CandleEngine {
             return Ok(false);
         }
         self.folded = self.net.fold(tuning)?;
-        self.is_identity = self.folded.is_zero()?;
+        self.is_identity = is_identity(&self.net, &self.folded)?;
         self.tuning = *tuning;
         Ok(true)
     }
@@ -108,5 +162,134 @@ impl Engine for CandleEngine {
             Some(pool) => pool.install(|| self.run(input, output)),
             None => self.run(input, output),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Architecture, Checkpoint, Provenance};
+    use crate::frame::{
+        FrameFormat, Matrix, Plane, PlaneMut, Planes, Range, RgbPixel, SampleFormat,
+    };
+    use crate::nn::{EdsrConfig, PhiConfig, TwoScaleConfig, VideoNetConfig};
+    use crate::tuning::{Domain, Parameter, TuningSpace};
+
+    fn random(state: &mut u64) -> f32 {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        (*state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn engine(architecture: Architecture, tile_side: usize) -> CandleEngine {
+        let parameter = Parameter {
+            name: "alpha".into(),
+            nick: "Alpha".into(),
+            blurb: "A knob".into(),
+            minimum: 0.0,
+            maximum: 1.0,
+            default: 0.7,
+            objective: String::new(),
+        };
+        let tuning = TuningSpace { domain: Domain::Box, parameters: vec![parameter] };
+        let provenance = Provenance::default();
+        let metadata = Metadata { architecture, tuning, provenance, calibration: None };
+        let mut state = 11;
+        let tensors = metadata.tensors().into_iter().map(|spec| {
+            let len = spec.shape.iter().product::<usize>();
+            (spec.name, (0..len).map(|_| 0.2 * random(&mut state)).collect())
+        });
+        let checkpoint = Checkpoint { tensors: tensors.collect(), metadata };
+        let net = Arc::new(Net::new(&checkpoint, &Device::Cpu).unwrap());
+        CandleEngine { tile_side, ..CandleEngine::new(net, 1, "").unwrap() }
+    }
+
+    fn edsr(scale: usize) -> Architecture {
+        let phi = PhiConfig::default();
+        Architecture::Edsr(EdsrConfig { channels: 8, blocks: 2, scale, phi, ..Default::default() })
+    }
+
+    /// An engine's frame of noise in RGB; `width` and `height` are the input's.
+    fn filtered(engine: &mut CandleEngine, (width, height): (usize, usize)) -> Vec<u8> {
+        let pixel = RgbPixel { bytes: 3, r: 2, g: 1, b: 0 };
+        let (range, samples) = (Range::Full, SampleFormat::U8);
+        let format = FrameFormat { width, height, range, samples };
+        let planes = |data| {
+            let plane = Plane { data, stride_bytes: 3 * width };
+            Planes::PackedRgb { pixels: plane, pixel, matrix: Matrix::Bt709 }
+        };
+        let mut state = 5;
+        let input: Vec<u8> =
+            (0..3 * width * height).map(|_| (127.5 + 127.0 * random(&mut state)) as u8).collect();
+        let (out_width, out_height) = engine.output_size(width, height);
+        let mut output = vec![0; 3 * out_width * out_height];
+        let plane = PlaneMut { data: &mut output, stride_bytes: 3 * out_width };
+        let out_planes = Planes::PackedRgb { pixels: plane, pixel, matrix: Matrix::Bt709 };
+        let out_format = FrameFormat { width: out_width, height: out_height, ..format };
+        let mut out = FrameMut::new(out_format, out_planes).unwrap();
+        engine.process(&Frame::new(format, planes(&input)).unwrap(), &mut out).unwrap();
+        output
+    }
+
+    #[test]
+    fn tiles_make_what_the_whole_picture_makes_bit_for_bit() {
+        let video = VideoNetConfig { channels: 8, layers: 2, ..Default::default() };
+        let two_scale = TwoScaleConfig { channels: 8, inner_channels: 8, ..Default::default() };
+        let mut nets = vec![Architecture::Video(video), Architecture::TwoScale(two_scale)];
+        nets.extend([1, 2, 3, 4].map(edsr));
+        for architecture in nets {
+            let io = architecture.io();
+            let size = [67, 90];
+            let mut state = 3;
+            let x: Vec<f32> =
+                (0..io.channels * size[0] * size[1]).map(|_| random(&mut state)).collect();
+            let whole = engine(architecture.clone(), 500).tensor(&io, x.clone(), size).unwrap();
+            for side in [16, 31, 60] {
+                let got = engine(architecture.clone(), side).tensor(&io, x.clone(), size).unwrap();
+                let apart = got.iter().zip(&whole).filter(|(a, b)| a.to_bits() != b.to_bits());
+                assert_eq!(apart.count(), 0, "{architecture:?} in tiles of {side}");
+            }
+        }
+    }
+
+    #[test]
+    fn frames_in_rgb_are_what_the_net_makes_of_them() {
+        for scale in [1, 2, 3, 4] {
+            let (width, height) = (19, 13);
+            let mut engine = engine(edsr(scale), 16);
+            let got = filtered(&mut engine, (width, height));
+            let mut state = 5;
+            let codes: Vec<f32> = (0..3 * width * height)
+                .map(|_| (127.5 + 127.0 * random(&mut state)).floor())
+                .collect();
+            // Blue first.
+            let x: Vec<f32> = [2, 1, 0]
+                .iter()
+                .flat_map(|c| codes.iter().skip(*c).step_by(3).map(|code| code / 255.0))
+                .collect();
+            let x = Tensor::from_vec(x, (1, 3, height, width), &Device::Cpu).unwrap();
+            let omega = Tensor::new(&[[0.7f32]], &Device::Cpu).unwrap();
+            let y = engine.net.forward(&x, &omega).unwrap();
+            let y = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let pixels = y.len() / 3;
+            assert_eq!(got.len(), y.len());
+            for (i, code) in got.iter().enumerate() {
+                let want = (y[(2 - i % 3) * pixels + i / 3] * 255.0).clamp(0.0, 255.0);
+                assert!((f32::from(*code) - want).abs() < 0.501, "×{scale} {i}: {code} {want}");
+            }
+            assert!(!engine.is_identity());
+        }
+    }
+
+    #[test]
+    fn an_output_of_another_size_is_refused() {
+        let mut engine = engine(edsr(2), 16);
+        let format =
+            FrameFormat { width: 4, height: 4, range: Range::Full, samples: SampleFormat::U8 };
+        let (input, mut output) = ([0; 16], [0; 16]);
+        let input = Planes::Grey { y: Plane { data: &input[..], stride_bytes: 4 } };
+        let planes = Planes::Grey { y: PlaneMut { data: &mut output[..], stride_bytes: 4 } };
+        let mut out = FrameMut::new(format, planes).unwrap();
+        let error = engine.process(&Frame::new(format, input).unwrap(), &mut out).unwrap_err();
+        assert_eq!(error.to_string(), "frame: output is (4, 4), expected (8, 8)");
     }
 }

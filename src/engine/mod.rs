@@ -7,6 +7,7 @@ mod device;
 mod model;
 mod precision;
 mod smoothing;
+mod tiles;
 
 pub use candle::CandleEngine;
 pub use cpu::{CpuEngine, Finish, InputScale, QuantisedLayer, Quantiser};

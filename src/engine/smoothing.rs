@@ -11,6 +11,7 @@ use candle_core::{Module, Tensor};
 use crate::Result;
 use crate::frame::CHANNELS;
 use crate::net::Net;
+use crate::nn::Colour;
 use crate::tuning::{Domain, Tuning, TuningSpace};
 
 /// Width and height of the picture, in blocks.
@@ -49,6 +50,10 @@ impl Smoothing {
     /// [`crate::Error::Candle`].
     pub(crate) fn measure(net: &Net) -> Result<Self> {
         let space = &net.metadata().tuning;
+        if net.metadata().architecture.io().colour != Colour::Yuv420 {
+            // Nothing is kept from the net.
+            return Ok(Self::none(space));
+        }
         let noise = noise();
         let share = |index: usize, place: f32| -> Result<f32> {
             let values = space.parameters.iter().enumerate().map(|(other, parameter)| {

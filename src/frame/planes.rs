@@ -1,5 +1,7 @@
 //! Planes of a frame: where its samples lie, and whether they are all there.
 
+use serde::{Deserialize, Serialize};
+
 use super::FrameFormat;
 use crate::{Error, Result};
 
@@ -126,7 +128,8 @@ pub struct YuvPixel {
 }
 
 /// What luma is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Matrix {
     /// ITU-R BT.601.
     Bt601,
@@ -141,15 +144,16 @@ pub enum Matrix {
 }
 
 impl Matrix {
-    /// Weights of R and B in luma, `(K_R, K_B)`; that of G is what they leave of 1.
-    pub fn weights(self) -> (f32, f32) {
-        match self {
+    /// Weights of R, G and B in luma, `[K_R, K_G, K_B]`; that of G is what the others leave of 1.
+    pub fn weights(self) -> [f32; 3] {
+        let (kr, kb) = match self {
             Self::Bt601 => (0.299, 0.114),
             Self::Bt709 => (0.2126, 0.0722),
             Self::Bt2020 => (0.2627, 0.0593),
             Self::Smpte240m => (0.212, 0.087),
             Self::Fcc => (0.30, 0.11),
-        }
+        };
+        [kr, 1.0 - kr - kb, kb]
     }
 }
 

@@ -39,8 +39,8 @@ impl Factors {
 
     #[inline(always)]
     fn new(matrix: Matrix) -> Self {
-        let (kr, kb) = matrix.weights();
-        let weights = [kr, 1.0 - kr - kb, kb];
+        let weights = matrix.weights();
+        let [kr, _, kb] = weights;
         Self { weights, blue: 2.0 * (1.0 - kb), red: 2.0 * (1.0 - kr) }
     }
 }

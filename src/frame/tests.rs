@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::*;
 use stored::{Layout, Stored};
 
+mod direct;
 mod layouts;
 mod stored;
 

@@ -13,7 +13,7 @@ use crate::engine::cpu::kernels::Job;
 const SAMPLES: usize = 64;
 
 /// Samples of U and V.
-enum Chroma<P> {
+pub(super) enum Chroma<P> {
     /// None.
     Neutral,
     /// A plane each, 4:2:0.
@@ -26,7 +26,7 @@ enum Chroma<P> {
 
 /// Luma and chroma.
 #[inline(always)]
-fn parts<P: Copy, S: Sample>(planes: &Planes<P>) -> (Component<P>, Chroma<P>) {
+pub(super) fn parts<P: Copy, S: Sample>(planes: &Planes<P>) -> (Component<P>, Chroma<P>) {
     let one = |plane: P| Component { plane, offset: 0, step: S::BYTES };
     let finer = |of: [Component<P>; 2], subsampling: Subsampling| {
         Chroma::Finer(of, subsampling == Subsampling::Yuv444)

@@ -20,7 +20,8 @@ pub trait NetConfig {
 
     /// What it reads and writes: 4:2:0, and what is added to it.
     fn io(&self) -> Io {
-        Io::yuv420(chain::reach(&self.chain()))
+        let chain = self.chain();
+        Io::yuv420(chain::reach(&chain), chain::grid(&chain))
     }
 
     /// Its kind and sizes, for people.

@@ -99,6 +99,17 @@ pub fn macs(chain: &[ChainLayer]) -> f64 {
     chain.iter().map(of_layer).sum()
 }
 
+/// Input pixels, in width and height, of the coarsest of a chain's pixels.
+pub fn grid(chain: &[ChainLayer]) -> usize {
+    let (mut pixel, mut coarsest) = ((1, 1), 1);
+    for layer in chain {
+        pixel = (pixel.0 * layer.config.stride, pixel.1);
+        coarsest = coarsest.max(pixel.0 / pixel.1);
+        pixel.1 *= layer.link.shuffle;
+    }
+    coarsest
+}
+
 /// How far an output pixel looks from the input pixel that it is in, in input pixels, at most.
 pub fn reach(chain: &[ChainLayer]) -> usize {
     // Of an input pixel, so that the smallest pixel is 1.

@@ -113,7 +113,7 @@ impl NetConfig for EdsrConfig {
             colour: Colour::Rgb,
             channels: COLOURS,
             scale: self.scale,
-            multiple_of: 1,
+            grid: 1,
             reach: Reach::Pixels(chain::reach(&self.chain())),
             output: Output::Direct,
             mean: Some(MEAN),

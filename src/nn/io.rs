@@ -47,8 +47,9 @@ pub struct Io {
     pub channels: usize,
     /// Output size over input size.
     pub scale: usize,
-    /// Its input's width and height have to be multiples of this.
-    pub multiple_of: usize,
+    /// Rows and columns of its input that it takes together where it works at its coarsest: a tile of a
+    /// picture has to begin at a multiple of them.
+    pub grid: usize,
     /// How far an output pixel looks.
     pub reach: Reach,
     /// What becomes of its output.
@@ -61,13 +62,13 @@ pub struct Io {
 }
 
 impl Io {
-    /// Of nets that add to 4:2:0, and look so far in blocks of 2×2 pixels.
-    pub fn yuv420(reach_blocks: usize) -> Self {
+    /// Of nets that add to 4:2:0, and look so far and work so coarsely in blocks of 2×2 pixels.
+    pub fn yuv420(reach_blocks: usize, grid: usize) -> Self {
         Self {
             colour: Colour::Yuv420,
             channels: CHANNELS,
             scale: 1,
-            multiple_of: 1,
+            grid,
             // A luma sample shares its block with one more pixel on either side.
             reach: Reach::Pixels(2 * reach_blocks + 1),
             output: Output::Residual,

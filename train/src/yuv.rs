@@ -2,30 +2,9 @@
 //! (ITU-R BT.601 and BT.709, 8 bit).
 
 use anyhow::ensure;
-use serde::{Deserialize, Serialize};
-pub use tunableconv::frame::Range;
+pub use tunableconv::frame::{Matrix, Range};
 
 use crate::rgb::Rgb;
-
-/// Which luma weights a stream uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Matrix {
-    /// ITU-R BT.601: K_R = 0.299, K_B = 0.114.
-    Bt601,
-    /// ITU-R BT.709: K_R = 0.2126, K_B = 0.0722.
-    Bt709,
-}
-
-impl Matrix {
-    /// `(K_R, K_G, K_B)`; they sum to 1.
-    pub(crate) fn weights(self) -> (f32, f32, f32) {
-        match self {
-            Self::Bt601 => (0.299, 0.587, 0.114),
-            Self::Bt709 => (0.2126, 0.7152, 0.0722),
-        }
-    }
-}
 
 /// Code value of zero chroma, in both ranges.
 const CHROMA_ZERO: f32 = 128.0;
@@ -51,7 +30,7 @@ impl Yuv420 {
     #[must_use]
     pub fn from_rgb(rgb: &Rgb, matrix: Matrix, range: Range) -> Self {
         let (width, height) = (rgb.width, rgb.height);
-        let (kr, kg, kb) = matrix.weights();
+        let [kr, kg, kb] = matrix.weights();
         let (red, green, blue) = (rgb.plane(0), rgb.plane(1), rgb.plane(2));
         // Luma in 0..1 first: the chroma of a block follows from its mean colour.
         let mut y: Vec<f32> = red
@@ -98,7 +77,7 @@ impl Yuv420 {
     #[must_use]
     pub fn to_rgb(&self, matrix: Matrix, range: Range) -> Rgb {
         let (width, size) = (self.width, self.width * self.height);
-        let (kr, kg, kb) = matrix.weights();
+        let [kr, kg, kb] = matrix.weights();
         let chroma_width = width.div_ceil(2);
         let mut data = vec![0.0; 3 * size];
         let (red, rest) = data.split_at_mut(size);

@@ -88,7 +88,7 @@ fn a_checkpoint_says_what_it_is() {
     let error = at.fail("calibrate net.safetensors --data data --out other.safetensors");
     assert!(error.contains("turns Rgb into 4 × the size"), "{error}");
     let error = at.fail("score net.safetensors --data data --tuning sharp=1");
-    assert!(error.contains("turns Rgb into 4 × the size"), "{error}");
+    assert!(error.contains("frame: output is (40, 36), expected (160, 144)"), "{error}");
     let error = at.fail("export-onnx net.safetensors --out net.onnx");
     assert!(error.contains("turns Rgb into 4 × the size"), "{error}");
     assert!(!at.path("net.onnx").exists() && !at.path("other.safetensors").exists());

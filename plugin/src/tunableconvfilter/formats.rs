@@ -139,7 +139,7 @@ pub fn planes_of(info: &VideoInfo) -> Result<Planes<usize>> {
     }
     let is_packed = plane(0) == plane(1);
     if format.is_rgb() {
-        let matrix = matrix_of(&info.colorimetry());
+        let matrix = matrix_of(info);
         return Ok(if is_packed {
             let pixel = RgbPixel { bytes: step(0), r: offset(0), g: offset(1), b: offset(2) };
             Planes::PackedRgb { pixels: plane(0), pixel, matrix }
@@ -169,9 +169,9 @@ fn unknown(format: VideoFormat) -> Error {
     Error::Frame(format!("format {format}"))
 }
 
-/// The matrix that turns RGB of these caps into luma and chroma for the net. Their own matrix is
-/// none, so the primaries tell.
-fn matrix_of(colorimetry: &VideoColorimetry) -> Matrix {
+/// The matrix between RGB and luma and chroma of these caps. That of RGB is none, so the primaries tell.
+pub fn matrix_of(info: &VideoInfo) -> Matrix {
+    let colorimetry: VideoColorimetry = info.colorimetry();
     match (colorimetry.matrix(), colorimetry.primaries()) {
         (VideoColorMatrix::Bt601, _) => Matrix::Bt601,
         (VideoColorMatrix::Bt2020, _) => Matrix::Bt2020,

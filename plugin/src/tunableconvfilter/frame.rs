@@ -9,7 +9,7 @@ use tunableconv::frame::{Frame, FrameFormat, FrameMut, Plane, PlaneMut};
 use tunableconv::{Error, Result};
 
 use super::fields::Rows;
-use super::formats::planes_of;
+use super::formats::{matrix_of, planes_of};
 
 /// These rows of a frame, to read from.
 ///
@@ -30,7 +30,8 @@ pub fn readable<'a>(
             stride_bytes: step * stride,
         }
     };
-    Frame::new(of_rows(format, rows), planes_of(frame.info())?.map(plane))
+    let planes = planes_of(frame.info())?.map(plane);
+    Ok(Frame::new(of_rows(format, rows), planes)?.with_matrix(matrix_of(frame.info())))
 }
 
 /// These rows of a frame, to write to.
@@ -44,7 +45,7 @@ pub fn writable<'a>(
 ) -> Result<FrameMut<'a>> {
     let (first, step) = rows.first_and_step();
     let strides = strides(frame)?;
-    let order = planes_of(frame.info())?;
+    let (order, matrix) = (planes_of(frame.info())?, matrix_of(frame.info()));
     let mut data = frame.planes_data_mut().map(Some);
     let plane = |index: usize| {
         let stride = strides[index];
@@ -55,7 +56,7 @@ pub fn writable<'a>(
         }
     };
     let planes = order.map(plane);
-    FrameMut::new(of_rows(format, rows), planes)
+    Ok(FrameMut::new(of_rows(format, rows), planes)?.with_matrix(matrix))
 }
 
 fn of_rows(format: FrameFormat, rows: Rows) -> FrameFormat {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use gstreamer as gst;
 
 use tunableconv::Error;
-use tunableconv::checkpoint::{Colour, Metadata};
+use tunableconv::checkpoint::Metadata;
 use tunableconv::engine::{Engine, Model};
 
 use super::definition::{Definition, ModelSource};
@@ -137,13 +137,12 @@ fn name_of(definition: &Definition, choice: &Choice) -> String {
 
 fn open_engine(model: &Model, choice: &Choice) -> Result<Box<dyn Engine>, LoadError> {
     let io = model.metadata().architecture.io();
-    if io.colour != Colour::Yuv420 || io.scale != 1 {
-        let (colour, scale) = (io.colour, io.scale);
+    if io.scale != 1 {
         return Err(LoadError {
             code: gst::ResourceError::Settings,
             text: format!(
-                "This model turns {colour:?} into {scale} times its size; this element runs models \
-                 that turn Yuv420 into the same size"
+                "This model makes frames {} times as large; this element runs models that keep the size",
+                io.scale
             ),
         });
     }

@@ -105,9 +105,14 @@ pub fn random_checkpoint(domain: Domain) -> Checkpoint {
         negative_slope: 0.1,
         phi: PhiConfig { mode: Mode::Mlp, expand: 2 },
     };
+    random_checkpoint_of(Architecture::Video(config), domain)
+}
+
+/// The same for any net.
+pub fn random_checkpoint_of(architecture: Architecture, domain: Domain) -> Checkpoint {
     let parameters = vec![parameter("denoise", 1.0), parameter("deblur", 0.0)];
     let metadata = Metadata {
-        architecture: Architecture::Video(config),
+        architecture,
         tuning: TuningSpace { domain, parameters },
         provenance: Provenance::default(),
         calibration: None,
@@ -135,9 +140,12 @@ impl Model {
     }
 
     pub fn with_domain(domain: Domain) -> Self {
+        Self::of(random_checkpoint(domain))
+    }
+
+    pub fn of(checkpoint: Checkpoint) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
-        let checkpoint = random_checkpoint(domain);
         checkpoint.write(&path).unwrap();
         Self { folder, path, checkpoint }
     }

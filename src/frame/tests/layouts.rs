@@ -72,7 +72,7 @@ fn kinds() -> Vec<(Layout, SampleFormat)> {
 }
 
 /// Noise of every kind, size and range; the number tells how far its rows are padded.
-fn pictures() -> impl Iterator<Item = (Stored, usize)> {
+pub(super) fn pictures() -> impl Iterator<Item = (Stored, usize)> {
     let sizes = SIZES.into_iter().flat_map(|size| RANGES.map(|range| (size, range)));
     sizes.flat_map(|((width, height), range)| {
         kinds().into_iter().enumerate().map(move |(index, (layout, samples))| {
@@ -82,7 +82,7 @@ fn pictures() -> impl Iterator<Item = (Stored, usize)> {
     })
 }
 
-fn weights(matrix: Matrix) -> (f64, f64) {
+pub(super) fn weights(matrix: Matrix) -> (f64, f64) {
     MATRICES.iter().find(|entry| entry.0 == matrix).map(|&(_, kr, kb)| (kr, kb)).unwrap()
 }
 
@@ -218,7 +218,7 @@ fn written_plainly(
 }
 
 /// Checks what writing did to `before`; no other byte may differ.
-fn check_written(
+pub(super) fn check_written(
     input: &Stored,
     before: &Stored,
     got: &Stored,

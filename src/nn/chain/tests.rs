@@ -71,6 +71,12 @@ fn no_pixel_looks_further_than_the_reach_and_one_looks_as_far() {
 }
 
 #[test]
+fn two_scales_take_pixels_two_by_two() {
+    let grids: Vec<usize> = chains().iter().map(|chain| grid(chain)).collect();
+    assert_eq!(grids, [1, 2, 2, 1, 1, 1, 1]);
+}
+
+#[test]
 fn costs_are_those_of_the_convolutions() {
     let luma_kilo_macs = |chain: Vec<ChainLayer>| macs(&chain) / 4.0 / 1000.0;
     let of_video = luma_kilo_macs(VideoNetConfig::default().chain());

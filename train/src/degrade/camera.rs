@@ -158,7 +158,7 @@ impl Camera {
 }
 
 fn luma(picture: &Rgb) -> Vec<f32> {
-    let (kr, kg, kb) = Matrix::Bt709.weights();
+    let [kr, kg, kb] = Matrix::Bt709.weights();
     let (red, green, blue) = (picture.plane(0), picture.plane(1), picture.plane(2));
     let pixels = red.iter().zip(green).zip(blue);
     pixels.map(|((red, green), blue)| kr * red + kg * green + kb * blue).collect()

@@ -20,7 +20,7 @@ impl ChromaNoise {
         let cb = correlated_field(width, height, radius, rng);
         let cr = correlated_field(width, height, radius, rng);
         // Y' stays when kr·ΔR + kg·ΔG + kb·ΔB = 0.
-        let (kr, kg, kb) = Matrix::Bt709.weights();
+        let [kr, kg, kb] = Matrix::Bt709.weights();
         let red = 2.0 * (1.0 - kr) * sigma / 255.0;
         let blue = 2.0 * (1.0 - kb) * sigma / 255.0;
         let (green_cr, green_cb) = (-kr / kg * red, -kb / kg * blue);

@@ -54,7 +54,7 @@ fn check(planes: &Tensor) -> Result<(usize, usize, usize, usize)> {
 
 /// What (U, V), around 0, add to luma in R, G and B: `[3, 2]` (ITU-R BT.601 and BT.709).
 fn chroma_weights(matrix: Matrix) -> [f64; 6] {
-    let (kr, kg, kb) = matrix.weights();
+    let [kr, kg, kb] = matrix.weights();
     let [kr, kg, kb] = [kr, kg, kb].map(f64::from);
     let (u_to_blue, v_to_red) = (2.0 * (1.0 - kb), 2.0 * (1.0 - kr));
     [0.0, v_to_red, -kb * u_to_blue / kg, -kr * v_to_red / kg, u_to_blue, 0.0]

@@ -1,0 +1,89 @@
+//! Tiles of a tensor: what is computed at once, and what that needs around it.
+
+use std::ops::Range;
+
+use crate::nn::{Colour, Io, Reach};
+
+/// Part of a tensor: what it makes, and what it reads for that; each as rows and columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tile {
+    /// Rows and columns of the input that it makes the output of.
+    pub(super) makes: [Range<usize>; 2],
+    /// Rows and columns of the input that it reads.
+    pub(super) reads: [Range<usize>; 2],
+}
+
+impl Tile {
+    /// Where what it makes begins in what it reads.
+    pub(super) fn margins(&self) -> [usize; 2] {
+        [0, 1].map(|side| self.makes[side].start - self.reads[side].start)
+    }
+}
+
+/// Cuts a tensor of this height and width into tiles that make at most `side` rows and columns each; in
+/// one where the net looks over all of it.
+pub(super) fn tiles(io: &Io, size: [usize; 2], side: usize) -> Vec<Tile> {
+    let Reach::Pixels(reach) = io.reach else {
+        return vec![Tile { makes: size.map(|len| 0..len), reads: size.map(|len| 0..len) }];
+    };
+    let reach = match io.colour {
+        // Of its own channels, which are half as wide and high as the picture.
+        Colour::Yuv420 => reach.div_ceil(2),
+        Colour::Rgb => reach,
+    };
+    // As many as are needed, of about one size; each begins where the net's own blocks do.
+    let parts = |len: usize| {
+        let unit = io.grid;
+        let each = len.div_ceil(len.div_ceil(side).max(1)).next_multiple_of(unit);
+        (0..len).step_by(each.max(1)).map(move |start| {
+            let end = (start + each).min(len);
+            let from = start.saturating_sub(reach) / unit * unit;
+            (start..end, from..(end + reach).next_multiple_of(unit).min(len))
+        })
+    };
+    let of_rows = |(rows, read_rows): (Range<usize>, Range<usize>)| {
+        parts(size[1]).map(move |(columns, read_columns)| Tile {
+            makes: [rows.clone(), columns],
+            reads: [read_rows.clone(), read_columns],
+        })
+    };
+    parts(size[0]).flat_map(of_rows).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{EdsrConfig, NetConfig as _};
+
+    #[test]
+    fn tiles_make_all_of_a_picture_once_and_read_as_far_as_the_net_looks() {
+        let io = EdsrConfig { channels: 8, blocks: 2, scale: 2, ..Default::default() }.io();
+        let Reach::Pixels(reach) = io.reach else { panic!("EDSR looks {:?}", io.reach) };
+        for size in [[1, 1], [40, 100], [101, 33]] {
+            for side in [16, 33, 500] {
+                let mut made = vec![0; size[0] * size[1]];
+                for tile in tiles(&io, size, side) {
+                    let [rows, columns] = &tile.makes;
+                    assert!(rows.len() <= side && columns.len() <= side, "{tile:?}");
+                    for (side, len) in size.into_iter().enumerate() {
+                        let (makes, reads) = (&tile.makes[side], &tile.reads[side]);
+                        assert_eq!(reads.start, makes.start.saturating_sub(reach));
+                        assert_eq!(reads.end, (makes.end + reach).min(len));
+                    }
+                    for row in rows.clone() {
+                        columns.clone().for_each(|column| made[row * size[1] + column] += 1);
+                    }
+                }
+                assert!(made.iter().all(|count| *count == 1), "{size:?} {side}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_net_that_looks_over_all_of_a_picture_gets_it_whole() {
+        let io = EdsrConfig::default().io();
+        let whole = tiles(&Io { reach: Reach::Global, ..io }, [300, 200], 64);
+        assert_eq!(whole.len(), 1);
+        assert_eq!((whole[0].makes.clone(), whole[0].margins()), ([0..300, 0..200], [0, 0]));
+    }
+}
