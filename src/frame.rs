@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::cpu::kernels::Level;
 use crate::{Error, Result};
+pub use direct::Rescale;
 pub use planes::{Matrix, Plane, PlaneMut, Planes, RgbPixel, Subsampling, YuvPixel};
 pub(crate) use rows::FrameWriter;
 pub(crate) use samples::Value;

@@ -15,6 +15,7 @@
 //! | [`picture`] | a 4:2:0 picture that owns its planes |
 //! | [`checkpoint`] | the file format: read, validate, write |
 //! | [`noise_level`] | how noisy a frame is |
+//! | [`resample`] | planes of another size |
 //! | [`nn`] | tunable layers and the nets made of them |
 //! | [`net`] | a loaded checkpoint: kernel banks, shared by engines |
 //! | [`engine`] | runs a net on frames |
@@ -29,6 +30,7 @@ pub mod nn;
 pub mod noise_level;
 pub mod picture;
 mod ranges;
+pub mod resample;
 pub mod tuning;
 
 pub use error::{Error, Result};

@@ -4,18 +4,22 @@
 
 mod common;
 
+use common::play::Player;
 use common::{FORMATS, Model, Picture, Random, first_error, random_checkpoint_of, stamped};
 use gstreamer as gst;
+use gstreamer_check as gst_check;
 use gstreamer_video as gst_video;
 
 use gst::prelude::*;
-use gst_video::{VideoFormat, VideoInfo};
+use gst_video::{VideoCropMeta, VideoFormat, VideoInfo, VideoRegionOfInterestMeta};
 use tunableconv::checkpoint::Architecture;
 use tunableconv::engine::{self, Options};
 use tunableconv::frame::{
-    Frame, FrameFormat, FrameMut, Matrix, Plane, PlaneMut, Planes, Range, RgbPixel, SampleFormat,
+    Frame, FrameFormat, FrameMut, Matrix, Plane, PlaneMut, Planes, Range, Rescale, RgbPixel,
+    SampleFormat,
 };
 use tunableconv::nn::EdsrConfig;
+use tunableconv::picture::Picture as CorePicture;
 use tunableconv::tuning::Domain;
 
 const SIZES: [(usize, usize); 4] = [(64, 48), (33, 17), (1, 1), (3, 2)];
@@ -100,14 +104,208 @@ fn the_matrix_of_the_caps_is_used() {
     assert_eq!(first, model.filter(&picture, &[1.0, 0.0]));
 }
 
+/// What the engine makes of a picture, so many times as large.
+fn enlarged(model: &Model, picture: &Picture, tuning: &[f64]) -> Picture {
+    let mut engine = engine::open(&model.checkpoint, &Options::default()).unwrap();
+    let tuning = model.checkpoint.metadata.tuning.tuning(tuning).unwrap();
+    engine.set_tuning(&tuning).unwrap();
+    let input = CorePicture::new(picture.format, picture.planes.clone()).unwrap();
+    let (width, height) = engine.output_size(picture.format.width, picture.format.height);
+    let format = FrameFormat { width, height, ..picture.format };
+    let mut output = CorePicture::grey(format).unwrap();
+    // Larger frames are of the matrix of those that they were.
+    let (frame, mut frame_mut) = (input.frame(), output.frame_mut().with_matrix(Matrix::Bt601));
+    engine.process(&frame, &mut frame_mut).unwrap();
+    Picture { format, planes: output.planes().map(<[u8]>::to_vec) }
+}
+
+/// Caps of the output of a harness whose element makes frames `scale` times as large.
+fn larger(info: &VideoInfo, scale: u32) -> VideoInfo {
+    VideoInfo::builder(info.format(), scale * info.width(), scale * info.height())
+        .fps(info.fps())
+        .colorimetry(&info.colorimetry())
+        .build()
+        .unwrap()
+}
+
+/// The element between a pad with these caps and one that takes anything.
+fn harness(element: &gst::Element, info: &VideoInfo) -> gst_check::Harness {
+    let mut harness = gst_check::Harness::with_element(element, Some("sink"), Some("src"));
+    harness.set_src_caps(info.to_caps().unwrap());
+    harness
+}
+
 #[test]
-fn a_net_that_makes_larger_frames_is_refused() {
+fn larger_frames_are_what_the_engine_makes() {
+    for scale in [2, 3, 4] {
+        let model = edsr(scale);
+        for (width, height) in SIZES {
+            let picture = Picture::random(width, height);
+            let expected = enlarged(&model, &picture, &[1.0, 0.0]);
+            for format in FORMATS {
+                let info = picture.info(format);
+                let mut harness = harness(&model.element(), &info);
+                let output = harness.push_and_pull(stamped(picture.buffer(&info), 0)).unwrap();
+                let caps = harness.sinkpad().unwrap().current_caps().unwrap();
+                let out_info = VideoInfo::from_caps(&caps).unwrap();
+                assert_eq!(out_info, larger(&info, scale as u32), "{format:?}");
+                let got = expected.read(&out_info, output);
+                assert_eq!(got, expected, "×{scale} {format:?} {width}×{height}");
+            }
+        }
+    }
+}
+
+#[test]
+fn caps_are_scaled_both_ways_and_keep_the_colours_of_the_input() {
+    common::init();
+    let model = edsr(3);
+    // Of television of 720 lines colours are others than of 240.
+    let info = VideoInfo::builder(VideoFormat::Rgb, 320, 240).fps((25, 1)).build().unwrap();
+    let small = VideoInfo::builder(VideoFormat::I420, 320, 240).fps((25, 1)).build().unwrap();
+    for info in [info, small] {
+        let element = model.element();
+        let mut harness = harness(&element, &info);
+        harness.push_and_pull(gst::Buffer::with_size(info.size()).unwrap()).unwrap();
+        let caps = harness.sinkpad().unwrap().current_caps().unwrap();
+        let out_info = VideoInfo::from_caps(&caps).unwrap();
+        assert_eq!((out_info.width(), out_info.height()), (960, 720));
+        assert_eq!(out_info.colorimetry(), info.colorimetry());
+        assert!(caps.structure(0).unwrap().has_field("colorimetry"), "{caps}");
+        assert_eq!(out_info.par(), info.par());
+
+        let sides = |pad: &str| {
+            let caps = element.static_pad(pad).unwrap().query_caps(None);
+            let structure = caps.structure(0).unwrap();
+            ["width", "height"].map(|side| format!("{:?}", structure.value(side).unwrap()))
+        };
+        let sides = [sides("sink"), sides("src")].concat();
+        assert!(sides.iter().all(|side| !side.contains("8192")), "{sides:?}");
+    }
+}
+
+#[test]
+fn what_lies_beside_the_filtered_half_is_bicubic() {
     let model = edsr(2);
+    let picture = Picture::random(32, 18);
+    let expected = enlarged(&model, &picture, &[1.0, 0.0]);
+    let mut bicubic = CorePicture::grey(expected.format).unwrap();
+    let input = CorePicture::new(picture.format, picture.planes.clone()).unwrap();
+    let mut rescale = Rescale::new([32, 18], [64, 36]);
+    rescale.run(&input.frame(), &mut bicubic.frame_mut().with_matrix(Matrix::Bt601)).unwrap();
+    for format in FORMATS {
+        let info = picture.info(format);
+        let element = model.element();
+        element.set_property_from_str("compare", "split");
+        let mut harness = harness(&element, &info);
+        let output = harness.push_and_pull(stamped(picture.buffer(&info), 0)).unwrap();
+        let got = expected.read(&larger(&info, 2), output);
+        for (which, (got, (left, right))) in
+            got.planes.iter().zip(bicubic.planes().iter().zip(&expected.planes)).enumerate()
+        {
+            let width = if which == 0 { 64 } else { 32 };
+            for ((got, left), right) in
+                got.chunks(width).zip(left.chunks(width)).zip(right.chunks(width))
+            {
+                assert!(got[..width / 2] == left[..width / 2], "{format:?} {which}");
+                assert!(got[width / 2..] == right[width / 2..], "{format:?} {which}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_format_comes_out_larger() {
+    let model = edsr(2);
+    let formats =
+        "BGRA GBR GBR_10LE A420 Y42B YUY2 AYUV Y444_12LE P010_10LE GRAY8 v210 r210 ARGB64";
+    for format in formats.split_whitespace() {
+        let player = Player::of_text(&format!(
+            "videotestsrc num-buffers=2 pattern=smpte ! video/x-raw,format={format},width=33,height=17 ! \
+             tunableconvfilter model={} device=cpu ! appsink name=frames0",
+            model.path()
+        ));
+        let frames = player.frames().unwrap();
+        assert_eq!(frames.len(), 2, "{format}");
+        for frame in frames {
+            assert_eq!(frame.size(), (66, 34), "{format}");
+            assert_eq!(frame.format().to_str(), format);
+        }
+    }
+}
+
+#[test]
+fn regions_and_crops_are_told_in_pixels_of_the_larger_frame() {
+    let model = edsr(2);
+    let picture = Picture::random(64, 48);
+    let info = picture.info(VideoFormat::I420);
+    let mut harness = harness(&model.element(), &info);
+    let mut buffer = stamped(picture.buffer(&info), 0);
+    {
+        let buffer = buffer.get_mut().unwrap();
+        VideoRegionOfInterestMeta::add(buffer, "face", (10, 12, 20, 16));
+        VideoCropMeta::add(buffer, (2, 4, 60, 40));
+        let mark = gst::Caps::new_empty_simple("timestamp/x-test");
+        gst::ReferenceTimestampMeta::add(buffer, &mark, gst::ClockTime::SECOND, None);
+    }
+    let output = harness.push_and_pull(buffer).unwrap();
+    let region = output.meta::<VideoRegionOfInterestMeta>().expect("the region");
+    assert_eq!((region.roi_type(), region.rect()), ("face", (20, 24, 40, 32)));
+    assert_eq!(output.meta::<VideoCropMeta>().expect("the crop").rect(), (4, 8, 120, 80));
+    assert!(output.meta::<gst::ReferenceTimestampMeta>().is_some());
+}
+
+#[test]
+fn fields_are_not_made_larger() {
+    let model = edsr(2);
+    let info = Picture::random(32, 16).info(VideoFormat::I420);
     let element = model.element();
+    let _harness = harness(&element, &info);
+    let sink = element.static_pad("sink").unwrap();
+    for (mode, is_taken) in
+        [("progressive", true), ("interleaved", false), ("mixed", false), ("alternate", false)]
+    {
+        let mut caps = info.to_caps().unwrap();
+        let changed = caps.make_mut();
+        changed.set("interlace-mode", mode);
+        if mode == "alternate" {
+            let features = gst::CapsFeatures::new([gst_video::CAPS_FEATURE_FORMAT_INTERLACED]);
+            changed.set_features_simple(Some(features));
+        }
+        assert_eq!(sink.query_accept_caps(&caps), is_taken, "{mode}");
+    }
     let bus = gst::Bus::new();
     element.set_bus(Some(&bus));
-    assert!(element.set_state(gst::State::Paused).is_err());
+    let mut caps = info.to_caps().unwrap();
+    caps.make_mut().set("interlace-mode", "interleaved");
+    assert!(!sink.send_event(gst::event::Caps::new(&caps)));
     let (_, error) = first_error(&bus);
-    assert!(error.contains("This model makes frames 2 times as large"), "{error}");
-    element.set_state(gst::State::Null).unwrap();
+    assert!(
+        error.contains(
+            "expected progressive video of at most 4096×4096, as the model makes it 2 times"
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn another_model_takes_over_only_at_the_same_scale() {
+    let (model, other) = (edsr(2), edsr(3));
+    let element = model.element();
+    let picture = Picture::random(32, 16);
+    let info = picture.info(VideoFormat::I420);
+    let mut harness = harness(&element, &info);
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    harness.push_and_pull(stamped(picture.buffer(&info), 0)).unwrap();
+    element.set_property("model", other.path());
+    let warning = bus
+        .timed_pop_filtered(gst::ClockTime::from_seconds(30), &[gst::MessageType::Warning])
+        .expect("a warning");
+    let gst::MessageView::Warning(warning) = warning.view() else { unreachable!() };
+    let text = warning.error().to_string();
+    assert!(text.contains("the model makes frames 3 times as large, not 2"), "{text}");
+    assert_eq!(element.property::<String>("model"), model.path());
+    let output = harness.push_and_pull(stamped(picture.buffer(&info), 1)).unwrap();
+    assert_eq!(output.size(), larger(&info, 2).size());
 }

@@ -37,7 +37,7 @@ use super::properties::Part;
 use super::settings::{Overload, Settings};
 use super::state::{FrameTask, State, clock_time};
 use super::stats::{Stats, count};
-use super::{formats, properties};
+use super::{formats, properties, scaled};
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -285,14 +285,40 @@ impl BaseTransformImpl for TunableConvBase {
     }
 
     /// Size, place, orientation and colour of what is in a frame stay as they are, and so does all
-    /// that is said of them; the base class keeps no meta that is of the memory.
+    /// that is said of them, unless frames become larger; the base class keeps no meta that is of the
+    /// memory.
     fn transform_meta<'a>(
         &self,
-        _output: &mut gst::BufferRef,
-        _meta: gst::MetaRef<'a, gst::Meta>,
+        output: &mut gst::BufferRef,
+        meta: gst::MetaRef<'a, gst::Meta>,
         _input: &'a gst::BufferRef,
     ) -> bool {
-        true
+        let guard = lock(&self.state);
+        let Some(state) = guard.as_ref().filter(|state| state.scale() > 1) else { return true };
+        let infos = state.info().zip(state.out_info());
+        infos.is_some_and(|infos| scaled::meta(output, &meta, infos))
+    }
+
+    fn accept_caps(&self, direction: gst::PadDirection, caps: &gst::Caps) -> bool {
+        let can_scale = direction == gst::PadDirection::Src || self.can_scale(caps);
+        can_scale && self.parent_accept_caps(direction, caps)
+    }
+
+    fn transform_caps(
+        &self,
+        direction: gst::PadDirection,
+        caps: &gst::Caps,
+        filter: Option<&gst::Caps>,
+    ) -> Option<gst::Caps> {
+        let scale = self.scale();
+        if scale == 1 {
+            return self.parent_transform_caps(direction, caps, filter);
+        }
+        let caps = scaled::caps(direction, caps, scale as i32);
+        Some(match filter {
+            Some(filter) => filter.intersect_with_mode(&caps, gst::CapsIntersectMode::First),
+            None => caps,
+        })
     }
 
     /// Without caps there is nothing to make a buffer for, which the base class would not notice.
@@ -397,6 +423,7 @@ impl BaseTransformImpl for TunableConvBase {
             self.time.filtered(timing);
         }
         let is_untouched = is_identity || state.frame.is_untouched();
+        let keeps_size = state.scale() == 1;
         let may_forward = state.info().is_some_and(|info| self.may_forward(buffer, info));
         let is_message_due = live.post_messages && state.is_due(running_time, MESSAGE_INTERVAL);
         let names = (!unknown.is_empty()).then(|| state.space().names());
@@ -420,7 +447,8 @@ impl BaseTransformImpl for TunableConvBase {
         }
         // In passthrough the base class would not ask a new peer for its pool, nor us what it takes.
         let has_peer_to_ask = obj.src_pad().needs_reconfigure();
-        let passthrough = scan == Scan::Apart || is_untouched && may_forward && !has_peer_to_ask;
+        let passthrough =
+            scan == Scan::Apart || is_untouched && keeps_size && may_forward && !has_peer_to_ask;
         if obj.is_passthrough() != passthrough {
             gst::debug!(CAT, imp = self, "Passthrough is {passthrough}");
             obj.set_passthrough(passthrough);
@@ -440,7 +468,7 @@ impl VideoFilterImpl for TunableConvBase {
         self.obj().set_passthrough(false);
         let clock = || Moment::now(&self.obj());
         let prepared = match lock(&self.state).as_mut() {
-            Some(state) => state.set_info(in_info, &clock),
+            Some(state) => state.set_info(in_info, out_info, &clock),
             None => return Err(gst::loggable_error!(CAT, "Caps {incaps} before the start")),
         };
         match prepared {
@@ -507,6 +535,17 @@ impl TunableConvBase {
             slot.next.take()
         };
         drop(forgotten);
+    }
+
+    /// How many times as large frames become.
+    fn scale(&self) -> usize {
+        lock(&self.state).as_ref().map_or(1, State::scale)
+    }
+
+    /// Whether frames of these caps can become as much larger as the model makes them.
+    fn can_scale(&self, caps: &gst::CapsRef) -> bool {
+        let scale = self.scale();
+        scale == 1 || !scaled::caps(gst::PadDirection::Sink, caps, scale as i32).is_empty()
     }
 
     /// Whether downstream can read the frame as it lies in memory.

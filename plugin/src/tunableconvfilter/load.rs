@@ -108,6 +108,27 @@ pub fn look(definition: &Definition, choice: &Choice) -> Result<(), LoadError> {
     path.map_or(Ok(()), |path| Metadata::read(path).map(|_| ()).map_err(of_model))
 }
 
+/// How many times as large an engine makes frames.
+pub fn scale_of(engine: &dyn Engine) -> usize {
+    engine.metadata().architecture.io().scale
+}
+
+/// # Errors
+/// Another scale than that of the model that runs: the caps are negotiated.
+pub fn check_scale(engine: &dyn Engine, running: usize) -> Result<(), LoadError> {
+    let scale = scale_of(engine);
+    if scale == running {
+        return Ok(());
+    }
+    Err(LoadError {
+        code: gst::ResourceError::Settings,
+        text: format!(
+            "Cannot use the settings: the model makes frames {scale} times as large, not {running}; stop \
+             the element first"
+        ),
+    })
+}
+
 fn running(engine: &dyn Engine, model: String) -> Running {
     Running {
         engine: engine.description().into(),
@@ -136,16 +157,6 @@ fn name_of(definition: &Definition, choice: &Choice) -> String {
 }
 
 fn open_engine(model: &Model, choice: &Choice) -> Result<Box<dyn Engine>, LoadError> {
-    let io = model.metadata().architecture.io();
-    if io.scale != 1 {
-        return Err(LoadError {
-            code: gst::ResourceError::Settings,
-            text: format!(
-                "This model makes frames {} times as large; this element runs models that keep the size",
-                io.scale
-            ),
-        });
-    }
     model.open(&choice.options()).map_err(|error| match error {
         Error::Device { .. } | Error::Precision { .. } => LoadError {
             code: gst::ResourceError::Settings,

@@ -57,12 +57,29 @@ pub fn blend(input: &Input<'_>, output: &mut Output<'_>, weight: f64) {
     }
 }
 
-/// Copies what has planes of its own beside Y, U and V or R, G and B.
-pub fn copy_alpha(input: &Input<'_>, output: &mut Output<'_>) {
+/// Copies what has planes of its own beside Y, U and V or R, G and B: of the nearest pixels where the output
+/// is so many times as large.
+pub fn copy_alpha(input: &Input<'_>, output: &mut Output<'_>, scale: usize) {
     for plane in 0..input.n_planes() {
-        if first_component(input, plane) == ALPHA {
-            let bytes = row_bytes(output.info(), plane);
+        if first_component(input, plane) != ALPHA {
+            continue;
+        }
+        let (bytes, index) = (row_bytes(output.info(), plane), plane as usize);
+        if scale == 1 {
             rows(input, output, plane, bytes, |from, to| to.copy_from_slice(from));
+            continue;
+        }
+        let step = input.comp_pstride(ALPHA.into()) as usize;
+        let (from_stride, to_stride) =
+            (input.plane_stride()[index] as usize, output.plane_stride()[index] as usize);
+        let height = output.height() as usize;
+        let (from, to) = (input.planes_data()[index], &mut *output.planes_data_mut()[index]);
+        for y in 0..height {
+            let from = &from[y / scale * from_stride..];
+            let to = &mut to[y * to_stride..][..bytes];
+            for (x, to) in to.chunks_exact_mut(step).enumerate() {
+                to.copy_from_slice(&from[x / scale * step..][..step]);
+            }
         }
     }
 }

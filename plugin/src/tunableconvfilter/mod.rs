@@ -79,6 +79,7 @@ mod models;
 mod noise;
 mod overload;
 mod properties;
+mod scaled;
 mod settings;
 mod state;
 mod stats;

@@ -15,9 +15,10 @@ use tunableconv::{Error, Result};
 
 use super::fields::Scan;
 use super::knobs::{Knobs, Scale};
-use super::load::Loaded;
+use super::load::{self, Loaded};
 use super::noise::Noise;
 use super::overload::{Decision, Policy};
+use super::scaled::Scaled;
 use super::settings::Compare;
 use super::unpack::Unpacked;
 use super::warm_up::Clock;
@@ -34,8 +35,12 @@ pub struct State {
     tuning: Tuning,
     /// Why it could not be set, until a frame reports it.
     failure: Option<Error>,
-    /// Of the caps; `None` before negotiation.
+    /// Of the input's caps; `None` before negotiation.
     info: Option<VideoInfo>,
+    /// Of the output's caps.
+    out_info: Option<VideoInfo>,
+    /// The input as large as the output, where that is larger.
+    scaled: Option<Scaled>,
     /// Memory for frames that lie oddly in theirs, from the first such frame on.
     packed: Option<gst::Buffer>,
     /// Room to unpack frames, for formats that need it.
@@ -93,6 +98,8 @@ impl State {
             tuning,
             failure: None,
             info: None,
+            out_info: None,
+            scaled: None,
             packed: None,
             unpacked: None,
             warned: [false; MAX_PARAMETERS],
@@ -152,20 +159,35 @@ impl State {
         unknown.filter(|&index| !std::mem::replace(&mut self.warned[index], true)).collect()
     }
 
-    /// Prepares for frames of these caps; returns how long one takes, unless they are those before.
+    /// How many times as large frames become.
+    pub fn scale(&self) -> usize {
+        load::scale_of(&*self.loaded.engine)
+    }
+
+    /// Prepares for frames of these caps, and those made of them; returns how long one takes, unless they are those before.
     ///
     /// # Errors
     /// As [`warm_up::time_of_a_frame`].
-    pub fn set_info(&mut self, info: &VideoInfo, clock: Clock<'_>) -> Result<Option<Duration>> {
+    pub fn set_info(
+        &mut self,
+        info: &VideoInfo,
+        out_info: &VideoInfo,
+        clock: Clock<'_>,
+    ) -> Result<Option<Duration>> {
         self.warned_of_fields &= self.info.as_ref() == Some(info);
         let is_known = self.info.as_ref().is_some_and(|old| {
             let size = |info: &VideoInfo| (info.format(), info.width(), info.height());
             size(old) == size(info) && old.colorimetry().range() == info.colorimetry().range()
         });
-        self.info = Some(info.clone());
+        (self.info, self.out_info) = (Some(info.clone()), Some(out_info.clone()));
         self.packed = None;
         let is_unpacked = formats::UNPACKED.contains(&info.format());
-        self.unpacked = is_unpacked.then(|| Unpacked::new(info)).transpose()?;
+        self.unpacked = is_unpacked.then(|| Unpacked::new(info, out_info)).transpose()?;
+        let scaled = || match &self.unpacked {
+            Some(unpacked) => Scaled::new(unpacked.input.info(), unpacked.output.info()),
+            None => Scaled::new(info, out_info),
+        };
+        self.scaled = (self.scale() > 1).then(scaled).transpose()?;
         self.noise.forget();
         if is_known {
             return Ok(None);
@@ -176,7 +198,12 @@ impl State {
         Ok(Some(time))
     }
 
-    /// The caps that were negotiated.
+    /// The caps that were negotiated for the output.
+    pub fn out_info(&self) -> Option<&VideoInfo> {
+        self.out_info.as_ref()
+    }
+
+    /// The caps that were negotiated for the input.
     pub fn info(&self) -> Option<&VideoInfo> {
         self.info.as_ref()
     }
@@ -305,26 +332,23 @@ impl State {
             // `GstVideoFrame` would look for whole frames in these buffers.
             return Err(Error::Frame("fields apart".into()));
         }
+        let out_info = self.out_info.as_ref().unwrap_or(info);
         let input = map(input, info, &mut self.packed)?;
-        let mut output = VideoFrameRef::from_buffer_ref_writable(output, info)
+        let mut output = VideoFrameRef::from_buffer_ref_writable(output, out_info)
             .map_err(|error| Error::Frame(error.to_string()))?;
-        if self.frame.is_untouched() {
+        if self.frame.is_untouched() && self.scaled.is_none() {
             return input.copy(&mut output).map_err(|error| Error::Frame(error.to_string()));
         }
         let (engine, bits) = (&mut *self.loaded.engine, info.comp_depth(0));
+        let mut render = Render { engine, task: self.frame, bits, scaled: self.scaled.as_mut() };
         let Some(unpacked) = &mut self.unpacked else {
-            return filter(engine, self.frame, bits, &input, &mut output);
+            return render.run((&input, info), &mut output);
         };
         let is_interleaved = self.frame.scan == Scan::Interleaved;
         unpacked.unpack(&input, is_interleaved);
         let (from, to) = (&unpacked.input, &mut unpacked.output);
-        filter(
-            engine,
-            self.frame,
-            bits,
-            &from.as_video_frame_ref(),
-            &mut to.as_mut_video_frame_ref(),
-        )?;
+        let input = (&from.as_video_frame_ref(), from.info());
+        render.run(input, &mut to.as_mut_video_frame_ref())?;
         unpacked.pack(&mut output, is_interleaved);
         Ok(())
     }
@@ -353,30 +377,52 @@ fn map<'a>(
     VideoFrameRef::from_buffer_ref_readable(buffer, info).map_err(failed)
 }
 
-/// Filters a frame whose samples have so many bits.
-fn filter(
-    engine: &mut dyn Engine,
-    FrameTask { decision, compare, scan }: FrameTask,
+/// Makes a frame whose samples have so many bits.
+struct Render<'s> {
+    engine: &'s mut dyn Engine,
+    task: FrameTask,
     bits: u32,
-    input: &VideoFrameRef<&gst::BufferRef>,
-    output: &mut VideoFrameRef<&mut gst::BufferRef>,
-) -> Result<()> {
-    // The input's may be larger than its caps say.
-    let format = formats::format_of(output.info(), bits)?;
-    for &rows in scan.pictures(output.height()) {
-        let readable = frame::readable(format, input, rows)?;
-        engine.process(&readable, &mut frame::writable(format, output, rows)?)?;
+    /// Where the output is larger.
+    scaled: Option<&'s mut Scaled>,
+}
+
+impl Render<'_> {
+    /// Of a frame of these caps, which may be larger itself than they say.
+    fn run(
+        &mut self,
+        (input, info): (&VideoFrameRef<&gst::BufferRef>, &VideoInfo),
+        output: &mut VideoFrameRef<&mut gst::BufferRef>,
+    ) -> Result<()> {
+        let FrameTask { decision, compare, scan } = self.task;
+        if !self.task.is_untouched() {
+            let formats = (
+                formats::format_of(info, self.bits)?,
+                formats::format_of(output.info(), self.bits)?,
+            );
+            for &rows in scan.pictures(info.height()) {
+                let readable = frame::readable(formats.0, input, rows)?;
+                self.engine.process(&readable, &mut frame::writable(formats.1, output, rows)?)?;
+            }
+            mix::copy_alpha(input, output, load::scale_of(self.engine));
+        }
+        let weight = match decision {
+            Decision::Filter(weight) if !self.task.is_untouched() => weight,
+            _ => 0.0,
+        };
+        if weight >= 1.0 && compare != Compare::Split {
+            return Ok(());
+        }
+        let scaled = self.scaled.as_mut().map(|scaled| scaled.of(input, (info, self.bits)));
+        let scaled = scaled.transpose()?;
+        let before = scaled.as_ref().unwrap_or(input);
+        if weight < 1.0 {
+            mix::blend(before, output, weight);
+        }
+        if compare == Compare::Split {
+            mix::split(before, output);
+        }
+        Ok(())
     }
-    mix::copy_alpha(input, output);
-    if let Decision::Filter(weight) = decision
-        && weight < 1.0
-    {
-        mix::blend(input, output, weight);
-    }
-    if compare == Compare::Split {
-        mix::split(input, output);
-    }
-    Ok(())
 }
 
 /// As GStreamer counts time.

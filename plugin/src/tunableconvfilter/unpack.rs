@@ -19,18 +19,18 @@ pub struct Unpacked {
 }
 
 impl Unpacked {
-    /// For frames of these caps.
+    /// For frames of these caps, and those made of them.
     ///
     /// # Errors
     /// [`Error::Frame`] when there is no memory.
-    pub fn new(info: &VideoInfo) -> Result<Self> {
-        let (format, unpacked) = (info.format_info(), unpacked(info)?);
-        let frame = || {
+    pub fn new(info: &VideoInfo, out_info: &VideoInfo) -> Result<Self> {
+        let frame = |info: &VideoInfo| {
+            let unpacked = unpacked(info)?;
             let buffer = gst::Buffer::with_size(unpacked.size()).map_err(failed)?;
             let frame = VideoFrame::from_buffer_writable(buffer, &unpacked);
             frame.map_err(|_| Error::Frame("a buffer cannot be written".into()))
         };
-        Ok(Self { input: frame()?, output: frame()?, format })
+        Ok(Self { input: frame(info)?, output: frame(out_info)?, format: info.format_info() })
     }
 
     /// Unpacks a frame into `input`.

@@ -13,8 +13,8 @@ use tunableconv::{Error, Result};
 
 use super::fields::Rows;
 use super::live::Moment;
-use super::load::Loaded;
-use super::{formats, frame, frame_times, unpack};
+use super::load::{self, Loaded};
+use super::{formats, frame, frame_times, scaled, unpack};
 
 /// Frames after the first, which is far slower than those of a running stream.
 const MEASURED_FRAMES: usize = 3;
@@ -89,20 +89,21 @@ fn measure(
         .colorimetry(&info.colorimetry())
         .build()
         .map_err(no_frame)?;
-    let buffer = || {
+    let buffer = |info: &VideoInfo| {
         let mut buffer = gst::Buffer::with_size(info.size())?;
         buffer.make_mut().memset(.., 0)?;
         Ok(buffer)
     };
-    let input = VideoFrame::from_buffer_readable(buffer().map_err(no_frame)?, &info);
+    let input = VideoFrame::from_buffer_readable(buffer(&info).map_err(no_frame)?, &info);
     let input = input.map_err(|_| Error::Frame("a buffer cannot be read".into()))?;
-    let output = VideoFrame::from_buffer_writable(buffer().map_err(no_frame)?, &info);
+    let out_info = scaled::info(&info, load::scale_of(engine))?;
+    let output = VideoFrame::from_buffer_writable(buffer(&out_info).map_err(no_frame)?, &out_info);
     let mut output = output.map_err(|_| Error::Frame("a buffer cannot be written".into()))?;
     let mut run = || -> Result<Duration> {
         let start = clock();
         let (input, mut output) = (input.as_video_frame_ref(), output.as_mut_video_frame_ref());
-        let format = formats::format_of(&info, bits)?;
-        let input = frame::readable(format, &input, Rows::All)?;
+        let input = frame::readable(formats::format_of(&info, bits)?, &input, Rows::All)?;
+        let format = formats::format_of(&out_info, bits)?;
         engine.process(&input, &mut frame::writable(format, &mut output, Rows::All)?)?;
         Ok(clock().since(&start))
     };

@@ -171,6 +171,36 @@ fn larger_frames_have_the_alpha_of_the_pixels_that_they_were() {
 }
 
 #[test]
+fn larger_pictures_are_bicubic_and_one_colour_stays_what_it_is() {
+    let format = FrameFormat { width: 5, height: 4, range: Range::Full, samples: SampleFormat::U8 };
+    let layout = Layout::Gbr(Matrix::Bt709);
+    let mut input = Stored::new(format, layout, 1);
+    let codes = [20, 40, 90, 200, 180];
+    for at in (0..4).flat_map(|y| (0..5).map(move |x| (x, y))) {
+        input.put(0, at, codes[at.0]);
+        input.put(1, at, 77);
+        input.put(2, at, 40 * at.1 as u16);
+    }
+    let larger = FrameFormat { width: 10, height: 8, ..format };
+    let mut output = Stored::new(larger, layout, 2);
+    let mut rescale = Rescale::new([5, 4], [10, 8]);
+    rescale.run(&input.frame(), &mut output.frame_mut()).unwrap();
+    // A quarter before a sample 128 times the weights are −3, 29, 111, −9 (Keys); see `resample`.
+    let before =
+        |a: f64, b: f64, c: f64, d: f64| (-3.0 * a + 29.0 * b + 111.0 * c - 9.0 * d) / 128.0;
+    let [a, b, c, d] = [0, 1, 2, 3].map(|i| f64::from(codes[i]));
+    for y in 0..8 {
+        assert_eq!(f64::from(output.code(0, (4, y))), before(a, b, c, d).round());
+        assert_eq!(f64::from(output.code(0, (3, y))), before(d, c, b, a).round());
+        assert!((0..10).all(|x| output.code(1, (x, y)) == 77));
+    }
+    // From top to bottom evenly where no edge is near.
+    assert_eq!([3, 4].map(|y| output.code(2, (0, y))), [50, 70]);
+    let error = rescale.run(&output.frame(), &mut input.frame_mut()).unwrap_err().to_string();
+    assert_eq!(error, "frame: sizes [[10, 8], [5, 4]], expected [5, 4] to [10, 8]");
+}
+
+#[test]
 fn what_is_no_number_is_black_and_what_is_too_bright_white() {
     let format =
         FrameFormat { width: 3, height: 1, range: Range::Full, samples: SampleFormat::U10Low };

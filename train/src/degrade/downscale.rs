@@ -1,6 +1,7 @@
 //! Lost resolution: scaled down and back up.
 
-use super::resample::{Axis, Filter, transpose};
+use tunableconv::resample::{Axis, Filter, transpose};
+
 use super::rows::clip;
 use crate::rgb::Rgb;
 

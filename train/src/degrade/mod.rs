@@ -23,7 +23,6 @@ mod kind;
 mod motion_blur;
 mod noise;
 mod poisson_gaussian;
-mod resample;
 mod rows;
 
 pub use downscale::downscale;
@@ -32,7 +31,7 @@ pub use jpeg::jpeg;
 pub use kind::{Degradation, check_chain};
 pub use motion_blur::motion_blur;
 pub use noise::noise_for_eval;
-pub use resample::Filter;
+pub use tunableconv::resample::Filter;
 
 /// Every random choice made for one sample.
 #[derive(Clone, Debug, PartialEq)]

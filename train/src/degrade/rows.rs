@@ -7,13 +7,6 @@ pub fn scale_row(out: &mut [f32], row: &[f32], tap: f32) {
     }
 }
 
-/// `out += tap · row`.
-pub fn add_row(out: &mut [f32], row: &[f32], tap: f32) {
-    for (out, &value) in out.iter_mut().zip(row) {
-        *out += tap * value;
-    }
-}
-
 /// `out += tap · (a + b)`, for symmetric kernels.
 pub fn add_pair(out: &mut [f32], a: &[f32], b: &[f32], tap: f32) {
     for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {

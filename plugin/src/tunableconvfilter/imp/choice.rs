@@ -51,7 +51,11 @@ impl TunableConvBase {
         };
         let Some(in_force) = in_force.filter(|in_force| *in_force != choice) else { return };
         let loaded = Loaded::open(self.definition, &choice).and_then(|mut loaded| {
-            let info = lock(&self.state).as_ref().and_then(|state| state.info().cloned());
+            let (info, scale) = match lock(&self.state).as_ref() {
+                Some(state) => (state.info().cloned(), state.scale()),
+                None => (None, load::scale_of(&*loaded.engine)),
+            };
+            load::check_scale(&*loaded.engine, scale)?;
             let time = info.map(|info| {
                 let tuning = knobs.tuning(&loaded.engine.metadata().tuning)?;
                 let clock = || Moment::now(&self.obj());

@@ -120,33 +120,40 @@ impl TunableConvBase {
         last.is_none_or(|last| &*last != caps)
     }
 
-    /// Posts why caps are refused: GStreamer itself refuses those outside the template, and says no
-    /// more than "not negotiated".
+    /// Posts why caps are refused: GStreamer itself refuses them, and says no more than "not negotiated".
     pub(super) fn explain_refused_caps(&self) {
         let obj = self.obj();
         let Some(pad) = obj.static_pad("sink") else { return };
         let element = obj.downgrade();
         pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
             let event = info.event().map(|event| event.view());
-            if let Some(gst::EventView::Caps(event)) = event
-                && !event.caps().can_intersect(&pad.pad_template_caps())
-                && let Some(element) = element.upgrade()
-                && element.imp().is_newly_refused(event.caps())
-            {
-                let formats: Vec<&str> =
-                    formats::all().map(|format| format.to_str().as_str()).collect();
+            let Some(gst::EventView::Caps(event)) = event else { return gst::PadProbeReturn::Ok };
+            let Some(element) = element.upgrade() else { return gst::PadProbeReturn::Ok };
+            let (imp, caps) = (element.imp(), event.caps());
+            let fits = caps.can_intersect(&pad.pad_template_caps());
+            if (!fits || !imp.can_scale(caps)) && imp.is_newly_refused(caps) {
+                let expected = if fits { imp.scalable() } else { Self::of_the_template() };
                 gst::element_error!(
                     element,
                     gst::StreamError::Format,
-                    (
-                        "Cannot filter {}; expected raw video of 1×1 to {MAX_SIDE}×{MAX_SIDE} in one \
-                         of {}; `videoconvert` before this element may help",
-                        event.caps(),
-                        formats.join(", ")
-                    )
+                    ("Cannot filter {caps}; expected {expected} before this element may help")
                 );
             }
             gst::PadProbeReturn::Ok
         });
+    }
+
+    fn of_the_template() -> String {
+        let formats: Vec<&str> = formats::all().map(|format| format.to_str().as_str()).collect();
+        let formats = formats.join(", ");
+        format!("raw video of 1×1 to {MAX_SIDE}×{MAX_SIDE} in one of {formats}; `videoconvert`")
+    }
+
+    fn scalable(&self) -> String {
+        let (scale, most) = (self.scale(), MAX_SIDE / self.scale());
+        format!(
+            "progressive video of at most {most}×{most}, as the model makes it {scale} times as large; \
+             `deinterlace`"
+        )
     }
 }

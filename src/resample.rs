@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{add_row, scale_row};
-
 /// How samples are weighed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -53,6 +51,7 @@ impl Axis {
     }
 
     /// Number of samples it makes.
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
     pub fn len(&self) -> usize {
         self.taps.len()
     }
@@ -63,9 +62,9 @@ impl Axis {
         for (out, taps) in out.chunks_exact_mut(width).zip(&self.taps) {
             let row = |j: usize| &plane[j * width..][..width];
             let (first, weight) = taps[0];
-            scale_row(out, row(first), weight);
+            out.iter_mut().zip(row(first)).for_each(|(out, value)| *out = weight * value);
             for &(j, weight) in &taps[1..] {
-                add_row(out, row(j), weight);
+                out.iter_mut().zip(row(j)).for_each(|(out, value)| *out += weight * value);
             }
         }
     }
