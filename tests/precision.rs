@@ -180,7 +180,7 @@ fn int8_follows_a_moving_tuning_without_steps() {
              {f32} in f32; the mean of a block by {int8_block:.2} and {f32_block:.2}"
         );
         assert!(int8 <= f32 + 3, "{int8} against {f32}");
-        assert!(int8_block <= f32_block + 0.5, "{int8_block} against {f32_block}");
+        assert!(int8_block <= f32_block + 0.75, "{int8_block} against {f32_block}");
     }
 }
 

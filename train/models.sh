@@ -1,5 +1,5 @@
 #!/bin/sh
-# Trains the model that the project carries, from photographs to runs/broadcast-int8/checkpoint.safetensors:
+# Trains the model that the project carries, from photographs to runs/narrowed/checkpoint.safetensors:
 #   train/models.sh RUNS PHOTOS...
 # Called again, it goes on where it was stopped. `STEPS=10` in the environment tries the way with few steps.
 set -eu
@@ -24,14 +24,26 @@ train() {
     fi
 }
 
+# calibrate FROM TO ARGUMENTS...: measures ranges for what the recipe has, and for clean pictures.
+calibrate() {
+    from=$1 to=$2
+    shift 2
+    if [ ! -e "$to" ]; then
+        "$trainer" calibrate "$from" "$@" --images 60 \
+            --degrade noise:0,noise:5,noise:25,noise:50,blur:0.8,blur:1.5,jpeg:15,jpeg:40,camera:0.01:sigma=2,camera:0.03:sigma=4:smoothing=1 \
+            --out "$to"
+    fi
+}
+
 "$trainer" make-pairs "$@" --out "$runs/pairs" --clips "${CLIPS:-400}"
 train "$runs/broadcast" "$here/recipes/broadcast.toml" --data "$@" --pairs "$runs/pairs"
-if [ ! -e "$runs/calibrated.safetensors" ]; then
-    # Ranges for what the recipe has, and for clean pictures.
-    "$trainer" calibrate "$runs/broadcast/checkpoint.safetensors" --data "$1" --images 60 \
-        --degrade noise:0,noise:5,noise:25,noise:50,blur:0.8,blur:1.5,jpeg:15,jpeg:40,camera:0.01:sigma=2,camera:0.03:sigma=4:smoothing=1 \
-        --out "$runs/calibrated.safetensors"
-fi
+calibrate "$runs/broadcast/checkpoint.safetensors" "$runs/calibrated.safetensors" --data "$1"
 train "$runs/broadcast-int8" "$here/recipes/broadcast-int8.toml" --from "$runs/calibrated.safetensors" \
     --data "$@" --pairs "$runs/pairs"
-echo "$runs/broadcast-int8/checkpoint.safetensors"
+# Ranges that nothing fills cost int8 its precision.
+calibrate "$runs/broadcast-int8/checkpoint.safetensors" "$runs/narrowed.safetensors" --data "$1" \
+    --narrow --quantile 1
+STEPS=${STEPS:-6000}
+train "$runs/narrowed" "$here/recipes/broadcast-int8.toml" --from "$runs/narrowed.safetensors" \
+    --data "$@" --pairs "$runs/pairs"
+echo "$runs/narrowed/checkpoint.safetensors"

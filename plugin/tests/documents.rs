@@ -146,5 +146,5 @@ fn the_project_fades_its_noise_out() {
     let steps = [1.0, 2.0, 3.0, 4.0, 4.9].map(noise);
     // The net is not made for noise as strong as snow, of which it leaves the most.
     assert!(steps.windows(2).all(|pair| pair[1] < 1.05 * pair[0]), "{steps:?}");
-    assert!(steps[4] < 0.97 * steps[0], "{steps:?}");
+    assert!(steps[4] < 0.99 * steps[0], "{steps:?}");
 }

@@ -38,13 +38,16 @@ pub struct Settings {
     pub images: usize,
     /// Seed of the noise.
     pub seed: u64,
+    /// For a net that was trained within ranges: they end where its activations do. They can only become
+    /// narrower, so that int8 has finer steps; the net is then to be trained on.
+    pub narrow: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let blurred = |blur| NOISE.map(|noise| Condition::blur_and_noise(blur, noise));
         let conditions = BLUR.map(blurred).concat();
-        Self { conditions, quantile: 0.999, images: 24, seed: 0 }
+        Self { conditions, quantile: 0.999, images: 24, seed: 0, narrow: false }
     }
 }
 
@@ -72,10 +75,13 @@ pub fn calibrate(
 ) -> anyhow::Result<Checkpoint> {
     settings.validate()?;
     checkpoint.metadata.architecture.io().check_yuv420("calibrations")?;
+    let is_bounded = checkpoint.metadata.calibration.as_ref().is_some_and(|c| c.bounds);
     ensure!(
-        !checkpoint.metadata.calibration.as_ref().is_some_and(|calibration| calibration.bounds),
-        "the net was trained within the ranges that it has: others would make another net of it"
+        !is_bounded || settings.narrow,
+        "the net was trained within the ranges that it has: others would make another net of it, but \
+         for narrower ones (--narrow)"
     );
+    ensure!(is_bounded || !settings.narrow, "the net was not trained within ranges yet");
     let conditions = set.settle_all(&settings.conditions)?;
     let space = &checkpoint.metadata.tuning;
     let corners = space.corner_count();
@@ -128,7 +134,7 @@ pub fn calibrate(
         images: used as u64,
         seed: settings.seed,
         quantile: settings.quantile,
-        bounds: false,
+        bounds: settings.narrow,
     });
     Ok(calibrated)
 }

@@ -106,6 +106,9 @@ struct CalibrateArgs {
     /// Seed of the noise.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Of a net that was trained within ranges: let them end where its activations do.
+    #[arg(long)]
+    narrow: bool,
     /// Checkpoint to write; the one read if not given.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -237,8 +240,8 @@ fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {
         };
         blur.unwrap_or(&calibrate::BLUR).iter().flat_map(blurred).collect()
     })?;
-    let CalibrateArgs { quantile, images, seed, .. } = args;
-    let settings = Calibration { conditions, quantile, images, seed };
+    let CalibrateArgs { quantile, images, seed, narrow, .. } = args;
+    let settings = Calibration { conditions, quantile, images, seed, narrow };
     let calibrated = calibrate::calibrate(&checkpoint, &set, &settings)?;
     calibrated.write(args.out.as_ref().unwrap_or(&args.checkpoint))?;
     Ok(())

@@ -169,6 +169,33 @@ fn a_net_that_was_trained_within_its_ranges_keeps_them() {
 }
 
 #[test]
+fn ranges_that_nothing_fills_can_be_narrowed() {
+    let at = workplace();
+    let measured = calibrate(&checkpoint(), &set(&at), &plain()).unwrap();
+    let narrow = Settings { narrow: true, ..plain() };
+    let error = calibrate(&measured, &set(&at), &narrow).unwrap_err().to_string();
+    assert!(error.contains("not trained within ranges yet"), "{error}");
+    let mut wide = measured.clone();
+    wide.metadata.calibration.as_mut().unwrap().bounds = true;
+    for (name, values) in &mut wide.tensors {
+        if name.ends_with(".activations") {
+            for range in values.chunks_mut(STATISTICS) {
+                (range[0], range[1]) = (10.0 * range[0] - 1.0, 10.0 * range[1] + 1.0);
+            }
+        }
+    }
+    let got = calibrate(&wide, &set(&at), &narrow).unwrap();
+    assert!(got.metadata.calibration.as_ref().unwrap().bounds);
+    for ((name, got), (_, want)) in activations(&got).zip(activations(&measured)) {
+        assert_eq!(got, want, "{name}");
+    }
+    // What it does on those pictures is what it did.
+    let mut again = got.clone();
+    again = calibrate(&again, &set(&at), &narrow).unwrap();
+    assert!(activations(&again).eq(activations(&got)));
+}
+
+#[test]
 fn a_failed_calibration_leaves_the_file_and_the_folder_alone() {
     let at = workplace();
     for dir in ["empty", "broken"] {

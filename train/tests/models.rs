@@ -43,14 +43,15 @@ fn photographs_become_the_model_and_what_was_done_is_not_done_again() {
     assert_eq!(first.metadata.architecture, built_in.architecture);
     assert_eq!(first.metadata.tuning, built_in.tuning);
     assert!(first.metadata.calibration.is_some());
-    assert_eq!(first.metadata.provenance.steps, 4);
+    assert_eq!(first.metadata.provenance.steps, 6);
 
-    fs::remove_dir_all(at.path("runs/broadcast-int8")).unwrap();
-    let calibrated = fs::read(at.path("runs/calibrated.safetensors")).unwrap();
+    fs::remove_dir_all(at.path("runs/narrowed")).unwrap();
+    let read = || ["calibrated", "narrowed"].map(|n| at.read(&format!("runs/{n}.safetensors")));
+    let ranges = read();
     let again = models(&at, "2");
     let errors = String::from_utf8_lossy(&again.stderr).into_owned();
     assert!(again.status.success(), "{errors}");
-    assert_eq!(fs::read(at.path("runs/calibrated.safetensors")).unwrap(), calibrated);
+    assert!(read() == ranges, "other ranges");
     assert!(fs::read(path).unwrap() == bytes, "another model");
 }
 
