@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{FRAME_DURATION, Picture, messages, random_checkpoint, stamped};
+use common::{FRAME_DURATION, Picture, messages, random_checkpoint, random_checkpoint_of, stamped};
 use gst_check::{Harness, TestClock};
 use gstreamer as gst;
 use gstreamer_check as gst_check;
@@ -14,9 +14,10 @@ use gsttunableconv::tunableconvfilter::set_engine;
 use gst::prelude::*;
 use gst_video::{VideoFormat, VideoInfo};
 use tunableconv::Result;
-use tunableconv::checkpoint::Metadata;
+use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata};
 use tunableconv::engine::{self, Engine, Options, Precision};
 use tunableconv::frame::{Frame, FrameMut};
+use tunableconv::nn::EdsrConfig;
 use tunableconv::tuning::{Domain, Tuning};
 
 /// An engine for each of whose frames the clock goes on by `cost`.
@@ -72,22 +73,39 @@ struct Live {
     bus: gst::Bus,
     picture: Picture,
     info: VideoInfo,
+    /// What comes out of a frame that is not filtered.
+    untouched: Picture,
+    out_info: VideoInfo,
     latency: gst::ClockTime,
     start: gst::ClockTime,
 }
 
 impl Live {
     fn new(overload: &str, cost: impl FnMut() -> gst::ClockTime + Send + 'static) -> Self {
+        Self::of(random_checkpoint(Domain::Box), overload, cost)
+    }
+
+    fn of(
+        checkpoint: Checkpoint,
+        overload: &str,
+        cost: impl FnMut() -> gst::ClockTime + Send + 'static,
+    ) -> Self {
         common::init();
         let picture = Picture::random(32, 16);
         let info = picture.info(VideoFormat::I420);
+        let scale = checkpoint.metadata.architecture.io().scale;
+        let untouched = if scale == 1 { picture.clone() } else { picture.bicubic(scale) };
+        let out_info = VideoInfo::builder(VideoFormat::I420, 32 * scale as u32, 16 * scale as u32)
+            .fps(info.fps())
+            .colorimetry(&info.colorimetry())
+            .build()
+            .unwrap();
         let element = gst::ElementFactory::make("tunableconvfilter")
             .property("alpha", 1.0)
             .property_from_str("overload", overload)
             .build()
             .unwrap();
         let clock = TestClock::new();
-        let checkpoint = random_checkpoint(Domain::Box);
         let engine =
             engine::open(&checkpoint, &Options { precision: Precision::F32, ..Options::default() })
                 .unwrap();
@@ -99,14 +117,13 @@ impl Live {
         element.set_bus(Some(&bus));
         element.set_clock(Some(&clock)).unwrap();
         element.set_base_time(gst::ClockTime::ZERO);
-        let caps = info.to_caps().unwrap();
-        harness.set_caps(caps.clone(), caps);
+        harness.set_caps(info.to_caps().unwrap(), out_info.to_caps().unwrap());
         // Negotiation comes with the first buffer, and the warm-up with it.
         harness.push_and_pull(stamped(picture.buffer(&info), 0)).unwrap();
         let latency = harness.query_latency().unwrap();
         let start = clock.time();
         element.set_base_time(start);
-        Self { harness, element, clock, bus, picture, info, latency, start }
+        Self { harness, element, clock, bus, picture, info, untouched, out_info, latency, start }
     }
 
     /// Sends a frame when it is due, or when the one before is done; whether it comes out as it
@@ -118,7 +135,7 @@ impl Live {
         }
         let buffer = stamped(self.picture.buffer(&self.info), index);
         let output = self.harness.push_and_pull(buffer).unwrap();
-        let untouched = self.picture.read(&self.info, output) == self.picture;
+        let untouched = self.untouched.read(&self.out_info, output) == self.untouched;
         (untouched, self.clock.time().saturating_sub(due + self.latency))
     }
 
@@ -130,7 +147,10 @@ impl Live {
 /// Plays frames through an engine that takes `cost` for each; a frame that comes while another is
 /// filtered waits.
 fn play(overload: &str, cost: gst::ClockTime, count: u64) -> Outcome {
-    let mut live = Live::new(overload, move || cost);
+    play_live(Live::new(overload, move || cost), count)
+}
+
+fn play_live(mut live: Live, count: u64) -> Outcome {
     let before = ["frames", "overloaded"].map(|name| live.count(name));
     let (untouched, lateness) = (0..count).map(|index| live.push(index)).unzip();
     let [frames, overloaded] = ["frames", "overloaded"].map(|name| live.count(name));
@@ -162,6 +182,17 @@ fn passthrough_delivers_every_frame_in_time_and_counts_those_untouched() {
     // The first frame of all was before the counts.
     assert_eq!(processed, count(200 - untouched + 1));
     assert!(last.values().1 > 2.0, "a frame takes 100 ms of 40");
+}
+
+#[test]
+fn larger_frames_that_would_be_late_are_bicubic() {
+    let config = EdsrConfig { channels: 8, blocks: 1, scale: 2, ..Default::default() };
+    let checkpoint = random_checkpoint_of(Architecture::Edsr(config), Domain::Box);
+    let outcome = play_live(Live::of(checkpoint, "passthrough", || ms(100)), 40);
+    assert_eq!(outcome.lateness.iter().max(), Some(&gst::ClockTime::ZERO));
+    let untouched = outcome.untouched.iter().filter(|&&untouched| untouched).count() as u64;
+    assert!(untouched > 20, "{untouched}");
+    assert_eq!((outcome.frames, outcome.overloaded), (40 - untouched, untouched));
 }
 
 #[test]

@@ -20,6 +20,7 @@ const TILE_SIDE: usize = 512;
 /// See the module documentation.
 pub struct CandleEngine {
     net: Arc<Net>,
+    io: Io,
     pool: Option<rayon::ThreadPool>,
     description: String,
     tuning: Tuning,
@@ -51,6 +52,7 @@ impl CandleEngine {
             description: format!("candle on {place}, f32{note}"),
             is_identity: is_identity(&net, &folded)?,
             smoothing: Smoothing::measure(&net)?,
+            io: net.metadata().architecture.io(),
             net,
             tile_side: TILE_SIDE,
             pool,
@@ -60,25 +62,24 @@ impl CandleEngine {
     }
 
     fn run(&self, input: &Frame<'_>, output: &mut FrameMut<'_>) -> Result<()> {
-        let io = self.net.metadata().architecture.io();
         let (from, to) = (input.format(), output.format());
-        match io.colour {
+        match self.io.colour {
             Colour::Yuv420 => {
                 let (width, height) = from.half_size();
                 let mut x = vec![0.0; CHANNELS * width * height];
                 input.unpack(&mut x);
-                let residual = self.tensor(&io, x, [height, width])?;
+                let residual = self.tensor(x, [height, width])?;
                 output.pack_sum(input, &residual, self.smoothing())
             }
             Colour::Rgb => {
-                let expected = self.output_size(from.width, from.height);
+                let expected = (from.width * self.io.scale, from.height * self.io.scale);
                 if (to.width, to.height) != expected {
                     let (got, expected) = ((to.width, to.height), expected);
                     return Err(Error::Frame(format!("output is {got:?}, expected {expected:?}")));
                 }
-                let mut x = vec![0.0; io.channels * from.width * from.height];
+                let mut x = vec![0.0; self.io.channels * from.width * from.height];
                 input.unpack_rgb(&mut x);
-                output.pack_rgb(input, &self.tensor(&io, x, [from.height, from.width])?);
+                output.pack_rgb(input, &self.tensor(x, [from.height, from.width])?);
                 Ok(())
             }
         }
@@ -86,11 +87,12 @@ impl CandleEngine {
 
     /// What the net makes of a tensor `[C, H, W]` of this height and width: a residual in 4:2:0, else the
     /// picture.
-    fn tensor(&self, io: &Io, x: Vec<f32>, size: [usize; 2]) -> Result<Vec<f32>> {
+    fn tensor(&self, x: Vec<f32>, size: [usize; 2]) -> Result<Vec<f32>> {
+        let io = &self.io;
         let tiles = tiles(io, size, self.tile_side);
         let x = Tensor::from_vec(x, (1, io.channels, size[0], size[1]), self.net.device())?;
         if let [_] = &tiles[..] {
-            return Ok(self.tile(io, &x)?.flatten_all()?.to_vec1()?);
+            return Ok(self.tile(&x)?.flatten_all()?.to_vec1()?);
         }
         let size = size.map(|len| len * io.scale);
         let mut out = vec![0.0; io.channels * size[0] * size[1]];
@@ -100,7 +102,7 @@ impl CandleEngine {
             let part = part.narrow(3, read_columns.start, read_columns.len())?.contiguous()?;
             let [top, left] = tile.margins().map(|margin| margin * io.scale);
             let [height, width] = [rows, columns].map(|range| range.len() * io.scale);
-            let made = self.tile(io, &part)?.narrow(2, top, height)?.narrow(3, left, width)?;
+            let made = self.tile(&part)?.narrow(2, top, height)?.narrow(3, left, width)?;
             let made = made.flatten_all()?.to_vec1::<f32>()?;
             for (line, values) in made.chunks_exact(width).enumerate() {
                 let (channel, row) = (line / height, rows.start * io.scale + line % height);
@@ -112,10 +114,10 @@ impl CandleEngine {
     }
 
     /// The same for the tensor of a tile, on the CPU.
-    fn tile(&self, io: &Io, x: &Tensor) -> Result<Tensor> {
-        let made = match io.output {
+    fn tile(&self, x: &Tensor) -> Result<Tensor> {
+        let made = match self.io.output {
             Output::Residual => self.folded.forward(x)?,
-            Output::Direct => io.picture(x, |x| self.folded.forward(x))?,
+            Output::Direct => self.io.picture(x, |x| self.folded.forward(x))?,
         };
         Ok(made.to_device(&Device::Cpu)?.contiguous()?)
     }
@@ -242,9 +244,9 @@ mod tests {
             let mut state = 3;
             let x: Vec<f32> =
                 (0..io.channels * size[0] * size[1]).map(|_| random(&mut state)).collect();
-            let whole = engine(architecture.clone(), 500).tensor(&io, x.clone(), size).unwrap();
+            let whole = engine(architecture.clone(), 500).tensor(x.clone(), size).unwrap();
             for side in [16, 31, 60] {
-                let got = engine(architecture.clone(), side).tensor(&io, x.clone(), size).unwrap();
+                let got = engine(architecture.clone(), side).tensor(x.clone(), size).unwrap();
                 let apart = got.iter().zip(&whole).filter(|(a, b)| a.to_bits() != b.to_bits());
                 assert_eq!(apart.count(), 0, "{architecture:?} in tiles of {side}");
             }

@@ -38,8 +38,8 @@ pub struct Settings {
     pub images: usize,
     /// Seed of the noise.
     pub seed: u64,
-    /// For a net that was trained within ranges: they end where its activations do. They can only become
-    /// narrower, so that int8 has finer steps; the net is then to be trained on.
+    /// For a net that was trained within ranges: they end where its activations do, so that int8 has finer
+    /// steps, and contain 0 as they always do first; the net is then to be trained on.
     pub narrow: bool,
 }
 

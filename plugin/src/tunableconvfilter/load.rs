@@ -20,6 +20,8 @@ use super::settings::{Choice, Running};
 pub struct Loaded {
     /// The engine.
     pub engine: Box<dyn Engine>,
+    /// How many times as large it makes frames.
+    pub scale: usize,
     /// What `stats` tells.
     pub running: Running,
     /// The name that it shares with all engines that are as fast, see [`super::frame_times`].
@@ -89,13 +91,31 @@ impl Loaded {
         let engine = open_engine(&model, choice)?;
         let running = running(&*engine, name);
         let alike = Some(format!("{}: {}", running.model, running.engine));
-        Ok(Self { engine, running, alike })
+        Ok(Self { scale: scale_of(&*engine), engine, running, alike })
+    }
+
+    /// Checks that it can take over from an engine of this scale, for which the caps are negotiated.
+    ///
+    /// # Errors
+    /// It has another.
+    pub fn check_scale(&self, running: usize) -> Result<(), LoadError> {
+        let scale = self.scale;
+        if scale == running {
+            return Ok(());
+        }
+        Err(LoadError {
+            code: gst::ResourceError::Settings,
+            text: format!(
+                "Cannot use the settings: the model makes frames {scale} times as large, not {running}; \
+                 stop the element first"
+            ),
+        })
     }
 
     /// An engine that is there already.
     pub fn of_engine(engine: Box<dyn Engine>, definition: &Definition, choice: &Choice) -> Self {
         let running = running(&*engine, name_of(definition, choice));
-        Self { running, engine, alike: None }
+        Self { scale: scale_of(&*engine), running, engine, alike: None }
     }
 }
 
@@ -108,25 +128,8 @@ pub fn look(definition: &Definition, choice: &Choice) -> Result<(), LoadError> {
     path.map_or(Ok(()), |path| Metadata::read(path).map(|_| ()).map_err(of_model))
 }
 
-/// How many times as large an engine makes frames.
-pub fn scale_of(engine: &dyn Engine) -> usize {
+fn scale_of(engine: &dyn Engine) -> usize {
     engine.metadata().architecture.io().scale
-}
-
-/// # Errors
-/// Another scale than that of the model that runs: the caps are negotiated.
-pub fn check_scale(engine: &dyn Engine, running: usize) -> Result<(), LoadError> {
-    let scale = scale_of(engine);
-    if scale == running {
-        return Ok(());
-    }
-    Err(LoadError {
-        code: gst::ResourceError::Settings,
-        text: format!(
-            "Cannot use the settings: the model makes frames {scale} times as large, not {running}; stop \
-             the element first"
-        ),
-    })
 }
 
 fn running(engine: &dyn Engine, model: String) -> Running {

@@ -15,7 +15,7 @@ use tunableconv::{Error, Result};
 
 use super::fields::Scan;
 use super::knobs::{Knobs, Scale};
-use super::load::{self, Loaded};
+use super::load::Loaded;
 use super::noise::Noise;
 use super::overload::{Decision, Policy};
 use super::scaled::Scaled;
@@ -39,7 +39,7 @@ pub struct State {
     info: Option<VideoInfo>,
     /// Of the output's caps.
     out_info: Option<VideoInfo>,
-    /// The input as large as the output, where that is larger.
+    /// The input as large as the output, from the first time on that it is shown.
     scaled: Option<Scaled>,
     /// Memory for frames that lie oddly in theirs, from the first such frame on.
     packed: Option<gst::Buffer>,
@@ -161,7 +161,7 @@ impl State {
 
     /// How many times as large frames become.
     pub fn scale(&self) -> usize {
-        load::scale_of(&*self.loaded.engine)
+        self.loaded.scale
     }
 
     /// Prepares for frames of these caps, and those made of them; returns how long one takes, unless they are those before.
@@ -183,11 +183,7 @@ impl State {
         self.packed = None;
         let is_unpacked = formats::UNPACKED.contains(&info.format());
         self.unpacked = is_unpacked.then(|| Unpacked::new(info, out_info)).transpose()?;
-        let scaled = || match &self.unpacked {
-            Some(unpacked) => Scaled::new(unpacked.input.info(), unpacked.output.info()),
-            None => Scaled::new(info, out_info),
-        };
-        self.scaled = (self.scale() > 1).then(scaled).transpose()?;
+        self.scaled = None;
         self.noise.forget();
         if is_known {
             return Ok(None);
@@ -332,15 +328,15 @@ impl State {
             // `GstVideoFrame` would look for whole frames in these buffers.
             return Err(Error::Frame("fields apart".into()));
         }
-        let out_info = self.out_info.as_ref().unwrap_or(info);
+        let (out_info, scale) = (self.out_info.as_ref().unwrap_or(info), self.loaded.scale);
         let input = map(input, info, &mut self.packed)?;
         let mut output = VideoFrameRef::from_buffer_ref_writable(output, out_info)
             .map_err(|error| Error::Frame(error.to_string()))?;
-        if self.frame.is_untouched() && self.scaled.is_none() {
+        if self.frame.is_untouched() && scale == 1 {
             return input.copy(&mut output).map_err(|error| Error::Frame(error.to_string()));
         }
         let (engine, bits) = (&mut *self.loaded.engine, info.comp_depth(0));
-        let mut render = Render { engine, task: self.frame, bits, scaled: self.scaled.as_mut() };
+        let mut render = Render { engine, task: self.frame, bits, scale, scaled: &mut self.scaled };
         let Some(unpacked) = &mut self.unpacked else {
             return render.run((&input, info), &mut output);
         };
@@ -382,8 +378,9 @@ struct Render<'s> {
     engine: &'s mut dyn Engine,
     task: FrameTask,
     bits: u32,
-    /// Where the output is larger.
-    scaled: Option<&'s mut Scaled>,
+    /// How many times as large the output is.
+    scale: usize,
+    scaled: &'s mut Option<Scaled>,
 }
 
 impl Render<'_> {
@@ -403,7 +400,7 @@ impl Render<'_> {
                 let readable = frame::readable(formats.0, input, rows)?;
                 self.engine.process(&readable, &mut frame::writable(formats.1, output, rows)?)?;
             }
-            mix::copy_alpha(input, output, load::scale_of(self.engine));
+            mix::copy_alpha(input, output, self.scale);
         }
         let weight = match decision {
             Decision::Filter(weight) if !self.task.is_untouched() => weight,
@@ -411,6 +408,9 @@ impl Render<'_> {
         };
         if weight >= 1.0 && compare != Compare::Split {
             return Ok(());
+        }
+        if self.scale > 1 && self.scaled.is_none() {
+            *self.scaled = Some(Scaled::new(info, output.info())?);
         }
         let scaled = self.scaled.as_mut().map(|scaled| scaled.of(input, (info, self.bits)));
         let scaled = scaled.transpose()?;

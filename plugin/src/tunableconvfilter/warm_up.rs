@@ -13,7 +13,7 @@ use tunableconv::{Error, Result};
 
 use super::fields::Rows;
 use super::live::Moment;
-use super::load::{self, Loaded};
+use super::load::Loaded;
 use super::{formats, frame, frame_times, scaled, unpack};
 
 /// Frames after the first, which is far slower than those of a running stream.
@@ -48,8 +48,8 @@ pub fn time_of_a_frame(
         true => Some(unpack::unpacked(info)?),
         false => None,
     };
-    let time =
-        warm_up(&mut *loaded.engine, (unpacked.as_ref().unwrap_or(info), bits), tuning, clock)?;
+    let info_of = (unpacked.as_ref().unwrap_or(info), bits);
+    let time = warm_up(&mut *loaded.engine, loaded.scale, info_of, tuning, clock)?;
     if let Some(engine) = &loaded.alike {
         frame_times::learn(engine, info, time);
     }
@@ -59,12 +59,13 @@ pub fn time_of_a_frame(
 /// Runs black frames of these caps, with samples of so many bits, through the engine.
 fn warm_up(
     engine: &mut dyn Engine,
+    scale: usize,
     (info, bits): (&VideoInfo, u32),
     tuning: &Tuning,
     clock: Clock<'_>,
 ) -> Result<Duration> {
     engine.set_tuning(&busy_tuning(engine)?)?;
-    let measured = measure(engine, (info, bits), clock);
+    let measured = measure(engine, scale, (info, bits), clock);
     engine.set_tuning(tuning)?;
     measured
 }
@@ -79,11 +80,12 @@ fn busy_tuning(engine: &dyn Engine) -> Result<Tuning> {
 /// The longest time of a frame.
 fn measure(
     engine: &mut dyn Engine,
+    scale: usize,
     (info, bits): (&VideoInfo, u32),
     clock: Clock<'_>,
 ) -> Result<Duration> {
     let rows = info.height().min((MAX_PIXELS / info.width()).max(1));
-    let scale = f64::from(info.height()) / f64::from(rows);
+    let of_all = f64::from(info.height()) / f64::from(rows);
     let no_frame = |reason: glib::BoolError| Error::Frame(reason.to_string());
     let info = VideoInfo::builder(info.format(), info.width(), rows)
         .colorimetry(&info.colorimetry())
@@ -96,7 +98,7 @@ fn measure(
     };
     let input = VideoFrame::from_buffer_readable(buffer(&info).map_err(no_frame)?, &info);
     let input = input.map_err(|_| Error::Frame("a buffer cannot be read".into()))?;
-    let out_info = scaled::info(&info, load::scale_of(engine))?;
+    let out_info = scaled::info(&info, scale)?;
     let output = VideoFrame::from_buffer_writable(buffer(&out_info).map_err(no_frame)?, &out_info);
     let mut output = output.map_err(|_| Error::Frame("a buffer cannot be written".into()))?;
     let mut run = || -> Result<Duration> {
@@ -119,7 +121,7 @@ fn measure(
     }
     // Without a second frame the first must do.
     let slowest = if slowest.is_zero() { first } else { slowest };
-    Ok(slowest.mul_f64(scale))
+    Ok(slowest.mul_f64(of_all))
 }
 
 #[cfg(test)]
@@ -204,7 +206,7 @@ mod tests {
             let ticks = Cell::new(0);
             let clock =
                 || Moment::on(Some(gst::ClockTime::from_seconds(ticks.replace(ticks.get() + 1))));
-            let time = warm_up(&mut engine, (&info, info.comp_depth(0)), &zero, &clock).unwrap();
+            let time = warm_up(&mut engine, 1, (&info, info.comp_depth(0)), &zero, &clock).unwrap();
             // A second from look to look is more than the budget, so that one frame must do.
             let rows = f64::from(height.min((MAX_PIXELS / width).max(1)));
             assert_eq!(time, Duration::from_secs(1).mul_f64(f64::from(height) / rows));

@@ -23,7 +23,7 @@ use gstreamer_video as gst_video;
 use tempfile::TempDir;
 use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
 use tunableconv::engine::{self, Options, Precision};
-use tunableconv::frame::{FrameFormat, Range, SampleFormat};
+use tunableconv::frame::{FrameFormat, Matrix, Range, Rescale, SampleFormat};
 use tunableconv::nn::{Mode, PhiConfig, VideoNetConfig};
 use tunableconv::picture::Picture as CorePicture;
 use tunableconv::tuning::{Domain, Parameter, TuningSpace};
@@ -207,6 +207,27 @@ impl Model {
         harness
     }
 
+    /// Checks that the element makes of frames of every order and these sizes what the engine does.
+    pub fn gives_what_its_engine_gives(&self, sizes: &[(usize, usize)]) {
+        for &(width, height) in sizes {
+            let picture = Picture::random(width, height);
+            let expected = self.filter(&picture, &[0.75, 0.25]);
+            assert_ne!(picture, expected, "the test's net does nothing");
+            for format in FORMATS {
+                let info = picture.info(format);
+                let element = self.element();
+                element.set_property("alpha", 0.75);
+                element.set_property("beta", 0.25);
+                let mut harness = self.harness(&element, &info);
+                let plain = harness.push_and_pull(stamped(picture.buffer(&info), 0)).unwrap();
+                assert_eq!(picture.read(&info, plain), expected, "{format:?}");
+                let padded = stamped(picture.padded_buffer(&info), 1);
+                let padded = harness.push_and_pull(padded).unwrap();
+                assert_eq!(picture.read(&info, padded), expected, "{format:?} padded");
+            }
+        }
+    }
+
     /// What the core engine makes of a picture.
     pub fn filter(&self, picture: &Picture, tuning: &[f64]) -> Picture {
         filter(&self.checkpoint, picture, tuning)
@@ -241,6 +262,18 @@ impl std::fmt::Debug for Picture {
 }
 
 impl Picture {
+    /// The picture so many times as large, of the matrix that small ones have.
+    pub fn bicubic(&self, scale: usize) -> Self {
+        let FrameFormat { width, height, .. } = self.format;
+        let format = FrameFormat { width: scale * width, height: scale * height, ..self.format };
+        let input = CorePicture::new(self.format, self.planes.clone()).unwrap();
+        let mut output = CorePicture::grey(format).unwrap();
+        Rescale::new([width, height], [format.width, format.height])
+            .run(&input.frame(), &mut output.frame_mut().with_matrix(Matrix::Bt601))
+            .unwrap();
+        Self { format, planes: output.planes().map(<[u8]>::to_vec) }
+    }
+
     pub fn random(width: usize, height: usize) -> Self {
         let format =
             FrameFormat { width, height, range: Range::Limited, samples: SampleFormat::U8 };

@@ -12,6 +12,7 @@ use gst::subclass::prelude::*;
 use gstreamer as gst;
 
 use super::super::keyframes::{self, Track};
+use super::super::knobs::defaults;
 use super::super::live::Moment;
 use super::super::load::{self, Loaded, Next};
 use super::super::properties::{differing, has_model};
@@ -53,9 +54,9 @@ impl TunableConvBase {
         let loaded = Loaded::open(self.definition, &choice).and_then(|mut loaded| {
             let (info, scale) = match lock(&self.state).as_ref() {
                 Some(state) => (state.info().cloned(), state.scale()),
-                None => (None, load::scale_of(&*loaded.engine)),
+                None => (None, loaded.scale),
             };
-            load::check_scale(&*loaded.engine, scale)?;
+            loaded.check_scale(scale)?;
             let time = info.map(|info| {
                 let tuning = knobs.tuning(&loaded.engine.metadata().tuning)?;
                 let clock = || Moment::now(&self.obj());
@@ -81,6 +82,39 @@ impl TunableConvBase {
                 restored.into_iter().for_each(|name| self.obj().notify(name));
             }
         }
+    }
+
+    /// Puts the engine that waits in the place of the one that runs.
+    pub(super) fn take_next(&self) {
+        let Some(Next { loaded, time }) = lock(&self.next).next.take() else { return };
+        let running = loaded.running.clone();
+        let (before, defaults) = {
+            let mut guard = lock(&self.state);
+            let Some(state) = guard.as_mut() else { return };
+            let before = state.replace(loaded, time);
+            (before, defaults(state.space(), self.definition.scale))
+        };
+        gst::info!(CAT, imp = self, "Running {}", running.engine);
+        {
+            let mut settings = lock(&self.settings);
+            settings.engine = running;
+            settings.defaults = defaults;
+        }
+        if let Some(time) = time {
+            self.announce_latency(time);
+        }
+        // Its threads and memory may take a while.
+        self.obj().call_async(move |_| drop(before));
+    }
+
+    /// Lets nobody wait for an engine that is being made.
+    pub(super) fn forget_next(&self) {
+        let forgotten = {
+            let mut slot = lock(&self.next);
+            slot.start += 1;
+            slot.next.take()
+        };
+        drop(forgotten);
     }
 
     /// Gives the properties the values that are in force, unless they were set again meanwhile;
