@@ -33,7 +33,7 @@ pub fn initial_state(
     let mut slots = initial_slots(&trained_tensors(&specs, recipe.overparameterise), recipe.seed);
     slots.extend(Adversary::fresh_slots(recipe));
     let transfer =
-        start.map_or_else(Transfer::default, |start| transfer(&mut slots, start, &recipe.tuning));
+        start.map_or_else(Transfer::default, |start| transfer(&mut slots, start, recipe));
     ensure!(
         start.is_none() || !transfer.taken.is_empty(),
         "no layer of it fits into the recipe's net"

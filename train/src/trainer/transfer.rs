@@ -1,24 +1,31 @@
 //! Weights of a checkpoint for a net that may have other parameters, or other layers.
 //!
-//! A layer is taken as a whole, where its channels are those of the checkpoint's and its bank has room
-//! for the checkpoint's kernels. Parameters are known by their names: one that the checkpoint does not
-//! have starts without any effect, and one that the net no longer has is left at 0, where that is
-//! possible. So a net that only gains parameters starts as the checkpoint's own.
+//! A layer is taken where it has no fewer channels than the checkpoint's and its bank has room for the
+//! checkpoint's kernels. Where it has more, those that were there do not look at the new ones (Chen,
+//! Goodfellow, Shlens, "Net2Net", ICLR 2016). Parameters are known by their names: one that the checkpoint
+//! does not have starts without any effect, and one that the net no longer has is left at 0, where that is
+//! possible. So a net that only gains parameters or channels starts as the checkpoint's own. A layer more
+//! passes on what it is given, but for its activation.
 
 use std::collections::BTreeMap;
 
 use tunableconv::checkpoint::Checkpoint;
-use tunableconv::nn::TensorSpec;
+use tunableconv::nn::{Link, Mode, TensorSpec};
 use tunableconv::tuning::TuningSpace;
 
 use crate::collapse;
 use crate::optimiser::Slot;
+use crate::recipe::Recipe;
 
 /// What a net has of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transfer {
     /// Layers that were taken.
     pub taken: Vec<String>,
+    /// Those of them that have more channels than the checkpoint's.
+    pub wider: Vec<String>,
+    /// Layers that start by passing on what they are given.
+    pub passing: Vec<String>,
     /// Layers that start with fresh weights.
     pub fresh: Vec<String>,
     /// Parameters that the checkpoint does not have.
@@ -37,22 +44,27 @@ impl Transfer {
         };
         let parts = [
             part("taken are the layers", &self.taken),
+            part("wider are the layers", &self.wider),
+            part("passing on what they are given are the layers", &self.passing),
             part("fresh are the layers", &self.fresh),
             part("without effect yet are the parameters", &self.new),
             part("gone are the parameters", &self.gone),
         ];
-        let differs = !(self.fresh.is_empty() && self.new.is_empty() && self.gone.is_empty());
-        differs.then(|| parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
+        let others = [&self.wider, &self.passing, &self.fresh, &self.new, &self.gone];
+        others
+            .iter()
+            .any(|names| !names.is_empty())
+            .then(|| parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
     }
 }
 
-/// Puts into `slots`, the fresh weights of a net with the parameters of `space`, what `start` has for
-/// them.
+/// Puts into `slots`, the fresh weights of the net of `recipe`, what `start` has for them.
 pub fn transfer(
     slots: &mut BTreeMap<String, Slot>,
     start: &Checkpoint,
-    space: &TuningSpace,
+    recipe: &Recipe,
 ) -> Transfer {
+    let space = &recipe.tuning;
     let old_space = &start.metadata.tuning;
     let names = |space: &TuningSpace| -> Vec<String> {
         space.parameters.iter().map(|parameter| parameter.name.clone()).collect()
@@ -79,17 +91,78 @@ pub fn transfer(
             continue;
         };
         for (name, value) in values {
-            let shape = slots[&name].shape.clone();
-            slots.insert(name, Slot::new(shape, value));
+            fill(slots, &name, value);
         }
-        // The product of the factors is 0: the kernel is the checkpoint's.
-        let factor = format!("{layer}.weight{}", collapse::SECOND);
-        if let Some(slot) = slots.get_mut(&factor) {
-            *slot = Slot::new(slot.shape.clone(), vec![0.0; slot.value.len()]);
+        only_direct(slots, &layer);
+        let name = format!("{layer}.weight");
+        if slots[&name].shape[2..] != specs[&name].shape[2..] {
+            transfer.wider.push(layer.clone());
         }
         transfer.taken.push(layer);
     }
+    if !transfer.taken.is_empty() {
+        let passes = |layer: &String| pass_on(slots, recipe, layer);
+        (transfer.passing, transfer.fresh) = transfer.fresh.into_iter().partition(passes);
+    }
     transfer
+}
+
+fn fill(slots: &mut BTreeMap<String, Slot>, name: &str, value: Vec<f32>) {
+    let shape = slots[name].shape.clone();
+    slots.insert(name.to_owned(), Slot::new(shape, value));
+}
+
+/// The product of a layer's factors is 0: its kernels are the direct ones.
+fn only_direct(slots: &mut BTreeMap<String, Slot>, layer: &str) {
+    let factor = format!("{layer}.weight{}", collapse::SECOND);
+    if let Some(zeros) = slots.get(&factor).map(|slot| vec![0.0; slot.value.len()]) {
+        fill(slots, &factor, zeros);
+    }
+}
+
+/// Lets a layer of the recipe's net pass on its input, where it can: it has as many outputs, nothing is
+/// added to them, and the coefficients of its kernels have the sum 1 for every tuning.
+fn pass_on(slots: &mut BTreeMap<String, Slot>, recipe: &Recipe, layer: &str) -> bool {
+    let chain = recipe.net.chain();
+    let Some(of) = chain.iter().find(|of| of.name == layer) else { return false };
+    let simple = of.config.stride == 1 && of.config.groups == 1 && of.link == Link::NONE;
+    if !simple || of.c_in != of.c_out || of.config.phi.mode != Mode::Multilinear {
+        return false;
+    }
+    let (channels, area) = (of.c_in, of.kernel.pow(2));
+    let name = format!("{layer}.weight");
+    let centre = |at: usize| {
+        let (to, from) = (at / area / channels % channels, at / area % channels);
+        f32::from(u8::from(to == from && at % area == area / 2))
+    };
+    let value = (0..slots[&name].value.len()).map(centre).collect();
+    fill(slots, &name, value);
+    only_direct(slots, layer);
+    true
+}
+
+/// `old`, of shape `old_shape`, in the corner of `fresh`, of `shape`, both `[C_out]` or
+/// `[C_out, C_in, K, K]`; what comes out of old channels does not look at new ones.
+fn widened((fresh, shape): (&[f32], &[usize]), (old, old_shape): (&[f32], &[usize])) -> Vec<f32> {
+    let row: usize = shape[1..].iter().product();
+    let old_row: usize = old_shape[1..].iter().product();
+    let mut value = fresh.to_vec();
+    for (to, from) in value.chunks_exact_mut(row).zip(old.chunks_exact(old_row)) {
+        to.fill(0.0);
+        to[..old_row].copy_from_slice(from);
+    }
+    value
+}
+
+/// Whether a kernel or a bias of shape `old` fits into one of shape `new`.
+fn fits(old: &[usize], new: &[usize]) -> bool {
+    // Channels, then the kernel's width and height.
+    old.len() == new.len()
+        && old
+            .iter()
+            .zip(new)
+            .enumerate()
+            .all(|(i, (old, new))| if i < 2 { old <= new } else { old == new })
 }
 
 /// The tensors of a layer as `start` has them; `None` where they do not fit.
@@ -134,16 +207,22 @@ fn taken(
             }
             continue;
         };
-        if slot.shape[2..] != spec.shape[2..] {
+        let (shape, old_shape) = (&slot.shape[2..], &spec.shape[2..]);
+        if !fits(old_shape, shape) {
             return None;
         }
-        let each: usize = slot.shape[2..].iter().product();
+        let (each, old_each) = (shape.iter().product(), old_shape.iter().product::<usize>());
         let (fresh, old) = (&slot.value, &start.tensors[&spec.name]);
-        let kernel = |(kernel, source): (usize, &Option<usize>)| match source {
-            Some(source) => old[source * each..][..each].to_vec(),
-            // Coefficients that are 0 leave a kernel of an affine map without effect.
-            None if has_affine => fresh[kernel * each..][..each].to_vec(),
-            None => vec![0.0; each],
+        let kernel = |(kernel, source): (usize, &Option<usize>)| {
+            let fresh = &fresh[kernel * each..][..each];
+            match source {
+                Some(source) => {
+                    widened((fresh, shape), (&old[source * old_each..][..old_each], old_shape))
+                }
+                // Coefficients that are 0 leave a kernel of an affine map without effect.
+                None if has_affine => fresh.to_vec(),
+                None => vec![0.0; each],
+            }
         };
         values.push((name(part), sources.iter().enumerate().flat_map(kernel).collect()));
     }
