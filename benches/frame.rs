@@ -7,16 +7,17 @@
 use std::fmt;
 
 use divan::Bencher;
-use tunableconv::checkpoint::Checkpoint;
+use tunableconv::checkpoint::{Checkpoint, Metadata, Provenance};
 use tunableconv::engine::{CandleEngine, CpuEngine, DeviceChoice, Engine, Options, Precision};
 use tunableconv::frame::{
     Frame, FrameFormat, FrameMut, Matrix, Plane, PlaneMut, Planes, Range, RgbPixel, SampleFormat,
     Subsampling, YuvPixel,
 };
 use tunableconv::net::Net;
+use tunableconv::nn::{Architecture, EdsrConfig, Mode, PhiConfig};
 use tunableconv::noise_level::NoiseMeter;
 use tunableconv::picture::Picture;
-use tunableconv::tuning::Tuning;
+use tunableconv::tuning::{Domain, Parameter, Tuning, TuningSpace};
 
 fn main() {
     divan::main();
@@ -43,13 +44,16 @@ impl Contestant {
     }
 
     fn open(self, threads: usize) -> Box<dyn Engine> {
-        let checkpoint = checkpoint();
+        self.open_net(&checkpoint(), threads)
+    }
+
+    fn open_net(self, checkpoint: &Checkpoint, threads: usize) -> Box<dyn Engine> {
         match self {
             Self::Cpu(precision) => Box::new(
-                CpuEngine::new(&checkpoint, &options(precision, threads)).expect("it was listed"),
+                CpuEngine::new(checkpoint, &options(precision, threads)).expect("it was listed"),
             ),
             Self::Candle => {
-                let net = Net::new(&checkpoint, &candle_core::Device::Cpu).expect("a valid net");
+                let net = Net::new(checkpoint, &candle_core::Device::Cpu).expect("a valid net");
                 Box::new(CandleEngine::new(net.into(), threads, "").expect("a few threads"))
             }
         }
@@ -229,6 +233,54 @@ fn set_tuning(bencher: Bencher, contestant: Contestant) {
         let tuning = tunings.next().expect("endless");
         engine.set_tuning(&tuning).expect("a tuning of this net")
     });
+}
+
+/// EDSR with 16 blocks of 64 channels, of which so many kernels are mixed in each layer: 1 for the ordinary
+/// net.
+fn edsr(scale: usize, kernels: usize) -> Checkpoint {
+    let parameter = Parameter {
+        name: "alpha".into(),
+        nick: "Alpha".into(),
+        blurb: "A knob".into(),
+        minimum: 0.0,
+        maximum: 1.0,
+        default: 1.0,
+        objective: String::new(),
+    };
+    let tuning = TuningSpace { domain: Domain::Box, parameters: vec![parameter] };
+    let mode = if kernels == 1 { Mode::Linear } else { Mode::Mlp };
+    let phi = PhiConfig { mode, expand: kernels };
+    let architecture = Architecture::Edsr(EdsrConfig { scale, phi, ..Default::default() });
+    let metadata =
+        Metadata { architecture, tuning, provenance: Provenance::default(), calibration: None };
+    let values = |len: usize| (0..len).map(|i| (i * i % 251) as f32 * 1e-3 - 0.125).collect();
+    let tensors = metadata.tensors().into_iter();
+    let tensors = tensors.map(|spec| (spec.name, values(spec.shape.iter().product())));
+    Checkpoint { tensors: tensors.collect(), metadata }
+}
+
+/// One 4:2:0 frame of 640×360 in, one as large out, through EDSR; all cores.
+#[divan::bench(args = [(Contestant::Candle, 4), (Contestant::Cpu(Precision::F32), 4),
+    (Contestant::Cpu(Precision::F32), 1)].map(Edsr), sample_count = 3, sample_size = 1)]
+fn process_edsr(bencher: Bencher, Edsr((contestant, kernels)): Edsr) {
+    let mut engine = contestant.open_net(&edsr(1, kernels), 0);
+    let input = picture((640, 360));
+    let mut output = input.clone();
+    let mut run = || {
+        engine.process(&input.frame(), &mut output.frame_mut()).expect("frames that fit");
+    };
+    run();
+    bencher.bench_local(run);
+}
+
+#[derive(Clone, Copy)]
+struct Edsr((Contestant, usize));
+
+impl fmt::Display for Edsr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self((contestant, kernels)) = self;
+        write!(f, "{contestant}, {kernels} kernels in each bank")
+    }
 }
 
 /// The noise of a 4:2:0 frame, as the element estimates it of every eighth.

@@ -255,6 +255,16 @@ impl<'a> FrameMut<'a> {
     }
 
     /// # Errors
+    /// [`Error::Frame`] unless it has this width and height.
+    pub(crate) fn check_size(&self, expected: (usize, usize)) -> Result<()> {
+        let got = (self.format.width, self.format.height);
+        if got == expected {
+            return Ok(());
+        }
+        Err(Error::Frame(format!("output is {got:?}, expected {expected:?}")))
+    }
+
+    /// # Errors
     /// [`Error::Frame`] when `input` has another format or layout.
     pub(crate) fn check_same_format(&self, input: &Frame<'_>) -> Result<()> {
         if input.format != self.format {

@@ -7,12 +7,12 @@ use candle_core::{Device, Module, Tensor};
 use super::smoothing::Smoothing;
 use super::tiles::{Tile, tiles};
 use super::{Engine, Precision, thread_pool};
+use crate::Result;
 use crate::checkpoint::Metadata;
 use crate::frame::{CHANNELS, Frame, FrameMut};
 use crate::net::Net;
 use crate::nn::{Colour, FoldedChain, Io, Output};
 use crate::tuning::Tuning;
-use crate::{Error, Result};
 
 /// Rows and columns of a tensor that are made at once, at most: of 64 channels they are 64 MiB.
 const TILE_SIDE: usize = 512;
@@ -62,7 +62,7 @@ impl CandleEngine {
     }
 
     fn run(&self, input: &Frame<'_>, output: &mut FrameMut<'_>) -> Result<()> {
-        let (from, to) = (input.format(), output.format());
+        let from = input.format();
         match self.io.colour {
             Colour::Yuv420 => {
                 let (width, height) = from.half_size();
@@ -72,11 +72,7 @@ impl CandleEngine {
                 output.pack_sum(input, &residual, self.smoothing())
             }
             Colour::Rgb => {
-                let expected = (from.width * self.io.scale, from.height * self.io.scale);
-                if (to.width, to.height) != expected {
-                    let (got, expected) = ((to.width, to.height), expected);
-                    return Err(Error::Frame(format!("output is {got:?}, expected {expected:?}")));
-                }
+                output.check_size(self.output_size(from.width, from.height))?;
                 let mut x = vec![0.0; self.io.channels * from.width * from.height];
                 input.unpack_rgb(&mut x);
                 output.pack_rgb(input, &self.tensor(x, [from.height, from.width])?);

@@ -20,9 +20,10 @@ enum Phi {
 /// The kernels of one tunable layer.
 pub(crate) struct Bank {
     phi: Phi,
-    /// Per kernel `[c_out][segment][run]`, output channels in the order of the output's rows.
+    /// Per kernel `[c_out][segment][run]`, output channels in the order of the output's rows, times the
+    /// layer's factor.
     weights: Vec<Vec<f32>>,
-    /// Per kernel `[c_out]`; none for a layer without.
+    /// Per kernel `[c_out]`, times the factor; none for a layer without.
     biases: Vec<Vec<f32>>,
 }
 
@@ -113,18 +114,18 @@ impl Bank {
                 return Err(Error::Config(reason));
             }
         };
-        let outputs = output_order(layer);
+        let (outputs, factor) = (output_order(layer), layer.factor);
         let biases = match find("bias") {
             Some((name, biases)) if biases.len() != kernels * layer.c_out => {
                 return Err(Error::Config(format!("tensor `{name}` has {} values", biases.len())));
             }
             Some((_, biases)) => {
                 let each = biases.chunks_exact(layer.c_out);
-                each.map(|bias| outputs.iter().map(|&c| bias[c]).collect()).collect()
+                each.map(|bias| outputs.iter().map(|&c| factor * bias[c]).collect()).collect()
             }
             None => vec![],
         };
-        let reorder = |kernel: &[f32]| order.iter().map(|&at| kernel[at]).collect();
+        let reorder = |kernel: &[f32]| order.iter().map(|&at| factor * kernel[at]).collect();
         Ok(Self { phi, weights: weights.chunks_exact(order.len()).map(reorder).collect(), biases })
     }
 

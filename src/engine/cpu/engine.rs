@@ -2,6 +2,7 @@
 
 mod convs;
 mod int8;
+mod rgb;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use crate::engine::smoothing::Smoothing;
 use crate::engine::{Engine, Options, Precision};
 use crate::frame::{CHANNELS, Frame, FrameFormat, FrameMut};
 use crate::net::Net;
+use crate::nn::{Colour, Io, Output};
 use crate::ranges::Ranges;
 use crate::tuning::Tuning;
 use crate::{Error, Result};
@@ -37,6 +39,7 @@ const MAX_LANES: usize = 16;
 /// See the module documentation.
 pub struct CpuEngine {
     metadata: Metadata,
+    io: Io,
     description: String,
     tuning: Tuning,
     is_identity: bool,
@@ -49,6 +52,8 @@ pub struct CpuEngine {
     bounds: Option<Ranges>,
     smoothing: Arc<Smoothing>,
     pipeline: Pipeline,
+    /// Of a net in RGB, the picture that it reads and the one that it makes, `[3, H, W]`.
+    pictures: [Vec<f32>; 2],
 }
 
 impl CpuEngine {
@@ -65,6 +70,10 @@ impl CpuEngine {
         let reason = match precision {
             Precision::Int8 if !calibrated => {
                 "the checkpoint has no activation ranges: `tunableconv-train calibrate` adds them"
+            }
+            Precision::Int8 if !spec.is_video() => "int8 reads and writes 4:2:0",
+            Precision::Int8 if spec.layers.iter().any(|layer| layer.added().count() > 1) => {
+                "the net adds two earlier outputs at once, which int8 does not do"
             }
             Precision::Int8 if !adds_codes(&spec) => {
                 "the net adds its input or to its output, which int8 does not do"
@@ -169,7 +178,9 @@ impl CpuEngine {
         };
         let edges = kinds.iter().enumerate().map(|(edge, &kind)| {
             let components = winograd.get(edge).copied().unwrap_or(false);
-            Edge { kind, components, zero: zeros(edge) }
+            // What is added is needed as it is.
+            let plain = !components || spec.layers.iter().any(|l| l.add.contains(&Some(edge)));
+            Edge { kind, plain, components, zero: zeros(edge) }
         });
         let edges = edges.collect();
         let workers = Workers::new(threads)?;
@@ -177,6 +188,7 @@ impl CpuEngine {
         let folded = banks.iter().zip(&spec.layers);
         let mut engine = Self {
             metadata: checkpoint.metadata.clone(),
+            io: checkpoint.metadata.architecture.io(),
             description: format!(
                 "row pipeline on CPU ({level_name}), {threads} threads, {precision}"
             ),
@@ -195,6 +207,7 @@ impl CpuEngine {
                 layers,
                 workers,
             ),
+            pictures: Default::default(),
         };
         engine.fold();
         Ok(engine)
@@ -232,7 +245,9 @@ impl CpuEngine {
     /// share with others.
     pub fn memory_bytes(&self) -> usize {
         let folded: usize = self.folded.iter().map(Folded::bytes).sum();
-        self.pipeline.bytes() + self.banks.iter().map(Bank::bytes).sum::<usize>() + 2 * folded
+        let pictures: usize = self.pictures.iter().map(|p| size_of::<f32>() * p.len()).sum();
+        let banks: usize = self.banks.iter().map(Bank::bytes).sum();
+        self.pipeline.bytes() + banks + 2 * folded + pictures
     }
 
     fn prepare(
@@ -255,6 +270,9 @@ impl CpuEngine {
         tiling: Option<Tiling>,
     ) -> Result<()> {
         let format = input.format();
+        if self.io.colour == Colour::Rgb {
+            return self.process_rgb(input, output, tiling);
+        }
         output.check_same_format(input)?;
         let FrameFormat { range, samples, .. } = format;
         let scale = match input.is_in_codes() {
@@ -282,7 +300,8 @@ impl CpuEngine {
             self.banks[index].fold(omega, &mut self.folded[index]);
             let Folded { weights, bias, .. } = &mut self.folded[index];
             if index == last {
-                self.is_identity = weights.iter().chain(&*bias).all(|&v| v == 0.0);
+                self.is_identity = self.io.output == Output::Residual
+                    && weights.iter().chain(&*bias).all(|&v| v == 0.0);
             }
             if let Some(int8) = &mut self.int8 {
                 let (quant, output) = int8.quantise(index, weights, bias);

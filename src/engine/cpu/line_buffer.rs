@@ -45,6 +45,9 @@ pub(crate) struct LineShape {
 }
 
 impl LineShape {
+    /// Of rows that are not kept.
+    pub(crate) const NONE: Self = Self { parts: 1, channels: 1, ring: 0, margin: 0, stride: 0 };
+
     /// For rows of up to `width` pixels, computed or consumed in groups of `group`.
     pub(crate) fn new(
         (parts, channels): (usize, usize),
@@ -121,7 +124,22 @@ element!(f32, F32);
 element!(i16, I16);
 element!(u8, U8);
 
-/// The rows of one edge.
+/// The rows of one edge, one way or both.
+pub(crate) struct Lines {
+    /// As they are.
+    pub(crate) plain: LineBuffer,
+    /// As components of [`super::winograd`].
+    pub(crate) components: LineBuffer,
+}
+
+impl Lines {
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.plain.bytes() + self.components.bytes()
+    }
+}
+
+/// Rows of one edge.
 pub(crate) struct LineBuffer {
     pub(crate) shape: LineShape,
     values: Values,

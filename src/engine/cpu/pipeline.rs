@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::kernels::Level;
 use super::kernels::aligned::Aligned;
 use super::kernels::conv_row::ConvRow;
-use super::line_buffer::{Kind, LineBuffer, LineShape, Values};
+use super::line_buffer::{Kind, LineBuffer, LineShape, Lines, Values};
 use super::plan::{LayerSpec, Plan, Step, Tile};
 use super::rows::{RowSink, RowSource};
 use super::winograd::{COMPONENTS, WinogradConv};
@@ -28,6 +28,9 @@ const CACHE_BYTES: usize = 1200 << 10;
 
 /// Narrowest strip that is worth its halo, in pixels of the output edge.
 const NARROWEST_STRIP: usize = 64;
+
+/// The same in widths of the halo of the input, on both sides together.
+const NARROWEST_IN_HALOS: usize = 4;
 
 /// Pixels of a scratch row beside those of the edge: padding, the rest of a tile, and what a kernel
 /// writes beyond a short row.
@@ -44,6 +47,8 @@ pub(crate) enum Layer {
 /// How an edge is stored.
 pub(crate) struct Edge {
     pub(crate) kind: Kind,
+    /// Whether rows are kept as they are.
+    pub(crate) plain: bool,
     /// Whether rows are kept as the components of [`super::winograd`].
     pub(crate) components: bool,
     /// Zero point per channel, for as many pixels as are computed as one, up to a whole vector; what lies
@@ -71,7 +76,7 @@ struct Prepared {
 
 /// What one worker works in.
 struct Buffers {
-    edges: Vec<LineBuffer>,
+    edges: Vec<Lines>,
     scratch: Scratch,
     /// Scratch space of [`Plan::steps`].
     next: Vec<usize>,
@@ -142,7 +147,7 @@ impl Pipeline {
         let Some(prepared) = &self.prepared else { return 0 };
         let of_buffers = |buffers: &Mutex<Buffers>| {
             let buffers = buffers.lock().expect("no worker has panicked");
-            buffers.edges.iter().map(LineBuffer::bytes).sum::<usize>() + buffers.scratch.bytes()
+            buffers.edges.iter().map(Lines::bytes).sum::<usize>() + buffers.scratch.bytes()
         };
         prepared.buffers.iter().map(of_buffers).sum::<usize>()
             + prepared.padding.iter().map(Values::bytes).sum::<usize>()
@@ -179,10 +184,14 @@ impl Pipeline {
                 tiles.push(self.plan.tile(&sizes, rows.clone(), columns));
             }
         }
-        let shapes: Vec<_> = (0..self.edges.len()).map(|e| self.line_shape(e, &tiles)).collect();
+        let shapes: Vec<_> = (0..self.edges.len()).map(|e| self.line_shapes(e, &tiles)).collect();
         let buffers = || {
             let edges = self.edges.iter().zip(&shapes);
-            let edges = edges.map(|(edge, &shape)| LineBuffer::new(edge.kind, shape)).collect();
+            let edges = edges.map(|(edge, shapes)| {
+                let [plain, components] = shapes.map(|shape| LineBuffer::new(edge.kind, shape));
+                Lines { plain, components }
+            });
+            let edges = edges.collect();
             let scratch = self.scratch(&tiles);
             Mutex::new(Buffers { edges, scratch, next: vec![0; shapes.len()] })
         };
@@ -194,7 +203,9 @@ impl Pipeline {
                 .edges
                 .iter()
                 .zip(&shapes)
-                .map(|(edge, shape)| Values::new(edge.kind, shape.stride))
+                .map(|(edge, [plain, components])| {
+                    Values::new(edge.kind, plain.stride.max(components.stride))
+                })
                 .collect(),
             tiles,
             sizes,
@@ -215,7 +226,7 @@ impl Pipeline {
         for (edge, layer) in (1..).zip(&self.layers) {
             let (width, in_tiles) = self.width(edge, tiles);
             let channels = self.plan.spec().channels(edge);
-            if self.edges[edge].components {
+            if !self.edges[edge].plain {
                 let slack = SCRATCH_SLACK * self.plan.spec().layers[edge - 1].shuffle;
                 row = row.max((width + slack) * channels);
             }
@@ -229,19 +240,26 @@ impl Pipeline {
         Scratch { row: Aligned::zeroed(row), sums: Aligned::zeroed(sums) }
     }
 
-    fn line_shape(&self, edge: usize, tiles: &[Tile]) -> LineShape {
-        let spec = self.plan.spec();
-        if self.edges[edge].components {
-            let (_, width) = self.width(edge + 1, tiles);
-            let parts = (COMPONENTS, spec.channels(edge));
-            return LineShape::new(parts, self.plan.ring(edge), 0, width, 1);
+    /// Of the plain rows of an edge, and of the components.
+    fn line_shapes(&self, edge: usize, tiles: &[Tile]) -> [LineShape; 2] {
+        let Edge { plain, components, .. } = self.edges[edge];
+        let plain = if plain { self.plain_shape(edge, tiles) } else { LineShape::NONE };
+        if !components {
+            return [plain, LineShape::NONE];
         }
+        let (_, width) = self.width(edge + 1, tiles);
+        let parts = (COMPONENTS, self.plan.spec().channels(edge));
+        [plain, LineShape::new(parts, self.plan.window(edge), 0, width, 1)]
+    }
+
+    fn plain_shape(&self, edge: usize, tiles: &[Tile]) -> LineShape {
+        let spec = self.plan.spec();
         let (parts, ring) = (spec.parts(edge), self.plan.ring(edge));
         let (width, _) = self.width(edge, tiles);
         let margin = spec.layers.get(edge).map_or(0, LayerSpec::halo);
         let consumer = spec.layers.get(edge).map_or(1, LayerSpec::step);
         let producer = edge.checked_sub(1).map_or(1, |layer| spec.layers[layer].shuffle);
-        let adders = spec.layers.iter().filter(|layer| layer.add == Some(edge));
+        let adders = spec.layers.iter().filter(|layer| layer.add.contains(&Some(edge)));
         let group = adders.map(|layer| layer.shuffle).fold(consumer.max(producer), usize::max);
         let channels = (parts, spec.channels(edge) / parts);
         LineShape::new(channels, ring, margin, width, group)
@@ -250,11 +268,20 @@ impl Pipeline {
     fn tiling(&self, sizes: &[(usize, usize)], output: (usize, usize)) -> Tiling {
         let whole = self.plan.tile(sizes, 0..output.1, 0..output.0);
         let whole = std::slice::from_ref(&whole);
-        let bytes_of =
-            |edge: usize| self.line_shape(edge, whole).len() * self.edges[edge].kind.bytes();
+        let bytes_of = |edge: usize| {
+            let values: usize = self.line_shapes(edge, whole).iter().map(LineShape::len).sum();
+            values * self.edges[edge].kind.bytes()
+        };
         let scratch = self.scratch(whole);
         let bytes = (0..self.edges.len()).map(bytes_of).sum::<usize>() + scratch.bytes();
-        let strips = bytes.div_ceil(CACHE_BYTES).min(output.0 / NARROWEST_STRIP).max(1);
+        // What a single pixel in the middle needs.
+        let middle = output.0 / 2;
+        let shuffle = self.plan.spec().layers.last().map_or(1, |layer| layer.shuffle);
+        let pixel =
+            self.plan.tile(sizes, 0..1, middle / shuffle * shuffle..middle / shuffle * shuffle + 1);
+        let halo = pixel.columns[0].len() * output.0 / sizes[0].0;
+        let narrowest = NARROWEST_STRIP.max(NARROWEST_IN_HALOS * halo);
+        let strips = bytes.div_ceil(CACHE_BYTES).min(output.0 / narrowest).max(1);
         let threads = self.workers.count();
         let bands = if strips.is_multiple_of(threads) { 1 } else { threads };
         Tiling { bands: bands.min(output.1), strips }

@@ -9,7 +9,9 @@
 use std::ops::Range;
 
 use crate::frame::CHANNELS;
-use crate::nn::{Activation, Architecture, ChainLayer, Link, TunableConv2dConfig};
+use crate::nn::{
+    Activation, Architecture, ChainLayer, Colour, Io, Link, Output, TunableConv2dConfig,
+};
 
 /// Most layers of a chain.
 const MAX_LAYERS: usize = 64;
@@ -39,15 +41,17 @@ pub(crate) struct LayerSpec {
     pub(crate) c_out: usize,
     /// Slope of leaky ReLU below zero: 0 for ReLU, 1 for none.
     pub(crate) slope: f32,
+    /// Kernels and biases are multiplied by this, which is positive.
+    pub(crate) factor: f32,
     /// Pixel unshuffle by this factor before the convolution; 1 for none.
     pub(crate) unshuffle: usize,
     /// Step of the kernel: an output pixel for every so many.
     pub(crate) stride: usize,
     /// Pixel shuffle by this factor after it; 1 for none.
     pub(crate) shuffle: usize,
-    /// Edge whose values are added after activation and shuffle; the output has its size, where the shuffle
-    /// has made up to one group more.
-    pub(crate) add: Option<usize>,
+    /// Edges whose values are added after activation and shuffle; the output has their size, where the
+    /// shuffle has made up to one group more.
+    pub(crate) add: [Option<usize>; 2],
     /// Columns of the convolution are computed in groups of so many, counted from the left border.
     pub(crate) column_unit: usize,
 }
@@ -62,10 +66,11 @@ impl LayerSpec {
             c_in,
             c_out,
             slope,
+            factor: 1.0,
             unshuffle: 1,
             stride: 1,
             shuffle: 1,
-            add: None,
+            add: [None; 2],
             column_unit: 1,
         }
     }
@@ -86,13 +91,15 @@ impl LayerSpec {
             Activation::LeakyRelu(slope) => slope,
         };
         let Link { shuffle, add } = link;
-        let [add, None] = add else {
-            return Err(format!("layer `{name}`: two edges are added to it, expected one"));
-        };
-        if factor != 1.0 {
-            return Err(format!("layer `{name}`: multiplied by {factor}, expected 1"));
+        if factor <= 0.0 {
+            return Err(format!("layer `{name}`: multiplied by {factor}, expected more than 0"));
         }
-        Ok(Self { kernel, stride, shuffle, add, ..Self::new(name, c_in, c_out, slope) })
+        Ok(Self { kernel, stride, shuffle, add, factor, ..Self::new(name, c_in, c_out, slope) })
+    }
+
+    /// The edges that are added.
+    pub(crate) fn added(&self) -> impl Iterator<Item = usize> + use<> {
+        self.add.into_iter().flatten()
     }
 
     fn pad(&self) -> usize {
@@ -131,14 +138,20 @@ impl ChainSpec {
     /// Why this engine cannot run it.
     pub(crate) fn of(architecture: &Architecture) -> Result<Self, String> {
         let (io, chain) = (architecture.io(), architecture.chain());
-        io.check_yuv420("row pipelines").map_err(|error| error.to_string())?;
+        let input_parts = match io {
+            Io { colour: Colour::Yuv420, output: Output::Residual, scale: 1, .. } => 3,
+            Io { colour: Colour::Rgb, output: Output::Direct, .. } => 1,
+            Io { colour, output, scale, .. } => {
+                return Err(format!("{output:?} output in {colour:?}, {scale} × the size"));
+            }
+        };
         if chain.len() > MAX_LAYERS {
             return Err(format!("{} layers, expected at most {MAX_LAYERS}", chain.len()));
         }
         let last = chain.len() - 1;
         let layers = chain.into_iter().enumerate().map(|(at, l)| LayerSpec::of(l, at == last));
         let layers = layers.collect::<Result<_, _>>()?;
-        Ok(Self { input_parts: 3, layers })
+        Ok(Self { input_parts, layers })
     }
 
     /// Channels of an edge.
@@ -203,7 +216,7 @@ impl ChainSpec {
             }
             let (over, under) = sizes[index];
             sizes.push((over * shuffle, under * unshuffle * stride));
-            if let Some(from) = layer.add {
+            for from in layer.added() {
                 let (a, b) = (sizes.get(from).copied().unwrap_or((0, 1)), sizes[index + 1]);
                 let same_size = a.0 * b.1 == b.0 * a.1;
                 let same_channels =
@@ -231,7 +244,10 @@ pub(crate) enum Step {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     spec: ChainSpec,
+    /// Rows of each edge that are kept.
     rings: Vec<usize>,
+    /// Those of them that the next layer needs.
+    windows: Vec<usize>,
 }
 
 /// Part of the output that is computed on its own, and what it needs of each edge.
@@ -262,8 +278,9 @@ impl Plan {
     /// What about the chain cannot be done, naming the layer.
     pub(crate) fn new(spec: ChainSpec) -> Result<Self, String> {
         spec.validate()?;
-        let mut plan = Self { rings: vec![0; spec.layers.len() + 1], spec };
-        plan.rings = plan.measure_rings();
+        let none = vec![0; spec.layers.len() + 1];
+        let mut plan = Self { rings: none.clone(), windows: none, spec };
+        (plan.rings, plan.windows) = plan.measure_rings();
         Ok(plan)
     }
 
@@ -275,6 +292,11 @@ impl Plan {
     /// Number of rows of an edge that are kept.
     pub(crate) fn ring(&self, edge: usize) -> usize {
         self.rings[edge]
+    }
+
+    /// Number of rows of an edge that the next layer needs.
+    pub(crate) fn window(&self, edge: usize) -> usize {
+        self.windows[edge]
     }
 
     /// Number of edges.
@@ -296,7 +318,7 @@ impl Plan {
             }
             let shuffled = |len: usize| layer.convolved(len) * layer.shuffle;
             let size = (shuffled(width), shuffled(height));
-            sizes.push(layer.add.map_or(size, |from| sizes[from]));
+            sizes.push(layer.added().next().map_or(size, |from| sizes[from]));
         }
         Ok(sizes)
     }
@@ -326,8 +348,8 @@ impl Plan {
             let shuffled = convolved.start * by..(end * by).min(sizes[edge + 1].0);
             tile.first_rows[edge + 1] = first_row * by;
             tile.columns[edge + 1] = shuffled.clone();
-            if let Some(from) = layer.add {
-                tile.need(from, first_row * by, shuffled);
+            for from in layer.added() {
+                tile.need(from, first_row * by, shuffled.clone());
             }
             let rows = layer.under(first_row..first_row + 1, height);
             tile.need(edge, rows.start, layer.under(convolved, width));
@@ -366,7 +388,7 @@ impl Plan {
             let row = next[edge] / layer.shuffle;
             let under = layer.under(row..row + 1, sizes[edge - 1].1);
             self.pull(sizes, next, edge - 1, under.end, step);
-            if let Some(from) = layer.add {
+            for from in layer.added() {
                 let end = ((row + 1) * layer.shuffle).min(sizes[from].1);
                 self.pull(sizes, next, from, end, step);
             }
@@ -376,8 +398,9 @@ impl Plan {
     }
 
     /// Rows of each edge from the oldest that a step still reads to the newest that is there,
-    /// the most in the steps of an image far taller than all halos together.
-    fn measure_rings(&self) -> Vec<usize> {
+    /// the most in the steps of an image far taller than all halos together; and those of the steps of the
+    /// next layer.
+    fn measure_rings(&self) -> (Vec<usize>, Vec<usize>) {
         let unit: usize = self.spec.layers.iter().map(LayerSpec::step).product();
         let halos: usize = self.spec.layers.iter().map(LayerSpec::halo).sum();
         let side = unit * (4 * halos + 16);
@@ -387,19 +410,23 @@ impl Plan {
         let mut there = vec![0; self.edges()];
         let mut rings: Vec<usize> = self.spec.layers.iter().map(|l| l.shuffle).collect();
         rings.insert(0, 1);
+        let mut windows = rings.clone();
         self.steps(&sizes, &tile, &mut vec![0; self.edges()], |step| match step {
             Step::Load(row) => there[0] = row + 1,
             Step::Compute { layer, row } => {
                 let spec = &self.spec.layers[layer];
                 let under = spec.under(row..row + 1, sizes[layer].1);
-                rings[layer] = rings[layer].max(there[layer] - under.start);
-                if let Some(from) = spec.add {
+                windows[layer] = windows[layer].max(there[layer] - under.start);
+                for from in spec.added() {
                     rings[from] = rings[from].max(there[from] - row * spec.shuffle);
                 }
                 there[layer + 1] = (row + 1) * spec.shuffle;
             }
         });
-        rings
+        for (ring, window) in rings.iter_mut().zip(&windows) {
+            *ring = (*ring).max(*window);
+        }
+        (rings, windows)
     }
 }
 

@@ -101,17 +101,17 @@ impl WinogradConv {
         to: &mut [f32],
     ) {
         let tiles = tiles.max(self.least_tiles());
-        self.components[component].run(rows, tiles, RowOut::F32 { to, add: None });
+        self.components[component].run(rows, tiles, RowOut::F32 { to, add: [None; 2] });
     }
 
     /// Outputs `[x][c_out]` of whole tiles from the components' sums, `stride` apart, with bias and
-    /// activation, plus `add`, clamped.
+    /// activation, plus what is in `add`, clamped.
     pub(crate) fn outputs(
         &self,
         level: Level,
         sums: &[f32],
         stride: usize,
-        add: Option<&[f32]>,
+        add: [Option<&[f32]>; 2],
         out: &mut [f32],
     ) {
         let Self { bias, slope, bounds, .. } = self;
@@ -125,7 +125,7 @@ struct Outputs<'a> {
     bounds: Option<&'a [Vec<f32>; 2]>,
     sums: &'a [f32],
     stride: usize,
-    add: Option<&'a [f32]>,
+    add: [Option<&'a [f32]>; 2],
     out: &'a mut [f32],
 }
 
@@ -149,7 +149,7 @@ impl Job for Outputs<'_> {
                 y2[c] = leaky(even + 4.0 * even2 + bias[c]);
                 y3[c] = leaky(odd + 8.0 * odd2 + m5[c] + bias[c]);
             }
-            if let Some(add) = add {
+            for add in add.into_iter().flatten() {
                 let add = &add[tile * TILE * channels..];
                 out.iter_mut().zip(add).for_each(|(out, add)| *out += add);
             }

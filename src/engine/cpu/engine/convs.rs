@@ -39,9 +39,7 @@ pub(super) fn fits_winograd(spec: &ChainSpec, index: usize) -> bool {
     let layer = &spec.layers[index];
     let in_place = layer.kernel == 3 && layer.step() == 1 && layer.shuffle == 1;
     let channels = layer.c_in.is_multiple_of(8) && layer.c_out.is_multiple_of(8);
-    // What is added is needed as it is, not in components.
-    let added = spec.layers.iter().any(|other| other.add == Some(index));
-    index > 0 && in_place && channels && !added
+    index > 0 && in_place && channels
 }
 
 fn kernel<X: Number, W: Number>(kernels: &[RowKernel<X, W>], shape: &RowShape) -> RowKernel<X, W> {
@@ -117,8 +115,6 @@ pub(super) fn set<X: Number, W: Number>(
 /// Whether all that is added are activations, to activations.
 pub(super) fn adds_codes(spec: &ChainSpec) -> bool {
     let last = spec.layers.len() - 1;
-    spec.layers.iter().enumerate().all(|(l, layer)| {
-        let Some(from) = layer.add else { return true };
-        from != 0 && l != last
-    })
+    let mut layers = spec.layers.iter().enumerate();
+    layers.all(|(l, layer)| layer.added().all(|from| from != 0 && l != last))
 }

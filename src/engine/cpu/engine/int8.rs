@@ -11,7 +11,7 @@ use crate::ranges::Ranges;
 /// State of an int8 engine beside the pipeline's.
 pub(in crate::engine::cpu) struct Int8 {
     pub(in crate::engine::cpu) ranges: Ranges,
-    /// Edge that each layer adds.
+    /// Edge that each layer adds, one at most.
     adds: Vec<Option<usize>>,
     input: InputScale,
     /// Input, then every inner edge.
@@ -35,7 +35,7 @@ impl Int8 {
         });
         let edges = (0..=last).map(|edge| EdgeQuant::plain(vec![1.0; spec.channels(edge)]));
         let (layers, edges) = (layers.collect(), edges.collect());
-        let adds = spec.layers.iter().map(|layer| layer.add).collect();
+        let adds = spec.layers.iter().map(|layer| layer.added().next()).collect();
         let mut int8 = Self { ranges, adds, input: InputScale::Tensor, edges, layers };
         int8.edges[0] = InputScale::Tensor.quant();
         int8

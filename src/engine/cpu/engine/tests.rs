@@ -13,7 +13,7 @@ use crate::checkpoint::{self, Architecture, Provenance, STATISTICS};
 use crate::engine::CandleEngine;
 use crate::frame::{Plane, PlaneMut, Planes as FramePlanes, Range, SampleFormat, Subsampling};
 use crate::net::Net;
-use crate::nn::{Mode, PhiConfig, TensorSpec, TwoScaleConfig, VideoNetConfig};
+use crate::nn::{EdsrConfig, Mode, PhiConfig, TensorSpec, TwoScaleConfig, VideoNetConfig};
 use crate::tuning::{Domain, Parameter, TuningSpace};
 
 /// Reproducible numbers in −1 to 1.
@@ -74,6 +74,10 @@ fn two_scale(
         negative_slope: 0.1,
         phi: PHI,
     })
+}
+
+fn edsr(channels: usize, blocks: usize, scale: usize) -> Architecture {
+    Architecture::Edsr(EdsrConfig { channels, blocks, scale, residual_scale: 0.5, phi: PHI })
 }
 
 fn metadata(architecture: Architecture) -> Metadata {
@@ -164,7 +168,9 @@ fn f32_agrees_with_candle() {
         two_scale([16, 24], [2, 0, 0]),
         two_scale([8, 40], [1, 3, 2]),
     ];
-    for architecture in chains.into_iter().chain(two_scales) {
+    let edsrs = [edsr(8, 1, 1), edsr(16, 3, 2), edsr(8, 2, 3), edsr(24, 2, 4), edsr(64, 1, 2)];
+    for architecture in chains.into_iter().chain(two_scales).chain(edsrs) {
+        let (channels, scale) = (architecture.io().channels, architecture.io().scale);
         let checkpoint = net(architecture.clone(), 7);
         let net = Net::new(&checkpoint, &Device::Cpu).unwrap();
         for level in levels() {
@@ -173,10 +179,11 @@ fn f32_agrees_with_candle() {
             for (width, height) in [(1, 1), (2, 1), (1, 9), (5, 3), (17, 70), (67, 18)] {
                 for omega in [[0.0, 1.0], [0.3, 0.8]] {
                     tune(&mut engine, omega);
-                    let x = Random(3).values(CHANNELS * width * height, 1.0);
-                    let mut got = vec![f32::NAN; x.len()];
-                    engine.residual(&x, (width, height), &mut got).unwrap();
-                    let x = Tensor::from_vec(x, (1, CHANNELS, height, width), &Device::Cpu);
+                    let (size, out_size) = ((width, height), (scale * width, scale * height));
+                    let x = Random(3).values(channels * width * height, 1.0);
+                    let mut got = vec![f32::NAN; channels * out_size.0 * out_size.1];
+                    engine.run_tensor((&x, size), (&mut got, out_size), None).unwrap();
+                    let x = Tensor::from_vec(x, (1, channels, height, width), &Device::Cpu);
                     let tuning = engine.metadata().tuning.tuning(&omega).unwrap();
                     let want = net.fold(&tuning).unwrap().forward(&x.unwrap()).unwrap();
                     let want: Vec<f32> = want.flatten_all().unwrap().to_vec1().unwrap();
@@ -534,6 +541,35 @@ fn bands_strips_and_threads_never_change_a_bit() {
                         assert!(
                             out.planes == *want,
                             "{precision} {} {width}×{height}: {threads} threads, {tiling:?}",
+                            level.name()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bands_strips_and_threads_never_change_a_bit_of_a_larger_picture() {
+    for scale in [1, 2, 3, 4] {
+        let checkpoint = net(edsr(16, 3, scale), 5);
+        for level in levels() {
+            for (width, height) in [(6, 5), (66, 3), (101, 61)] {
+                let (size, out_size) = ((width, height), (scale * width, scale * height));
+                let x = Random(3).values(3 * width * height, 1.0);
+                let mut want = None;
+                for threads in [1, 2, 5] {
+                    let mut engine =
+                        at_level(&checkpoint, &options(Precision::F32, threads), level);
+                    for (bands, strips) in [(1, 1), (2, 1), (1, 2), (3, 5), (66, 1), (1, 101)] {
+                        let tiling = Some(Tiling { bands, strips });
+                        let mut got = vec![f32::NAN; 3 * out_size.0 * out_size.1];
+                        engine.run_tensor((&x, size), (&mut got, out_size), tiling).unwrap();
+                        let want = want.get_or_insert_with(|| got.clone());
+                        assert!(
+                            got == *want,
+                            "×{scale} {} {size:?}: {threads} threads, {tiling:?}",
                             level.name()
                         );
                     }

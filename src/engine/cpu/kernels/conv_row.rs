@@ -43,8 +43,8 @@ struct Call<X, W> {
 
 /// Where a row goes.
 pub(crate) enum RowOut<'a> {
-    /// `[x][c_out]`, to which the values of another such row may be added.
-    F32 { to: &'a mut [f32], add: Option<&'a [f32]> },
+    /// `[x][c_out]`, to which the values of other such rows may be added.
+    F32 { to: &'a mut [f32], add: [Option<&'a [f32]>; 2] },
     /// Channels 0 and 1, 2 and 3, 4 and 5: three rows `[x][2]`.
     Pairs([&'a mut [f32]; 3]),
     /// `[x][c_out]`: the value plus the zero point of its channel, rounded to even at halves,
@@ -245,14 +245,18 @@ impl<X: Number, W: Number> ConvRow<X, W> {
         let values = pixels * c_out;
         let target = match out {
             RowOut::F32 { to, add } => {
-                assert!(to.len() >= values && add.is_none_or(|add| add.len() >= values));
+                assert!(to.len() >= values && add.iter().flatten().all(|add| add.len() >= values));
                 let bounds = self.bounds.as_ref().map(|bounds| {
                     bounds.each_ref().map(|values| {
                         assert!(values.len() >= channels);
                         values.as_ptr()
                     })
                 });
-                Target::F32 { to: to.as_mut_ptr(), bounds, add: add.map(<[f32]>::as_ptr) }
+                Target::F32 {
+                    to: to.as_mut_ptr(),
+                    bounds,
+                    add: add.map(|add| add.map(<[f32]>::as_ptr)),
+                }
             }
             RowOut::Pairs(rows) => {
                 assert!(c_out == 6 && rows.iter().all(|row| row.len() >= 2 * pixels));

@@ -7,7 +7,7 @@ use super::{Edge, Layer, Prepared, Saturation, Scratch};
 use crate::engine::cpu::kernels::aligned::Number;
 use crate::engine::cpu::kernels::conv_row::{Codes, ConvRow, RowOut};
 use crate::engine::cpu::kernels::{Job, Level};
-use crate::engine::cpu::line_buffer::{Element, Kind, LineBuffer, LineShape};
+use crate::engine::cpu::line_buffer::{Element, Kind, LineBuffer, LineShape, Lines};
 use crate::engine::cpu::plan::{Plan, Tile};
 use crate::engine::cpu::rows::{Input, RowSink, RowSource};
 use crate::engine::cpu::winograd::{self, COMPONENTS, TILE, WinogradConv};
@@ -35,10 +35,10 @@ pub(super) struct TileRun<'a> {
 }
 
 impl TileRun<'_> {
-    pub(super) fn load(&self, lines: &mut [LineBuffer], row: usize, source: &impl RowSource) {
+    pub(super) fn load(&self, lines: &mut [Lines], row: usize, source: &impl RowSource) {
         match self.edges[0].kind {
-            Kind::F32 => self.load_as::<f32>(&mut lines[0], row, source),
-            _ => self.load_as::<i16>(&mut lines[0], row, source),
+            Kind::F32 => self.load_as::<f32>(&mut lines[0].plain, row, source),
+            _ => self.load_as::<i16>(&mut lines[0].plain, row, source),
         }
     }
 
@@ -53,7 +53,7 @@ impl TileRun<'_> {
 
     pub(super) fn compute(
         &self,
-        lines: &mut [LineBuffer],
+        lines: &mut [Lines],
         scratch: &mut Scratch,
         layer: usize,
         row: usize,
@@ -66,7 +66,7 @@ impl TileRun<'_> {
             Layer::Winograd(conv) => self.compute_winograd(lines, scratch, layer, row, conv),
         }
         if layer + 1 == self.layers.len() {
-            let line = &lines[layer + 1];
+            let line = &lines[layer + 1].plain;
             let columns = self.tile.columns[layer + 1].clone();
             let width = columns.len() * line.shape.channels;
             let shuffle = self.plan.spec().layers[layer].shuffle;
@@ -80,7 +80,7 @@ impl TileRun<'_> {
 
     fn compute_as<X: Element, W: Number>(
         &self,
-        lines: &mut [LineBuffer],
+        lines: &mut [Lines],
         scratch: &mut Scratch,
         layer: usize,
         row: usize,
@@ -88,7 +88,7 @@ impl TileRun<'_> {
     ) {
         let spec = &self.plan.spec().layers[layer];
         let (before, after) = lines.split_at_mut(layer + 1);
-        let (input, output) = (&before[layer], &mut after[0]);
+        let (input, Lines { plain: output, components }) = (&before[layer].plain, &mut after[0]);
         let in_columns = &self.tile.columns[layer];
         let out_columns = &self.tile.columns[layer + 1];
         // Of the convolution, before shuffling.
@@ -120,21 +120,22 @@ impl TileRun<'_> {
             let pixels = width.max(conv.kernel.pixels);
             let segments = &segments[..count];
             let row = row * spec.shuffle + sub_row;
-            let added = spec.add.and_then(|from| self.added(before, from, row, out_columns));
-            let add = || added.and_then(|(line, at)| line.part(row, 0).get(at..));
+            let added = spec.add.map(|from| self.added(before, from?, row, out_columns));
+            let add =
+                || added.map(|added| added.and_then(|(line, at)| line.part(row, 0).get(at..)));
             let codes = || {
-                let (line, at) = added?;
+                let (line, at) = added[0]?;
                 Some(match line.is_bytes() {
                     true => Codes::U8(&line.part(row, 0)[at..]),
                     false => Codes::I16(&line.part(row, 0)[at..]),
                 })
             };
             match edge.kind {
-                Kind::F32 if edge.components => {
+                Kind::F32 if !edge.plain => {
                     let channels = self.plan.spec().channels(layer + 1);
                     let to = &mut scratch.row[channels..];
                     conv.run(segments, pixels, RowOut::F32 { to, add: add() });
-                    self.to_components(scratch, output, layer + 1, row);
+                    self.to_components(&mut scratch.row, components, layer + 1, row);
                 }
                 Kind::F32 if output.shape.parts == 3 => {
                     let (top, rest) = output.row_mut::<f32>(row).split_at_mut(stride);
@@ -146,6 +147,7 @@ impl TileRun<'_> {
                     let to = &mut output.row_mut::<f32>(row)[start..];
                     conv.run(segments, pixels, RowOut::F32 { to, add: add() });
                     self.pad::<f32>(output, layer + 1, row);
+                    self.both(output, components, layer + 1, row);
                 }
                 Kind::I16 { low, high } => {
                     let to = &mut output.row_mut::<i16>(row)[start..];
@@ -167,7 +169,7 @@ impl TileRun<'_> {
 
     fn compute_winograd(
         &self,
-        lines: &mut [LineBuffer],
+        lines: &mut [Lines],
         scratch: &mut Scratch,
         layer: usize,
         row: usize,
@@ -175,7 +177,8 @@ impl TileRun<'_> {
     ) {
         let spec = &self.plan.spec().layers[layer];
         let (before, after) = lines.split_at_mut(layer + 1);
-        let (input, output) = (&before[layer], &mut after[0]);
+        let input = &before[layer].components;
+        let Lines { plain: output, components } = &mut after[0];
         let padding = f32::of(&self.prepared.padding[layer]).expect("the plan knows the type");
         let height = self.prepared.sizes[layer].1;
         let columns = &self.tile.columns[layer + 1];
@@ -189,18 +192,19 @@ impl TileRun<'_> {
             });
             conv.sums(component, &rows, tiles, sums);
         }
-        let added = spec.add.and_then(|from| self.added(before, from, row, columns));
-        let add = added.map(|(line, at)| &line.part(row, 0)[at..]);
+        let added = spec.add.map(|from| self.added(before, from?, row, columns));
+        let add = added.map(|added| added.map(|(line, at)| &line.part(row, 0)[at..]));
         let whole = TILE * tiles * channels;
-        if self.edges[layer + 1].components {
+        if !self.edges[layer + 1].plain {
             let to = &mut scratch.row[channels..][..whole];
             conv.outputs(self.level, &scratch.sums, stride, add, to);
-            self.to_components(scratch, output, layer + 1, row);
+            self.to_components(&mut scratch.row, components, layer + 1, row);
         } else {
             let start = output.shape.margin * channels;
             let to = &mut output.row_mut::<f32>(row)[start..][..whole];
             conv.outputs(self.level, &scratch.sums, stride, add, to);
             self.pad::<f32>(output, layer + 1, row);
+            self.both(output, components, layer + 1, row);
         }
     }
 
@@ -208,30 +212,38 @@ impl TileRun<'_> {
     /// the last row, which only a shuffle computes.
     fn added<'l>(
         &self,
-        lines: &'l [LineBuffer],
+        lines: &'l [Lines],
         from: usize,
         row: usize,
         columns: &Range<usize>,
     ) -> Option<(&'l LineBuffer, usize)> {
-        let line = &lines[from];
+        let line = &lines[from].plain;
         let skipped = line.shape.margin + columns.start - self.tile.columns[from].start;
         let is_there = row < self.prepared.sizes[from].1;
         is_there.then(|| (line, skipped * line.shape.channels))
     }
 
-    /// Transforms the row of an edge in the scratch space to the components that are kept.
-    fn to_components(&self, scratch: &mut Scratch, line: &mut LineBuffer, edge: usize, row: usize) {
+    /// Transforms a padded row of an edge whose components are kept as well.
+    fn both(&self, plain: &mut LineBuffer, components: &mut LineBuffer, edge: usize, row: usize) {
+        if self.edges[edge].components {
+            let LineShape { margin, channels, .. } = plain.shape;
+            let from = &mut plain.row_mut(row)[(margin - 1) * channels..];
+            self.to_components(from, components, edge, row);
+        }
+    }
+
+    /// Transforms a row of an edge, from the column before the first on, to its components.
+    fn to_components(&self, from: &mut [f32], line: &mut LineBuffer, edge: usize, row: usize) {
         let LineShape { channels, stride, .. } = line.shape;
         let columns = &self.tile.columns[edge];
-        // The scratch row starts one column before those, the first tile needs its left neighbour.
         let tiles = winograd_tiles(&self.tile.columns[edge + 1]);
         let first = tiles.start * TILE - columns.start;
         let end = tiles.end * TILE + 2 - columns.start;
-        scratch.row[..channels].fill(0.0);
+        from[..channels].fill(0.0);
         if end > columns.len() + 1 {
-            scratch.row[(columns.len() + 1) * channels..end * channels].fill(0.0);
+            from[(columns.len() + 1) * channels..end * channels].fill(0.0);
         }
-        let from = &scratch.row[first * channels..end * channels];
+        let from = &from[first * channels..end * channels];
         winograd::transform(self.level, from, channels, stride, line.row_mut(row));
     }
 

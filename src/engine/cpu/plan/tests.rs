@@ -47,7 +47,7 @@ fn chains_that_cannot_be_computed_are_refused_with_the_layer() {
     refused(vec![LayerSpec { shuffle: 0, ..layer(3, 8, 8) }], "shuffle 0");
     refused(vec![LayerSpec { unshuffle: 4, ..layer(5, 32, 8) }], "20 row parts");
     // Of another width, of other channels, not yet there, of another size, shuffled.
-    let add = |from, layer| LayerSpec { add: Some(from), ..layer };
+    let add = |from, layer| LayerSpec { add: [Some(from), None], ..layer };
     refused(vec![layer(3, 8, 16), add(0, layer(3, 16, 16))], "cannot add edge 0");
     refused(vec![add(1, layer(3, 8, 8))], "cannot add edge 1");
     refused(vec![add(7, layer(3, 8, 8))], "cannot add edge 7");
@@ -71,7 +71,7 @@ fn two_scales() -> Plan {
         layer(3, 3, 8),
         LayerSpec { stride: 2, ..layer(3, 8, 16) },
         layer(3, 16, 16),
-        LayerSpec { shuffle: 2, add: Some(1), ..layer(1, 16, 32) },
+        LayerSpec { shuffle: 2, add: [Some(1), None], ..layer(1, 16, 32) },
         layer(3, 8, 3),
     ])
     .unwrap()
@@ -111,7 +111,7 @@ fn check_steps(plan: &Plan, size: (usize, usize), bands: usize) {
                 let under = it.under(row..row + 1, sizes[layer].1);
                 assert!(tile.first_rows[layer] <= under.start && under.end <= there[layer]);
                 assert!(under.start + plan.ring(layer) >= there[layer], "a row was overwritten");
-                if let Some(from) = it.add {
+                for from in it.added() {
                     let end = ((row + 1) * it.shuffle).min(sizes[from].1);
                     for row in row * it.shuffle..end {
                         assert!((tile.first_rows[from]..there[from]).contains(&row));
@@ -131,7 +131,7 @@ fn check_steps(plan: &Plan, size: (usize, usize), bands: usize) {
 
 #[test]
 fn steps_compute_each_row_once_when_all_under_it_is_there() {
-    let add = |from, layer| LayerSpec { add: Some(from), ..layer };
+    let add = |from, layer| LayerSpec { add: [Some(from), None], ..layer };
     let video = Plan::new(ChainSpec::of(&video(8, 4)).unwrap()).unwrap();
     let residual = plan(vec![
         layer(3, 3, 8),

@@ -49,7 +49,7 @@ impl Chain {
             let (x, size) = unshuffled(x, *size, layer.unshuffle);
             let (y, size) = convolved(&x, size, layer, &folded("weight"), &folded("bias"));
             let (mut y, mut size) = shuffled(&y, size, layer.shuffle);
-            if let Some(from) = layer.add {
+            for from in layer.added() {
                 let (added, cropped) = &edges[from];
                 y = crop(&y, size, *cropped);
                 y.iter_mut().zip(added).for_each(|(y, x)| *y += x);
@@ -70,7 +70,7 @@ fn convolved(
     weights: &[f64],
     bias: &[f64],
 ) -> Map {
-    let LayerSpec { kernel: k, c_in, c_out, slope, stride, .. } = *layer;
+    let LayerSpec { kernel: k, c_in, c_out, slope, stride, factor, .. } = *layer;
     let (w, h) = (width.div_ceil(stride), height.div_ceil(stride));
     let mut y = vec![0.0; c_out * w * h];
     for (at, y) in y.iter_mut().enumerate() {
@@ -86,7 +86,7 @@ fn convolved(
                 }
             }
         }
-        *y = if sum < 0.0 { sum * f64::from(slope) } else { sum };
+        *y = f64::from(factor) * if sum < 0.0 { sum * f64::from(slope) } else { sum };
     }
     (y, (w, h))
 }
@@ -127,7 +127,9 @@ fn conv(name: &str, kernel: usize, c_in: usize, c_out: usize, slope: f32) -> Lay
 
 /// Chains that use everything a plan knows.
 fn chains() -> Vec<(&'static str, Vec<LayerSpec>)> {
-    let add = |from: usize, layer: LayerSpec| LayerSpec { add: Some(from), ..layer };
+    let add = |from: usize, layer: LayerSpec| LayerSpec { add: [Some(from), None], ..layer };
+    let both = |from: [usize; 2], layer: LayerSpec| LayerSpec { add: from.map(Some), ..layer };
+    let scaled = |factor: f32, layer: LayerSpec| LayerSpec { factor, ..layer };
     let shuffle = |by: usize, layer: LayerSpec| LayerSpec { shuffle: by, ..layer };
     let unshuffle = |by: usize, layer: LayerSpec| LayerSpec { unshuffle: by, ..layer };
     let stride = |by: usize, layer: LayerSpec| LayerSpec { stride: by, ..layer };
@@ -150,6 +152,28 @@ fn chains() -> Vec<(&'static str, Vec<LayerSpec>)> {
                 add(1, conv("body", 3, 16, 16, 1.0)),
                 shuffle(2, conv("up", 3, 16, 64, 1.0)),
                 conv("tail", 3, 16, 3, 1.0),
+            ],
+        ),
+        (
+            "EDSR ×4: scaled residuals, the last of them added to the first layer's output too",
+            vec![
+                conv("head", 3, 3, 16, 0.0),
+                conv("b0.a", 3, 16, 16, 0.0),
+                add(1, scaled(0.1, conv("b0.b", 3, 16, 16, 1.0))),
+                conv("b1.a", 3, 16, 16, 0.0),
+                both([3, 1], scaled(0.25, conv("b1.b", 3, 16, 16, 1.0))),
+                shuffle(2, conv("up0", 3, 16, 64, 1.0)),
+                shuffle(2, conv("up1", 3, 16, 64, 1.0)),
+                conv("tail", 3, 16, 3, 1.0),
+            ],
+        ),
+        (
+            "two sums at another size",
+            vec![
+                conv("a", 3, 3, 8, 0.1),
+                conv("b", 3, 8, 8, 0.1),
+                stride(2, conv("c", 3, 8, 16, 0.1)),
+                both([1, 2], shuffle(2, scaled(0.5, conv("d", 3, 16, 32, 0.1)))),
             ],
         ),
         ("×3", vec![conv("a", 3, 3, 8, 0.1), shuffle(3, conv("b", 3, 8, 27, 1.0))]),

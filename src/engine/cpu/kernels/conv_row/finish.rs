@@ -7,7 +7,7 @@ use super::{Call, VECTORS};
 /// Where the results go; pixels are `c_out` values apart, but for pairs.
 #[derive(Clone, Copy)]
 pub(super) enum Target {
-    F32 { to: *mut f32, bounds: Option<[*const f32; 2]>, add: Option<*const f32> },
+    F32 { to: *mut f32, bounds: Option<[*const f32; 2]>, add: [Option<*const f32>; 2] },
     Pairs([*mut f32; 3]),
     I16 { to: *mut i16, zero: *const f32, low: f32, high: f32, add: Option<AddedCodes> },
     U8 { to: *mut u8, zero: *const f32, add: Option<AddedCodes> },
@@ -106,7 +106,7 @@ pub(super) unsafe fn finish<D: Dot, const P: usize, const V: usize>(
             let count = lanes.min(call.c_out - channel);
             let at = |p: usize| (first + p) * call.c_out + channel;
             match call.target {
-                Target::F32 { to, bounds: None, add: None } if count == lanes => {
+                Target::F32 { to, bounds: None, add: [None, None] } if count == lanes => {
                     for p in 0..P {
                         value(p).store(to.add(at(p)));
                     }
@@ -114,7 +114,7 @@ pub(super) unsafe fn finish<D: Dot, const P: usize, const V: usize>(
                 Target::F32 { to, bounds, add } => {
                     for p in 0..P {
                         let mut value = value(p);
-                        if let Some(add) = add {
+                        for add in add.into_iter().flatten() {
                             value = value.add(D::Float::load_first(count, add.add(at(p))));
                         }
                         if let Some([low, high]) = bounds {

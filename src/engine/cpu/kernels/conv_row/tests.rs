@@ -309,7 +309,7 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
         row.slope = slope();
         let to = floats.last(values);
         to.fill(f32::NAN);
-        row.run(&segments, pixels, RowOut::F32 { to, add: None });
+        row.run(&segments, pixels, RowOut::F32 { to, add: [None; 2] });
         for (i, &got) in to.iter().enumerate() {
             let want = o.value(i % c_out, i / c_out, row.slope);
             o.assert_float(got, want, &what("f32", row.slope, i));
@@ -318,13 +318,18 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
         row.slope = slope();
         let add = add.last(values);
         add.iter_mut().enumerate().for_each(|(i, v)| *v = (i % 23) as f32 * 0.3 - 3.0);
-        let to = floats.last(values);
-        to.fill(f32::NAN);
-        row.run(&segments, pixels, RowOut::F32 { to, add: Some(add) });
-        for (i, (&got, &more)) in to.iter().zip(&*add).enumerate() {
-            let (want, slack) = o.value(i % c_out, i / c_out, row.slope);
-            let slack = slack + TOLERANCE * f64::from(more.abs());
-            o.assert_float(got, (o.plus(want, more), slack), &what("sum", row.slope, i));
+        let addend = &*add;
+        for sums in [1, 2] {
+            let to = floats.last(values);
+            to.fill(f32::NAN);
+            let add = [Some(addend), (sums > 1).then_some(addend)];
+            row.run(&segments, pixels, RowOut::F32 { to, add });
+            for (i, (&got, &more)) in to.iter().zip(addend).enumerate() {
+                let (want, slack) = o.value(i % c_out, i / c_out, row.slope);
+                let slack = slack + f64::from(sums) * TOLERANCE * f64::from(more.abs());
+                let want = (0..sums).fold(want, |want, _| o.plus(want, more));
+                o.assert_float(got, (want, slack), &what("sum", row.slope, i));
+            }
         }
 
         if c_out == 6 {
@@ -574,27 +579,29 @@ fn check_refusals<X: Number, W: Number>(kernels: &[RowKernel<X, W>]) {
         let mut run = |row: &ConvRow<X, W>, segments: &[&[X]], pixels, to: usize, add| {
             row.run(segments, pixels, RowOut::F32 { to: &mut floats[..to], add });
         };
-        run(&whole(), &segments, pixels, values, None);
-        run(&whole(), &segments, pixels, values, Some(&*add));
+        run(&whole(), &segments, pixels, values, [None; 2]);
+        run(&whole(), &segments, pixels, values, [Some(&*add); 2]);
         let mut refuse = |what, row: &ConvRow<X, W>, segments: &[&[X]], pixels, to, add| {
             assert_refused(name, what, || run(row, segments, pixels, to, add));
         };
         let row = whole();
-        refuse("segment 0", &row, &[&x[1..], &x], pixels, values, None);
-        refuse("segment 1", &row, &[&x, &x[1..]], pixels, values, None);
-        refuse("a segment missing", &row, &[&x], pixels, values, None);
-        refuse("a segment too many", &row, &[&x, &x, &x], pixels, values, None);
-        refuse("a pixel too many", &row, &segments, pixels + 1, values + 6, None);
-        refuse("too few pixels", &row, &segments, kernel.pixels - 1, values, None);
-        refuse("no pixels", &row, &segments, 0, values, None);
-        refuse("output", &row, &segments, pixels, values - 1, None);
-        refuse("addend", &row, &segments, pixels, values, Some(&add[1..]));
+        refuse("segment 0", &row, &[&x[1..], &x], pixels, values, [None; 2]);
+        refuse("segment 1", &row, &[&x, &x[1..]], pixels, values, [None; 2]);
+        refuse("a segment missing", &row, &[&x], pixels, values, [None; 2]);
+        refuse("a segment too many", &row, &[&x, &x, &x], pixels, values, [None; 2]);
+        refuse("a pixel too many", &row, &segments, pixels + 1, values + 6, [None; 2]);
+        refuse("too few pixels", &row, &segments, kernel.pixels - 1, values, [None; 2]);
+        refuse("no pixels", &row, &segments, 0, values, [None; 2]);
+        refuse("output", &row, &segments, pixels, values - 1, [None; 2]);
+        let short = Some(&add[1..]);
+        refuse("addend", &row, &segments, pixels, values, [short, None]);
+        refuse("second addend", &row, &segments, pixels, values, [Some(&*add), short]);
         let less = ConvRow { scale: Aligned::zeroed(channels - 1), ..whole() };
-        refuse("scale", &less, &segments, pixels, values, None);
+        refuse("scale", &less, &segments, pixels, values, [None; 2]);
         let less = ConvRow { bias: Aligned::zeroed(channels - 1), ..whole() };
-        refuse("bias", &less, &segments, pixels, values, None);
+        refuse("bias", &less, &segments, pixels, values, [None; 2]);
         let less = ConvRow { weights: Aligned::zeroed(16 * channels - 1), ..whole() };
-        refuse("weights", &less, &segments, pixels, values, None);
+        refuse("weights", &less, &segments, pixels, values, [None; 2]);
 
         let mut pairs = [(); 3].map(|()| vec![0.0; 2 * pixels]);
         let mut run = |row: &ConvRow<X, W>, lens: [usize; 3]| {

@@ -1,0 +1,41 @@
+//! Frames through nets that make the picture in RGB themselves.
+
+use super::CpuEngine;
+use crate::Result;
+use crate::engine::Engine as _;
+use crate::engine::cpu::pipeline::Tiling;
+use crate::frame::{Frame, FrameMut};
+
+impl CpuEngine {
+    /// [`CpuEngine::process_tiled`] for such nets.
+    pub(super) fn process_rgb(
+        &mut self,
+        input: &Frame<'_>,
+        output: &mut FrameMut<'_>,
+        tiling: Option<Tiling>,
+    ) -> Result<()> {
+        let size = (input.format().width, input.format().height);
+        let out_size = self.output_size(size.0, size.1);
+        output.check_size(out_size)?;
+        let (channels, mean) = (self.io.channels, self.io.mean);
+        let mut pictures = std::mem::take(&mut self.pictures);
+        let [x, y] = &mut pictures;
+        x.resize(channels * size.0 * size.1, 0.0);
+        y.resize(channels * out_size.0 * out_size.1, 0.0);
+        input.unpack_rgb(x);
+        add(x, mean.map(|mean| mean.map(|value| -value)));
+        let run = self.run_tensor((x, size), (y, out_size), tiling);
+        add(y, mean);
+        output.pack_rgb(input, y);
+        self.pictures = pictures;
+        run
+    }
+}
+
+/// Adds to each channel of a picture `[3, H, W]`.
+fn add(picture: &mut [f32], mean: Option<[f32; 3]>) {
+    let pixels = picture.len() / 3;
+    for (channel, mean) in picture.chunks_exact_mut(pixels).zip(mean.iter().flatten()) {
+        channel.iter_mut().for_each(|value| *value += mean);
+    }
+}
