@@ -135,6 +135,11 @@ impl Bank {
         size_of::<f32>() * (values(&self.weights) + values(&self.biases))
     }
 
+    /// Bytes of the kernel that it folds into.
+    pub(crate) fn folded_bytes(&self) -> usize {
+        size_of::<f32>() * self.weights[0].len()
+    }
+
     /// `Σ aᵢ kᵢ` and `Σ aᵢ bᵢ` with a = φ(ω).
     pub(crate) fn fold(&self, omega: &[f32], into: &mut Folded) {
         self.phi.coefficients(omega, &mut into.coefficients);

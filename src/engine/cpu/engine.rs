@@ -36,6 +36,13 @@ pub(super) use int8::Int8;
 /// Longest vector of output channels; what is per channel is padded to it.
 const MAX_LANES: usize = 16;
 
+/// Bytes of f32 weights that are more than stay in a core's cache beside the rows.
+const MANY_WEIGHTS: usize = 2 << 20;
+
+/// Rows that each layer of a net with so many computes at once. EDSR with 16 blocks of 64 channels on 640×360
+/// takes 0.9 times as long as with 1, and with 8 no less; the built-in net 1.03 times as long.
+const DEEP_BLOCK: usize = 4;
+
 /// See the module documentation.
 pub struct CpuEngine {
     metadata: Metadata,
@@ -183,6 +190,8 @@ impl CpuEngine {
             Edge { kind, plain, components, zero: zeros(edge) }
         });
         let edges = edges.collect();
+        let weights: usize = banks.iter().map(Bank::folded_bytes).sum();
+        let block = if weights > MANY_WEIGHTS { DEEP_BLOCK } else { 1 };
         let workers = Workers::new(threads)?;
         let (level_name, threads) = (level.name(), workers.count());
         let folded = banks.iter().zip(&spec.layers);
@@ -201,7 +210,7 @@ impl CpuEngine {
             bounds,
             smoothing: Arc::new(Smoothing::none(&checkpoint.metadata.tuning)),
             pipeline: Pipeline::new(
-                Plan::new(spec).map_err(Error::Config)?,
+                Plan::new(spec, block).map_err(Error::Config)?,
                 level,
                 edges,
                 layers,

@@ -4,7 +4,8 @@
 //! *Edge* 0 is the input, edge l + 1 the output of layer l. Rows are pulled: an output row asks for
 //! the rows under its kernel, and those for theirs, each computed just before it is needed. So layer
 //! l runs ahead of the output by the sum of the halos behind it, and a ring of rows per edge is
-//! enough.
+//! enough. Of a deep chain, whose weights do not all stay in cache, a layer computes a *block* of rows
+//! whenever it is asked for one.
 
 use std::ops::Range;
 
@@ -248,6 +249,8 @@ pub(crate) struct Plan {
     rings: Vec<usize>,
     /// Those of them that the next layer needs.
     windows: Vec<usize>,
+    /// Rows that a layer computes one after the other.
+    block: usize,
 }
 
 /// Part of the output that is computed on its own, and what it needs of each edge.
@@ -257,14 +260,17 @@ pub(crate) struct Tile {
     pub(crate) rows: Range<usize>,
     /// First row of each edge.
     pub(crate) first_rows: Vec<usize>,
+    /// Where the rows of each edge end.
+    pub(crate) ends: Vec<usize>,
     /// Columns of each edge.
     pub(crate) columns: Vec<Range<usize>>,
 }
 
 impl Tile {
-    /// Takes in rows of an edge from here on, and columns.
-    fn need(&mut self, edge: usize, first_row: usize, columns: Range<usize>) {
-        self.first_rows[edge] = self.first_rows[edge].min(first_row);
+    /// Takes in rows and columns of an edge.
+    fn need(&mut self, edge: usize, rows: Range<usize>, columns: Range<usize>) {
+        self.first_rows[edge] = self.first_rows[edge].min(rows.start);
+        self.ends[edge] = self.ends[edge].max(rows.end);
         let all = &mut self.columns[edge];
         *all = match Range::is_empty(all) {
             true => columns,
@@ -276,10 +282,10 @@ impl Tile {
 impl Plan {
     /// # Errors
     /// What about the chain cannot be done, naming the layer.
-    pub(crate) fn new(spec: ChainSpec) -> Result<Self, String> {
+    pub(crate) fn new(spec: ChainSpec, block: usize) -> Result<Self, String> {
         spec.validate()?;
         let none = vec![0; spec.layers.len() + 1];
-        let mut plan = Self { rings: none.clone(), windows: none, spec };
+        let mut plan = Self { rings: none.clone(), windows: none, block, spec };
         (plan.rings, plan.windows) = plan.measure_rings();
         Ok(plan)
     }
@@ -335,24 +341,26 @@ impl Plan {
         let mut tile = Tile {
             rows: rows.clone(),
             first_rows: vec![usize::MAX; edges],
+            ends: vec![0; edges],
             columns: vec![0..0; edges],
         };
-        tile.need(edges - 1, rows.start, columns);
+        tile.need(edges - 1, rows, columns);
         for (edge, layer) in self.spec.layers.iter().enumerate().rev() {
             // Shuffled rows and columns come with the others of their group.
             let by = layer.shuffle;
-            let (first_row, columns) = (tile.first_rows[edge + 1] / by, &tile.columns[edge + 1]);
+            let rows = tile.first_rows[edge + 1] / by..tile.ends[edge + 1].div_ceil(by);
+            let columns = &tile.columns[edge + 1];
             let (unit, (width, height)) = (layer.column_unit, sizes[edge]);
             let end = columns.end.div_ceil(by).next_multiple_of(unit).min(layer.convolved(width));
             let convolved = columns.start / by / unit * unit..end;
             let shuffled = convolved.start * by..(end * by).min(sizes[edge + 1].0);
-            tile.first_rows[edge + 1] = first_row * by;
+            (tile.first_rows[edge + 1], tile.ends[edge + 1]) = (rows.start * by, rows.end * by);
             tile.columns[edge + 1] = shuffled.clone();
             for from in layer.added() {
-                tile.need(from, first_row * by, shuffled.clone());
+                let end = (rows.end * by).min(sizes[from].1);
+                tile.need(from, rows.start * by..end, shuffled.clone());
             }
-            let rows = layer.under(first_row..first_row + 1, height);
-            tile.need(edge, rows.start, layer.under(convolved, width));
+            tile.need(edge, layer.under(rows, height), layer.under(convolved, width));
         }
         tile
     }
@@ -366,34 +374,37 @@ impl Plan {
         mut step: impl FnMut(Step),
     ) {
         next.copy_from_slice(&tile.first_rows);
-        self.pull(sizes, next, self.edges() - 1, tile.rows.end, &mut step);
+        self.pull(sizes, tile, next, (self.edges() - 1, tile.rows.end), &mut step);
     }
 
-    /// Computes the rows of `edge` before `end` that are not there yet.
+    /// Computes the rows of an edge before `end` that are not there yet, in blocks.
     fn pull(
         &self,
         sizes: &[(usize, usize)],
+        tile: &Tile,
         next: &mut [usize],
-        edge: usize,
-        end: usize,
+        (edge, end): (usize, usize),
         step: &mut impl FnMut(Step),
     ) {
+        while edge == 0 && next[0] < end {
+            step(Step::Load(next[0]));
+            next[0] += 1;
+        }
         while next[edge] < end {
-            if edge == 0 {
-                step(Step::Load(next[0]));
-                next[0] += 1;
-                continue;
-            }
             let layer = &self.spec.layers[edge - 1];
-            let row = next[edge] / layer.shuffle;
-            let under = layer.under(row..row + 1, sizes[edge - 1].1);
-            self.pull(sizes, next, edge - 1, under.end, step);
+            let by = layer.shuffle;
+            let last = tile.ends[edge].div_ceil(by);
+            let rows = next[edge] / by..(next[edge] / by + self.block).min(last);
+            let under = layer.under(rows.clone(), sizes[edge - 1].1);
+            self.pull(sizes, tile, next, (edge - 1, under.end), step);
             for from in layer.added() {
-                let end = ((row + 1) * layer.shuffle).min(sizes[from].1);
-                self.pull(sizes, next, from, end, step);
+                let end = (rows.end * by).min(sizes[from].1);
+                self.pull(sizes, tile, next, (from, end), step);
             }
-            step(Step::Compute { layer: edge - 1, row });
-            next[edge] += layer.shuffle;
+            for row in rows {
+                step(Step::Compute { layer: edge - 1, row });
+                next[edge] += by;
+            }
         }
     }
 
@@ -403,26 +414,31 @@ impl Plan {
     fn measure_rings(&self) -> (Vec<usize>, Vec<usize>) {
         let unit: usize = self.spec.layers.iter().map(LayerSpec::step).product();
         let halos: usize = self.spec.layers.iter().map(LayerSpec::halo).sum();
-        let side = unit * (4 * halos + 16);
+        let side = unit * (4 * halos + 16 * self.block);
         let sizes = self.sizes((side, side)).expect("a multiple of every unshuffle");
         let (width, height) = sizes[self.edges() - 1];
-        let tile = self.tile(&sizes, 0..height, 0..width);
-        let mut there = vec![0; self.edges()];
         let mut rings: Vec<usize> = self.spec.layers.iter().map(|l| l.shuffle).collect();
         rings.insert(0, 1);
         let mut windows = rings.clone();
-        self.steps(&sizes, &tile, &mut vec![0; self.edges()], |step| match step {
-            Step::Load(row) => there[0] = row + 1,
-            Step::Compute { layer, row } => {
-                let spec = &self.spec.layers[layer];
-                let under = spec.under(row..row + 1, sizes[layer].1);
-                windows[layer] = windows[layer].max(there[layer] - under.start);
-                for from in spec.added() {
-                    rings[from] = rings[from].max(there[from] - row * spec.shuffle);
+        // Blocks of the edges stand to each other as a tile's first rows do.
+        let shuffle = self.spec.layers.last().map_or(1, |layer| layer.shuffle);
+        let starts = if self.block == 1 { 0..1 } else { 0..height / 2 };
+        for start in starts.step_by(shuffle) {
+            let tile = self.tile(&sizes, start..height, 0..width);
+            let mut there = tile.first_rows.clone();
+            self.steps(&sizes, &tile, &mut vec![0; self.edges()], |step| match step {
+                Step::Load(row) => there[0] = row + 1,
+                Step::Compute { layer, row } => {
+                    let spec = &self.spec.layers[layer];
+                    let under = spec.under(row..row + 1, sizes[layer].1);
+                    windows[layer] = windows[layer].max(there[layer] - under.start);
+                    for from in spec.added() {
+                        rings[from] = rings[from].max(there[from] - row * spec.shuffle);
+                    }
+                    there[layer + 1] = (row + 1) * spec.shuffle;
                 }
-                there[layer + 1] = (row + 1) * spec.shuffle;
-            }
-        });
+            });
+        }
         for (ring, window) in rings.iter_mut().zip(&windows) {
             *ring = (*ring).max(*window);
         }

@@ -168,7 +168,7 @@ fn f32_agrees_with_candle() {
         two_scale([16, 24], [2, 0, 0]),
         two_scale([8, 40], [1, 3, 2]),
     ];
-    let edsrs = [edsr(8, 1, 1), edsr(16, 3, 2), edsr(8, 2, 3), edsr(24, 2, 4), edsr(64, 1, 2)];
+    let edsrs = [edsr(8, 1, 1), edsr(16, 3, 2), edsr(8, 2, 3), edsr(24, 2, 4), edsr(64, 7, 2)];
     for architecture in chains.into_iter().chain(two_scales).chain(edsrs) {
         let (channels, scale) = (architecture.io().channels, architecture.io().scale);
         let checkpoint = net(architecture.clone(), 7);

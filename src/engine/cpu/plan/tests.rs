@@ -15,7 +15,7 @@ fn layer(kernel: usize, c_in: usize, c_out: usize) -> LayerSpec {
 }
 
 fn plan(layers: Vec<LayerSpec>) -> Result<Plan, String> {
-    Plan::new(ChainSpec { input_parts: 1, layers })
+    Plan::new(ChainSpec { input_parts: 1, layers }, 1)
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn video_nets_that_are_not_carried_are_refused_with_the_reason() {
     assert_eq!(refused(12, 4), "layer `head`: 12 channels, expected a multiple of 8");
     assert_eq!(refused(8, 63), "65 layers, expected at most 64");
     for (channels, layers) in [(8, 0), (8, 62), (32, 4), (256, 1)] {
-        let plan = Plan::new(ChainSpec::of(&video(channels, layers)).unwrap()).unwrap();
+        let plan = Plan::new(ChainSpec::of(&video(channels, layers)).unwrap(), 1).unwrap();
         assert_eq!(plan.edges(), layers + 3);
         assert!(plan.spec().is_video());
     }
@@ -62,7 +62,7 @@ fn chains_that_cannot_be_computed_are_refused_with_the_layer() {
     let many = (0..65).map(|_| good()).collect();
     assert!(plan(many).unwrap_err().contains("65 layers, expected 1 to 64"));
     let parts = ChainSpec { input_parts: 3, layers: vec![layer(3, 8, 8)] };
-    assert!(Plan::new(parts).unwrap_err().contains("8 input channels do not fill 3 parts"));
+    assert!(Plan::new(parts, 1).unwrap_err().contains("8 input channels do not fill 3 parts"));
 }
 
 /// A skip around a stride and a shuffle.
@@ -92,6 +92,12 @@ fn sizes_follow_the_shuffles() {
 
 /// Every row is computed once, after what is under it, and still in the ring when it is read.
 fn check_steps(plan: &Plan, size: (usize, usize), bands: usize) {
+    for block in [1, 2, 3, 8] {
+        check_blocks(&Plan::new(plan.spec().clone(), block).unwrap(), size, bands);
+    }
+}
+
+fn check_blocks(plan: &Plan, size: (usize, usize), bands: usize) {
     let sizes = plan.sizes(size).unwrap();
     let spec = plan.spec();
     let height = sizes[plan.edges() - 1].1;
@@ -132,7 +138,7 @@ fn check_steps(plan: &Plan, size: (usize, usize), bands: usize) {
 #[test]
 fn steps_compute_each_row_once_when_all_under_it_is_there() {
     let add = |from, layer| LayerSpec { add: [Some(from), None], ..layer };
-    let video = Plan::new(ChainSpec::of(&video(8, 4)).unwrap()).unwrap();
+    let video = Plan::new(ChainSpec::of(&video(8, 4)).unwrap(), 1).unwrap();
     let residual = plan(vec![
         layer(3, 3, 8),
         layer(5, 8, 8),
@@ -159,7 +165,7 @@ fn steps_compute_each_row_once_when_all_under_it_is_there() {
 
 #[test]
 fn no_more_rows_are_kept_than_kernels_read() {
-    let plan = Plan::new(ChainSpec::of(&video(8, 4)).unwrap()).unwrap();
+    let plan = Plan::new(ChainSpec::of(&video(8, 4)).unwrap(), 1).unwrap();
     let rings: Vec<_> = (0..plan.edges()).map(|edge| plan.ring(edge)).collect();
     assert_eq!(rings, [3, 3, 3, 3, 3, 3, 1]);
 }

@@ -235,7 +235,7 @@ fn chains_of_every_layer_are_what_they_are_defined_as() {
         let unit: usize = chain.spec.layers.iter().map(|l| l.unshuffle).product();
         for (width, height) in [(1, 1), (2, 5), (9, 4), (37, 21)] {
             let size = (width * unit, height * unit);
-            let sizes = Plan::new(chain.spec.clone()).unwrap().sizes(size).unwrap();
+            let sizes = Plan::new(chain.spec.clone(), 1).unwrap().sizes(size).unwrap();
             let x = Random(2).values(chain.spec.channels(0) * size.0 * size.1, 1.0);
             let want = chain.reference(&x, size, [0.75, 0.25]);
             for level in levels() {
