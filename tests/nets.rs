@@ -11,7 +11,10 @@ use candle_nn::VarBuilder;
 use common::{Random, two_knobs};
 use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
 use tunableconv::net::Net;
-use tunableconv::nn::{Chain, EdsrConfig, Mode, Output, PhiConfig, TwoScaleConfig, VideoNetConfig};
+use tunableconv::nn::{
+    Activation, Chain, Colour, EdsrConfig, Mode, PhiConfig, PlainConfig, PlainLayer,
+    TwoScaleConfig, VideoNetConfig,
+};
 
 const DEVICE: Device = Device::Cpu;
 
@@ -31,8 +34,29 @@ fn nets(phi: PhiConfig) -> Vec<Architecture> {
         Architecture::Edsr(EdsrConfig { channels: 4, blocks: 2, scale, phi, ..Default::default() })
     };
     let mut nets = vec![Architecture::Video(video), Architecture::TwoScale(two_scale)];
+    nets.push(Architecture::Plain(plain(phi)));
     nets.extend([1, 2, 3, 4].map(edsr));
     nets
+}
+
+/// A chain with one of everything.
+fn plain(phi: PhiConfig) -> PlainConfig {
+    let layer = |name: &str, kernel, channels, activation| PlainLayer {
+        name: name.into(),
+        kernel,
+        channels,
+        bias: true,
+        activation,
+        shuffle: 1,
+        add: vec![],
+    };
+    let layers = vec![
+        layer("first", 3, 4, Activation::PRelu),
+        PlainLayer { add: vec![1], ..layer("second", 1, 4, Activation::LeakyRelu(0.2)) },
+        PlainLayer { bias: false, add: vec![1, 2], ..layer("third", 5, 4, Activation::PRelu) },
+        PlainLayer { shuffle: 2, ..layer("up", 3, 12, Activation::None) },
+    ];
+    PlainConfig { scale: 2, residual: true, layers, phi }
 }
 
 /// One φ of each kind.
@@ -97,7 +121,7 @@ fn a_tuning_per_sample_gives_what_the_net_folded_at_it_does() {
 
 #[test]
 fn nets_that_add_leave_everything_alone_at_zero() {
-    for architecture in all().filter(|net| net.io().output == Output::Residual) {
+    for architecture in all().filter(|net| net.io().colour == Colour::Yuv420) {
         let net = Net::new(&checkpoint(architecture.clone()), &DEVICE).unwrap();
         let x = random_tensor(&[1, architecture.io().channels, SIZE.0, SIZE.1], 8);
         let zero = Tensor::zeros((1, 2), DType::F32, &DEVICE).unwrap();

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::checkpoint::Metadata;
 use crate::frame::{CHANNELS, Frame, FrameMut};
 use crate::net::Net;
-use crate::nn::{Colour, FoldedChain, Io, Output};
+use crate::nn::{Colour, FoldedChain, Io};
 use crate::tuning::Tuning;
 
 /// Rows and columns of a tensor that are made at once, at most: of 64 channels they are 64 MiB.
@@ -111,9 +111,9 @@ impl CandleEngine {
 
     /// The same for the tensor of a tile, on the CPU.
     fn tile(&self, x: &Tensor) -> Result<Tensor> {
-        let made = match self.io.output {
-            Output::Residual => self.folded.forward(x)?,
-            Output::Direct => self.io.picture(x, |x| self.folded.forward(x))?,
+        let made = match self.io.colour {
+            Colour::Yuv420 => self.folded.forward(x)?,
+            Colour::Rgb => self.io.picture(x, |x| self.folded.forward(x))?,
         };
         Ok(made.to_device(&Device::Cpu)?.contiguous()?)
     }
@@ -121,7 +121,7 @@ impl CandleEngine {
 
 /// Whether frames stay what they are.
 fn is_identity(net: &Net, folded: &FoldedChain) -> Result<bool> {
-    Ok(net.metadata().architecture.io().output == Output::Residual && folded.is_zero()?)
+    Ok(net.metadata().architecture.io().keeps_frames() && folded.is_zero()?)
 }
 
 impl Engine for CandleEngine {

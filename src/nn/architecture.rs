@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::chain::{self, ChainLayer};
-use super::{EdsrConfig, Io, PhiConfig, TensorSpec, TwoScaleConfig, VideoNetConfig};
+use super::{EdsrConfig, Io, PhiConfig, PlainConfig, TensorSpec, TwoScaleConfig, VideoNetConfig};
 use crate::Result;
 
 /// What a net is, by the fields of its configuration.
@@ -38,6 +38,8 @@ pub enum Architecture {
     TwoScale(TwoScaleConfig),
     /// Residual blocks on RGB, and an upscale.
     Edsr(EdsrConfig),
+    /// Layers said one by one, on RGB.
+    Plain(PlainConfig),
 }
 
 impl Architecture {
@@ -47,6 +49,7 @@ impl Architecture {
             Self::Video(config) => config,
             Self::TwoScale(config) => config,
             Self::Edsr(config) => config,
+            Self::Plain(config) => config,
         }
     }
 

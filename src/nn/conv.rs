@@ -5,6 +5,8 @@
 //! own operations.
 
 use crate::engine::cpu::kernels::{Backward, ConvFloat, ConvShape, Wanted};
+use serde::{Deserialize, Serialize};
+
 use candle_core::{
     CpuStorage, CustomOp3, DType, Error, Layout, Result, Shape, Storage, Tensor, WithDType, bail,
 };
@@ -29,12 +31,17 @@ impl Default for ConvGeometry {
 }
 
 /// What is applied to each output pixel after the bias.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Activation {
     /// Nothing.
     None,
     /// `v` above zero, `slope * v` below; the slope is at least 0.
     LeakyRelu(f32),
+    /// The same with a slope of its own for each channel, which is one of a layer's tensors (He, Zhang, Ren,
+    /// Sun, "Delving Deep into Rectifiers", ICCV 2015).
+    #[serde(rename = "prelu")]
+    PRelu,
 }
 
 impl Activation {
@@ -47,8 +54,27 @@ impl Activation {
             Self::LeakyRelu(slope) => {
                 bail!("conv2d: expected a finite slope of at least 0, got {slope}")
             }
+            Self::PRelu => bail!("conv2d: slopes for each channel are applied after it"),
         }
     }
+}
+
+/// `v` above zero, `slope · v` below, where slopes `[B, C]` are for equal runs of a batch `[N, C, H, W]`.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn prelu(x: &Tensor, slope: &Tensor) -> Result<Tensor> {
+    let ((n, c, h, w), (sets, channels)) = (x.dims4()?, slope.dims2()?);
+    if channels != c || sets == 0 || !n.is_multiple_of(sets) {
+        bail!(
+            "prelu: slopes {:?} for {:?}, expected [B, {c}], B dividing {n}",
+            slope.dims(),
+            x.dims()
+        );
+    }
+    let below = x.neg()?.relu()?.reshape((sets, n / sets, c, h * w))?;
+    let below = below.broadcast_mul(&slope.reshape((sets, 1, c, 1))?)?;
+    x.relu()? - below.reshape((n, c, h, w))?
 }
 
 /// Cross-correlation with zero padding, plus bias, through an activation.

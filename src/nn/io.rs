@@ -31,7 +31,8 @@ pub enum Reach {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Output {
-    /// It is added to the input; where it is zero, the frame stays what it was, bit for bit.
+    /// It is added to the input, enlarged by repeating its pixels; where it is zero and the size stays, the
+    /// frame stays what it was, bit for bit.
     Residual,
     /// It is the picture.
     Direct,
@@ -93,6 +94,11 @@ impl Io {
         )))
     }
 
+    /// Whether a net whose output is zero leaves frames what they are.
+    pub fn keeps_frames(&self) -> bool {
+        self.output == Output::Residual && self.scale == 1
+    }
+
     /// What a net makes of a picture `x`, `[N, C, H, W]`, where `run` is the net itself.
     ///
     /// # Errors
@@ -110,11 +116,22 @@ impl Io {
             None => run(x)?,
         };
         match (self.output, &mean) {
-            (Output::Residual, _) => x + y,
+            (Output::Residual, _) => repeated(x, self.scale)? + y,
             (Output::Direct, Some(mean)) => y.broadcast_add(mean),
             (Output::Direct, None) => Ok(y),
         }
     }
+}
+
+/// Every pixel of `[N, C, H, W]` as a square of so many. (candle's own operation has wrong gradients where
+/// its input is used again.)
+fn repeated(x: &Tensor, scale: usize) -> Result<Tensor> {
+    if scale == 1 {
+        return Ok(x.clone());
+    }
+    let (n, c, h, w) = x.dims4()?;
+    let squares = x.reshape((n * c, h, 1, w, 1))?.broadcast_as((n * c, h, scale, w, scale))?;
+    squares.reshape((n, c, h * scale, w * scale))
 }
 
 /// As files of version 1 say it.

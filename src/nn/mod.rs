@@ -7,6 +7,7 @@ pub mod conv;
 mod edsr;
 mod init;
 mod io;
+mod plain;
 mod tunable_conv;
 mod two_scale;
 mod video;
@@ -18,6 +19,7 @@ pub use edsr::EdsrConfig;
 pub use init::{Init, TensorSpec};
 pub(crate) use io::IoV1;
 pub use io::{Colour, Io, Output, Reach};
+pub use plain::{PlainConfig, PlainLayer};
 pub use tunable_conv::{
     FoldedConv2d, Mode, PhiConfig, TunableConv2d, TunableConv2dConfig, TunableParameter,
 };

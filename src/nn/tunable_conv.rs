@@ -28,8 +28,11 @@ use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
-use super::conv::{Activation, ConvGeometry, conv2d};
+use super::conv::{Activation, ConvGeometry, conv2d, prelu};
 use super::init::{Init, TensorSpec};
+
+/// Slopes of PReLU before training, as PyTorch has them.
+const PRELU: f64 = 0.25;
 
 /// How the tuning becomes mixing coefficients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,6 +210,10 @@ impl TunableConv2dConfig {
             let bias = [1, kernels, c_out];
             specs.push(TensorSpec::new(format!("{prefix}bias"), &bias, Init::Constant(0.0)));
         }
+        if self.activation == Activation::PRelu {
+            let slope = [1, kernels, c_out];
+            specs.push(TensorSpec::new(format!("{prefix}slope"), &slope, Init::Constant(PRELU)));
+        }
         specs.extend(self.phi.tensors(p, prefix));
         specs
     }
@@ -218,14 +225,15 @@ pub struct TunableConv2d {
     parameters: usize,
     weight: Tensor,
     bias: Option<Tensor>,
+    slope: Option<Tensor>,
     phi: Phi,
     geometry: ConvGeometry,
     activation: Activation,
 }
 
 impl TunableConv2d {
-    /// Reads `weight` `[1, P, C_out, C_in/groups, K, K]`, `bias` `[1, P, C_out]`, `mlp.weight`
-    /// `[P, p]` and `mlp.bias` `[P]` from `vb`.
+    /// Reads `weight` `[1, P, C_out, C_in/groups, K, K]`, `bias` and, for [`Activation::PRelu`], `slope`
+    /// `[1, P, C_out]`, `mlp.weight` `[P, p]` and `mlp.bias` `[P]` from `vb`.
     ///
     /// # Errors
     /// A missing or misshaped tensor, or an impossible configuration.
@@ -245,11 +253,16 @@ impl TunableConv2d {
         let shape = (1, kernels, c_out, c_in / groups, kernel, kernel);
         let weight =
             vb.get(vec![shape.0, shape.1, shape.2, shape.3, shape.4, shape.5], "weight")?;
-        let bias = if config.bias { Some(vb.get((1, kernels, c_out), "bias")?) } else { None };
+        let per_channel = |name: &str, is_there: bool| {
+            is_there.then(|| vb.get((1, kernels, c_out), name)).transpose()
+        };
+        let bias = per_channel("bias", config.bias)?;
+        let slope = per_channel("slope", config.activation == Activation::PRelu)?;
         Ok(Self {
             parameters: p,
             weight,
             bias,
+            slope,
             phi: Phi::new(p, config.phi, vb)?,
             geometry: ConvGeometry { stride, padding, dilation, groups },
             activation: config.activation,
@@ -266,6 +279,7 @@ impl TunableConv2d {
         Ok(FoldedConv2d {
             weight: mix(&self.weight, &coefficients)?,
             bias: self.bias.as_ref().map(|bias| mix(bias, &coefficients)).transpose()?,
+            slope: self.slope.as_ref().map(|slope| mix(slope, &coefficients)).transpose()?,
             geometry: self.geometry,
             activation: self.activation,
         })
@@ -292,6 +306,8 @@ pub struct FoldedConv2d {
     pub weight: Tensor,
     /// `[B, C_out]`.
     pub bias: Option<Tensor>,
+    /// `[B, C_out]`, of [`Activation::PRelu`].
+    pub slope: Option<Tensor>,
     /// Stride, padding, dilation, groups.
     pub geometry: ConvGeometry,
     /// Applied to the output.
@@ -327,7 +343,13 @@ impl FoldedConv2d {
 
 impl Module for FoldedConv2d {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        conv2d(x, &self.weight, self.bias.as_ref(), self.geometry, self.activation)
+        let (bias, geometry) = (self.bias.as_ref(), self.geometry);
+        match &self.slope {
+            Some(slope) => {
+                prelu(&conv2d(x, &self.weight, bias, geometry, Activation::None)?, slope)
+            }
+            None => conv2d(x, &self.weight, bias, geometry, self.activation),
+        }
     }
 }
 

@@ -274,6 +274,7 @@ impl Builder {
                 let slope = [Attribute::float("alpha", slope)];
                 self.node("LeakyRelu", &format!("{name}.activated"), &[&y], &slope)
             }
+            Activation::PRelu => anyhow::bail!("layer `{name}`: PReLU is not exported"),
         })
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Bank {
     weights: Vec<Vec<f32>>,
     /// Per kernel `[c_out]`, times the factor; none for a layer without.
     biases: Vec<Vec<f32>>,
+    /// Per kernel `[c_out]`; none for a layer whose slopes are not its own.
+    slopes: Vec<Vec<f32>>,
 }
 
 /// The banks of a checkpoint, one per layer; they never change, and any number of engines share
@@ -63,6 +65,8 @@ pub(crate) struct Folded {
     pub(crate) weights: Vec<f32>,
     /// Per output channel.
     pub(crate) bias: Vec<f32>,
+    /// Per output channel, or empty.
+    pub(crate) slopes: Vec<f32>,
 }
 
 impl Folded {
@@ -72,12 +76,17 @@ impl Folded {
             coefficients: vec![0.0; bank.weights.len()],
             weights: vec![0.0; bank.weights[0].len()],
             bias: vec![0.0; c_out],
+            slopes: vec![0.0; bank.slopes.first().map_or(0, Vec::len)],
         }
     }
 
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        size_of::<f32>() * (self.coefficients.len() + self.weights.len() + self.bias.len())
+        size_of::<f32>()
+            * [&self.coefficients, &self.weights, &self.bias, &self.slopes]
+                .map(Vec::len)
+                .iter()
+                .sum::<usize>()
     }
 }
 
@@ -115,24 +124,30 @@ impl Bank {
             }
         };
         let (outputs, factor) = (output_order(layer), layer.factor);
-        let biases = match find("bias") {
-            Some((name, biases)) if biases.len() != kernels * layer.c_out => {
-                return Err(Error::Config(format!("tensor `{name}` has {} values", biases.len())));
+        // One value for each output channel and kernel.
+        let per_channel = |suffix: &str, factor: f32| match find(suffix) {
+            Some((name, values)) if values.len() != kernels * layer.c_out => {
+                Err(Error::Config(format!("tensor `{name}` has {} values", values.len())))
             }
-            Some((_, biases)) => {
-                let each = biases.chunks_exact(layer.c_out);
-                each.map(|bias| outputs.iter().map(|&c| factor * bias[c]).collect()).collect()
+            Some((_, values)) => {
+                let each = values.chunks_exact(layer.c_out);
+                Ok(each.map(|of| outputs.iter().map(|&c| factor * of[c]).collect()).collect())
             }
-            None => vec![],
+            None => Ok(vec![]),
         };
+        let (biases, slopes) = (per_channel("bias", factor)?, per_channel("slope", 1.0)?);
+        if slopes.is_empty() && layer.slope.is_none() {
+            return Err(Error::Config(format!("tensor `{}.slope` is missing", layer.name)));
+        }
         let reorder = |kernel: &[f32]| order.iter().map(|&at| factor * kernel[at]).collect();
-        Ok(Self { phi, weights: weights.chunks_exact(order.len()).map(reorder).collect(), biases })
+        let weights = weights.chunks_exact(order.len()).map(reorder).collect();
+        Ok(Self { phi, weights, biases, slopes })
     }
 
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
         let values = |all: &[Vec<f32>]| all.iter().map(Vec::len).sum::<usize>();
-        size_of::<f32>() * (values(&self.weights) + values(&self.biases))
+        size_of::<f32>() * (values(&self.weights) + values(&self.biases) + values(&self.slopes))
     }
 
     /// Bytes of the kernel that it folds into.
@@ -145,6 +160,7 @@ impl Bank {
         self.phi.coefficients(omega, &mut into.coefficients);
         mix(&self.weights, &into.coefficients, &mut into.weights);
         mix(&self.biases, &into.coefficients, &mut into.bias);
+        mix(&self.slopes, &into.coefficients, &mut into.slopes);
     }
 }
 

@@ -23,13 +23,14 @@ use crate::engine::smoothing::Smoothing;
 use crate::engine::{Engine, Options, Precision};
 use crate::frame::{CHANNELS, Frame, FrameFormat, FrameMut};
 use crate::net::Net;
-use crate::nn::{Colour, Io, Output};
+use crate::nn::{Colour, Io};
 use crate::ranges::Ranges;
 use crate::tuning::Tuning;
 use crate::{Error, Result};
 pub(super) use convs::edge_kinds;
 use convs::{
-    adds_codes, convs, fits_winograd, row_shape, set, set_added, set_bounds, winograd_conv,
+    adds_codes, convs, fits_winograd, row_shape, set, set_added, set_bounds, set_slopes,
+    winograd_conv,
 };
 pub(super) use int8::Int8;
 
@@ -307,10 +308,13 @@ impl CpuEngine {
         let last = layers.len() - 1;
         for (index, layer) in layers.iter_mut().enumerate() {
             self.banks[index].fold(omega, &mut self.folded[index]);
-            let Folded { weights, bias, .. } = &mut self.folded[index];
+            let Folded { weights, bias, slopes, .. } = &mut self.folded[index];
+            if !slopes.is_empty() {
+                set_slopes(layer, slopes);
+            }
             if index == last {
-                self.is_identity = self.io.output == Output::Residual
-                    && weights.iter().chain(&*bias).all(|&v| v == 0.0);
+                self.is_identity =
+                    self.io.keeps_frames() && weights.iter().chain(&*bias).all(|&v| v == 0.0);
             }
             if let Some(int8) = &mut self.int8 {
                 let (quant, output) = int8.quantise(index, weights, bias);

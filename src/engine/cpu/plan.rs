@@ -40,8 +40,9 @@ pub(crate) struct LayerSpec {
     pub(crate) c_in: usize,
     /// Output channels, before shuffling.
     pub(crate) c_out: usize,
-    /// Slope of leaky ReLU below zero: 0 for ReLU, 1 for none.
-    pub(crate) slope: f32,
+    /// Slope of leaky ReLU below zero: 0 for ReLU, 1 for none; `None` where each channel has one of its own,
+    /// mixed by the tuning.
+    pub(crate) slope: Option<f32>,
     /// Kernels and biases are multiplied by this, which is positive.
     pub(crate) factor: f32,
     /// Pixel unshuffle by this factor before the convolution; 1 for none.
@@ -66,7 +67,7 @@ impl LayerSpec {
             kernel: 3,
             c_in,
             c_out,
-            slope,
+            slope: Some(slope),
             factor: 1.0,
             unshuffle: 1,
             stride: 1,
@@ -88,14 +89,16 @@ impl LayerSpec {
             return Err(format!("layer `{name}`: padding, dilation or groups of another kind"));
         }
         let slope = match activation {
-            Activation::None => 1.0,
-            Activation::LeakyRelu(slope) => slope,
+            Activation::None => Some(1.0),
+            Activation::LeakyRelu(slope) => Some(slope),
+            Activation::PRelu => None,
         };
         let Link { shuffle, add } = link;
         if factor <= 0.0 {
             return Err(format!("layer `{name}`: multiplied by {factor}, expected more than 0"));
         }
-        Ok(Self { kernel, stride, shuffle, add, factor, ..Self::new(name, c_in, c_out, slope) })
+        let layer = Self::new(name, c_in, c_out, 1.0);
+        Ok(Self { kernel, stride, shuffle, add, factor, slope, ..layer })
     }
 
     /// The edges that are added.
@@ -141,7 +144,7 @@ impl ChainSpec {
         let (io, chain) = (architecture.io(), architecture.chain());
         let input_parts = match io {
             Io { colour: Colour::Yuv420, output: Output::Residual, scale: 1, .. } => 3,
-            Io { colour: Colour::Rgb, output: Output::Direct, .. } => 1,
+            Io { colour: Colour::Rgb, .. } => 1,
             Io { colour, output, scale, .. } => {
                 return Err(format!("{output:?} output in {colour:?}, {scale} × the size"));
             }
@@ -212,7 +215,7 @@ impl ChainSpec {
             if c_out == 0 || !c_out.is_multiple_of(shuffle * shuffle) {
                 return fail(format!("{c_out} output channels, shuffled by {shuffle}"));
             }
-            if !(0.0..=1.0).contains(&slope) {
+            if let Some(slope) = slope.filter(|slope| !(0.0..=1.0).contains(slope)) {
                 return fail(format!("slope {slope}, expected 0 to 1"));
             }
             let (over, under) = sizes[index];

@@ -148,7 +148,7 @@ impl Quantiser {
         let (bank, order) = (&self.banks[index], &self.order[index]);
         let mut folded = Folded::zeroed(bank, spec.c_out);
         bank.fold(omega, &mut folded);
-        let Folded { mut weights, bias, .. } = folded;
+        let Folded { mut weights, bias, slopes, .. } = folded;
         let (quant, output) = self.int8.quantise(index, &mut weights, &bias);
         for (&at, &code) in order.iter().zip(&quant.weights) {
             weights[at] = f32::from(code);
@@ -158,7 +158,8 @@ impl Quantiser {
         let mut finish = vec![Finish::default(); spec.c_out];
         for (at, &c) in output_order(spec).iter().enumerate() {
             let zero = output.map_or(0.0, |output| output.zero[c / pixels]);
-            let (scale, bias, slope) = (quant.scale[at], quant.bias[at], spec.slope);
+            let slope = spec.slope.or(slopes.get(at).copied()).unwrap_or(1.0);
+            let (scale, bias) = (quant.scale[at], quant.bias[at]);
             finish[c] = Finish { scale, bias, slope, zero, low, high };
         }
         let output_scale = output.map(|output| {

@@ -32,8 +32,8 @@ const KERNEL: [[f32; TAPS]; COMPONENTS] = [
 pub(crate) struct WinogradConv {
     components: [ConvRow<f32, f32>; COMPONENTS],
     bias: Vec<f32>,
-    /// Of leaky ReLU below zero, 1 for none.
-    slope: f32,
+    /// Of leaky ReLU below zero, per output channel; 1 for none.
+    slope: Vec<f32>,
     /// Lowest and highest value of each output channel, if there are any.
     bounds: Option<[Vec<f32>; 2]>,
     /// Scratch space: the weights of a component.
@@ -52,7 +52,7 @@ impl WinogradConv {
         Self {
             components: [(); COMPONENTS].map(|()| ConvRow::zeroed(kernel, shape, 1.0)),
             bias: vec![0.0; c_out],
-            slope,
+            slope: vec![slope; c_out],
             bounds: None,
             weights: vec![0.0; c_out * TAPS * c_in],
         }
@@ -73,6 +73,11 @@ impl WinogradConv {
             }
             component.set_weights(&self.weights);
         }
+    }
+
+    /// Slope of each output channel, to be set.
+    pub(crate) fn slope_mut(&mut self) -> &mut [f32] {
+        &mut self.slope
     }
 
     /// Lowest and highest value of each output channel, to be set.
@@ -115,13 +120,13 @@ impl WinogradConv {
         out: &mut [f32],
     ) {
         let Self { bias, slope, bounds, .. } = self;
-        level.run(Outputs { bias, slope: *slope, bounds: bounds.as_ref(), sums, stride, add, out });
+        level.run(Outputs { bias, slope, bounds: bounds.as_ref(), sums, stride, add, out });
     }
 }
 
 struct Outputs<'a> {
     bias: &'a [f32],
-    slope: f32,
+    slope: &'a [f32],
     bounds: Option<&'a [Vec<f32>; 2]>,
     sums: &'a [f32],
     stride: usize,
@@ -134,6 +139,7 @@ impl Job for Outputs<'_> {
     fn run(self) {
         let Self { bias, slope, bounds, sums, stride, add, out } = self;
         let channels = bias.len();
+        let slope = &slope[..channels];
         for (tile, out) in out.chunks_exact_mut(TILE * channels).enumerate() {
             let of = |component: usize| &sums[component * stride + tile * channels..][..channels];
             let [m0, m1, m2, m3, m4, m5] = [of(0), of(1), of(2), of(3), of(4), of(5)];
@@ -143,7 +149,7 @@ impl Job for Outputs<'_> {
             for c in 0..channels {
                 let (even, odd) = (m1[c] + m2[c], m1[c] - m2[c]);
                 let (even2, odd2) = (m3[c] + m4[c], m3[c] - m4[c]);
-                let leaky = |v: f32| if v < 0.0 { v * slope } else { v };
+                let leaky = |v: f32| if v < 0.0 { v * slope[c] } else { v };
                 y0[c] = leaky(m0[c] + even + even2 + bias[c]);
                 y1[c] = leaky(odd + 2.0 * odd2 + bias[c]);
                 y2[c] = leaky(even + 4.0 * even2 + bias[c]);

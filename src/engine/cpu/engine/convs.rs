@@ -50,7 +50,7 @@ pub(super) fn winograd_conv(level: Level, layer: &LayerSpec) -> Box<WinogradConv
     let LayerSpec { c_in, c_out, slope, .. } = *layer;
     let component = RowShape { segments: 3, run: c_in, pixel: c_in, c_out };
     let kernel = kernel(&f32_kernels(level), &component);
-    Box::new(WinogradConv::zeroed(kernel, c_in, c_out, slope))
+    Box::new(WinogradConv::zeroed(kernel, c_in, c_out, slope.unwrap_or(1.0)))
 }
 
 /// One convolution for each row that a shuffle makes of one.
@@ -60,7 +60,24 @@ pub(super) fn convs<X: Number, W: Number>(
     layer: &LayerSpec,
 ) -> Vec<ConvRow<X, W>> {
     let kernel = kernel(kernels, &shape);
-    (0..layer.shuffle).map(|_| ConvRow::zeroed(kernel, shape, layer.slope)).collect()
+    let slope = layer.slope.unwrap_or(1.0);
+    (0..layer.shuffle).map(|_| ConvRow::zeroed(kernel, shape, slope)).collect()
+}
+
+/// Gives a layer slopes of its own, divided among the rows of a shuffle.
+pub(super) fn set_slopes(layer: &mut Layer, slopes: &[f32]) {
+    fn divide<X, W>(convs: &mut [ConvRow<X, W>], slopes: &[f32]) {
+        let channels = slopes.len() / convs.len();
+        for (conv, slopes) in convs.iter_mut().zip(slopes.chunks_exact(channels)) {
+            conv.slope[..channels].copy_from_slice(slopes);
+        }
+    }
+    match layer {
+        Layer::F32(convs) => divide(convs, slopes),
+        Layer::I16(convs) => divide(convs, slopes),
+        Layer::U8(convs) => divide(convs, slopes),
+        Layer::Winograd(conv) => conv.slope_mut().copy_from_slice(slopes),
+    }
 }
 
 /// Gives a layer of f32 the lowest and highest values of its channels.

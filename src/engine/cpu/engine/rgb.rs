@@ -5,6 +5,7 @@ use crate::Result;
 use crate::engine::Engine as _;
 use crate::engine::cpu::pipeline::Tiling;
 use crate::frame::{Frame, FrameMut};
+use crate::nn::Output;
 
 impl CpuEngine {
     /// [`CpuEngine::process_tiled`] for such nets.
@@ -25,10 +26,25 @@ impl CpuEngine {
         input.unpack_rgb(x);
         add(x, mean.map(|mean| mean.map(|value| -value)));
         let run = self.run_tensor((x, size), (y, out_size), tiling);
-        add(y, mean);
+        if self.io.output == Output::Residual {
+            add_repeated(x, size, y, self.io.scale);
+        } else {
+            add(y, mean);
+        }
         output.pack_rgb(input, y);
         self.pictures = pictures;
         run
+    }
+}
+
+/// Adds a picture `[3, H, W]` to one `scale` times as large, each pixel to a square of them.
+fn add_repeated(x: &[f32], (width, height): (usize, usize), y: &mut [f32], scale: usize) {
+    for (row, line) in y.chunks_exact_mut(width * scale).enumerate() {
+        let (channel, row) = (row / (height * scale), row % (height * scale) / scale);
+        let from = &x[(channel * height + row) * width..][..width];
+        for (values, value) in line.chunks_exact_mut(scale).zip(from) {
+            values.iter_mut().for_each(|to| *to += value);
+        }
     }
 }
 

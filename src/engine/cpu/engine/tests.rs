@@ -13,7 +13,10 @@ use crate::checkpoint::{self, Architecture, Provenance, STATISTICS};
 use crate::engine::CandleEngine;
 use crate::frame::{Plane, PlaneMut, Planes as FramePlanes, Range, SampleFormat, Subsampling};
 use crate::net::Net;
-use crate::nn::{EdsrConfig, Mode, PhiConfig, TensorSpec, TwoScaleConfig, VideoNetConfig};
+use crate::nn::{
+    Activation, EdsrConfig, Mode, PhiConfig, PlainConfig, PlainLayer, TensorSpec, TwoScaleConfig,
+    VideoNetConfig,
+};
 use crate::tuning::{Domain, Parameter, TuningSpace};
 
 /// Reproducible numbers in −1 to 1.
@@ -78,6 +81,26 @@ fn two_scale(
 
 fn edsr(channels: usize, blocks: usize, scale: usize) -> Architecture {
     Architecture::Edsr(EdsrConfig { channels, blocks, scale, residual_scale: 0.5, phi: PHI })
+}
+
+/// A chain of so many channels with slopes of their own.
+fn plain(channels: usize, scale: usize, residual: bool) -> Architecture {
+    let layer = |name: &str, channels, activation| PlainLayer {
+        name: name.into(),
+        kernel: 3,
+        channels,
+        bias: true,
+        activation,
+        shuffle: 1,
+        add: vec![],
+    };
+    let last = layer("last", 3 * scale * scale, Activation::None);
+    let layers = vec![
+        layer("first", channels, Activation::PRelu),
+        layer("second", channels, Activation::PRelu),
+        PlainLayer { shuffle: scale, ..last },
+    ];
+    Architecture::Plain(PlainConfig { scale, residual, layers, phi: PHI })
 }
 
 fn metadata(architecture: Architecture) -> Metadata {
@@ -169,7 +192,8 @@ fn f32_agrees_with_candle() {
         two_scale([8, 40], [1, 3, 2]),
     ];
     let edsrs = [edsr(8, 1, 1), edsr(16, 3, 2), edsr(8, 2, 3), edsr(24, 2, 4), edsr(64, 7, 2)];
-    for architecture in chains.into_iter().chain(two_scales).chain(edsrs) {
+    let plains = [plain(16, 1, false), plain(24, 3, true)];
+    for architecture in chains.into_iter().chain(two_scales).chain(edsrs).chain(plains) {
         let (channels, scale) = (architecture.io().channels, architecture.io().scale);
         let checkpoint = net(architecture.clone(), 7);
         let net = Net::new(&checkpoint, &Device::Cpu).unwrap();
@@ -575,6 +599,40 @@ fn bands_strips_and_threads_never_change_a_bit_of_a_larger_picture() {
                     }
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn frames_through_nets_in_rgb_are_candles() {
+    for architecture in [edsr(8, 1, 1), edsr(8, 1, 3), plain(8, 2, true), plain(8, 1, false)] {
+        let scale = architecture.io().scale;
+        let mut checkpoint = net(architecture.clone(), 5);
+        // Colours near those of the input.
+        let last = checkpoint.metadata.architecture.chain().pop().unwrap().name;
+        for (name, values) in &mut checkpoint.tensors {
+            if name.starts_with(&last) {
+                values.iter_mut().for_each(|value| *value *= 0.1);
+            }
+        }
+        let candle = Net::new(&checkpoint, &Device::Cpu).unwrap();
+        let mut candle = CandleEngine::new(Arc::new(candle), 1, "").unwrap();
+        let mut engine = CpuEngine::new(&checkpoint, &options(Precision::F32, 2)).unwrap();
+        assert!(!engine.is_identity());
+        for (width, height) in [(1, 1), (34, 17), (9, 40)] {
+            let range = Range::Limited;
+            let format = FrameFormat { width, height, range, samples: SampleFormat::U8 };
+            let picture = Planes::random(format, Layout::Planar, 0);
+            let large = FrameFormat { width: scale * width, height: scale * height, ..format };
+            let mut made = [(); 2].map(|()| Planes::random(large, Layout::Planar, 0));
+            let engines: [&mut dyn Engine; 2] = [&mut engine, &mut candle];
+            for (made, engine) in made.iter_mut().zip(engines) {
+                engine.process(&picture.frame(), &mut made.frame_mut()).unwrap();
+            }
+            let [got, want] = made.map(|made| made.codes());
+            let apart = got.iter().zip(&want).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+            assert!(apart <= 1, "{architecture:?} {width}×{height}: {apart}");
+            assert!(want.iter().any(|code| *code != want[0]) || width == 1);
         }
     }
 }

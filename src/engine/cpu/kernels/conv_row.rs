@@ -37,7 +37,7 @@ struct Call<X, W> {
     c_out: usize,
     scale: *const f32,
     bias: *const f32,
-    slope: f32,
+    slope: *const f32,
     target: Target,
 }
 
@@ -138,8 +138,8 @@ pub(crate) struct ConvRow<X, W> {
     pub(crate) scale: Aligned<f32>,
     /// Per output channel, up to a whole vector.
     pub(crate) bias: Aligned<f32>,
-    /// 1 for no activation.
-    pub(crate) slope: f32,
+    /// Per output channel, up to a whole vector; 1 for no activation.
+    pub(crate) slope: Aligned<f32>,
     /// Lowest and highest value of f32 per output channel, up to a whole vector, if there are any.
     bounds: Option<[Aligned<f32>; 2]>,
     /// Of what is added to integer rows.
@@ -186,12 +186,14 @@ impl<X: Number, W: Number> ConvRow<X, W> {
     pub(crate) fn zeroed(kernel: RowKernel<X, W>, shape: RowShape, slope: f32) -> Self {
         assert!(shape.run.is_multiple_of(kernel.group) && shape.segments <= MAX_SEGMENTS);
         let channels = shape.c_out.next_multiple_of(kernel.lanes);
+        let mut slopes = Aligned::zeroed(channels);
+        slopes.fill(slope);
         Self {
             kernel,
             weights: Aligned::zeroed(channels * shape.segments * shape.run),
             scale: Aligned::zeroed(channels),
             bias: Aligned::zeroed(channels),
-            slope,
+            slope: slopes,
             bounds: None,
             added: Added { offset: Aligned::zeroed(channels), step: Aligned::zeroed(channels) },
             shape,
@@ -241,7 +243,7 @@ impl<X: Number, W: Number> ConvRow<X, W> {
         }
         let channels = c_out.next_multiple_of(self.kernel.lanes);
         assert_eq!(self.weights.len(), channels * segments.len() * run);
-        assert!(self.scale.len() >= channels && self.bias.len() >= channels);
+        assert!([&self.scale, &self.bias, &self.slope].iter().all(|of| of.len() >= channels));
         let values = pixels * c_out;
         let target = match out {
             RowOut::F32 { to, add } => {
@@ -285,7 +287,7 @@ impl<X: Number, W: Number> ConvRow<X, W> {
             c_out,
             scale: self.scale.as_ptr(),
             bias: self.bias.as_ptr(),
-            slope: self.slope,
+            slope: self.slope.as_ptr(),
             target,
         };
         // SAFETY: the CPU has the level, every segment holds the last pixel's run, weights and

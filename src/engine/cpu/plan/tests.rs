@@ -40,8 +40,8 @@ fn chains_that_cannot_be_computed_are_refused_with_the_layer() {
     refused(vec![layer(2, 8, 8)], "kernel 2, expected 1, 3 or 5");
     refused(vec![layer(7, 8, 8)], "kernel 7");
     refused(vec![good(), layer(3, 16, 8)], "16 input channels on 8");
-    refused(vec![LayerSpec { slope: -0.5, ..layer(3, 8, 8) }], "slope -0.5");
-    refused(vec![LayerSpec { slope: f32::NAN, ..layer(3, 8, 8) }], "slope NaN");
+    refused(vec![LayerSpec { slope: Some(-0.5), ..layer(3, 8, 8) }], "slope -0.5");
+    refused(vec![LayerSpec { slope: Some(f32::NAN), ..layer(3, 8, 8) }], "slope NaN");
     refused(vec![LayerSpec { shuffle: 2, ..layer(3, 8, 6) }], "6 output channels, shuffled by 2");
     refused(vec![LayerSpec { shuffle: 5, ..layer(3, 8, 25) }], "shuffle 5");
     refused(vec![LayerSpec { shuffle: 0, ..layer(3, 8, 8) }], "shuffle 0");

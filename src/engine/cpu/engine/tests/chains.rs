@@ -23,6 +23,9 @@ impl Chain {
             };
             insert("weight", weights, (2.0 / fan_in as f32).sqrt());
             insert("bias", bias, 0.3);
+            if layer.slope.is_none() {
+                insert("slope", bias, 1.5);
+            }
         }
         Self { spec, checkpoint: Checkpoint { metadata: metadata(video(8, 1)), tensors } }
     }
@@ -47,7 +50,12 @@ impl Chain {
             };
             let (x, size) = edges.last().unwrap();
             let (x, size) = unshuffled(x, *size, layer.unshuffle);
-            let (y, size) = convolved(&x, size, layer, &folded("weight"), &folded("bias"));
+            let slopes = match layer.slope {
+                Some(slope) => vec![slope.into(); layer.c_out],
+                None => folded("slope"),
+            };
+            let of_channels = [&folded("bias")[..], &slopes];
+            let (y, size) = convolved(&x, size, layer, &folded("weight"), of_channels);
             let (mut y, mut size) = shuffled(&y, size, layer.shuffle);
             for from in layer.added() {
                 let (added, cropped) = &edges[from];
@@ -68,9 +76,9 @@ fn convolved(
     (width, height): (usize, usize),
     layer: &LayerSpec,
     weights: &[f64],
-    bias: &[f64],
+    [bias, slopes]: [&[f64]; 2],
 ) -> Map {
-    let LayerSpec { kernel: k, c_in, c_out, slope, stride, factor, .. } = *layer;
+    let LayerSpec { kernel: k, c_in, c_out, stride, factor, .. } = *layer;
     let (w, h) = (width.div_ceil(stride), height.div_ceil(stride));
     let mut y = vec![0.0; c_out * w * h];
     for (at, y) in y.iter_mut().enumerate() {
@@ -86,7 +94,7 @@ fn convolved(
                 }
             }
         }
-        *y = f64::from(factor) * if sum < 0.0 { sum * f64::from(slope) } else { sum };
+        *y = f64::from(factor) * if sum < 0.0 { sum * slopes[o] } else { sum };
     }
     (y, (w, h))
 }
@@ -129,6 +137,7 @@ fn conv(name: &str, kernel: usize, c_in: usize, c_out: usize, slope: f32) -> Lay
 fn chains() -> Vec<(&'static str, Vec<LayerSpec>)> {
     let add = |from: usize, layer: LayerSpec| LayerSpec { add: [Some(from), None], ..layer };
     let both = |from: [usize; 2], layer: LayerSpec| LayerSpec { add: from.map(Some), ..layer };
+    let prelu = |layer: LayerSpec| LayerSpec { slope: None, ..layer };
     let scaled = |factor: f32, layer: LayerSpec| LayerSpec { factor, ..layer };
     let shuffle = |by: usize, layer: LayerSpec| LayerSpec { shuffle: by, ..layer };
     let unshuffle = |by: usize, layer: LayerSpec| LayerSpec { unshuffle: by, ..layer };
@@ -165,6 +174,15 @@ fn chains() -> Vec<(&'static str, Vec<LayerSpec>)> {
                 shuffle(2, conv("up0", 3, 16, 64, 1.0)),
                 shuffle(2, conv("up1", 3, 16, 64, 1.0)),
                 conv("tail", 3, 16, 3, 1.0),
+            ],
+        ),
+        (
+            "slopes for each channel, before a shuffle too",
+            vec![
+                prelu(conv("a", 3, 3, 16, 1.0)),
+                prelu(conv("b", 3, 16, 16, 1.0)),
+                prelu(add(1, conv("c", 1, 16, 16, 1.0))),
+                prelu(scaled(0.5, shuffle(2, conv("d", 3, 16, 12, 1.0)))),
             ],
         ),
         (

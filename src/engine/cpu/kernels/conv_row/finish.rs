@@ -97,9 +97,9 @@ pub(super) unsafe fn finish<D: Dot, const P: usize, const V: usize>(
     }
     // SAFETY: as the function's.
     unsafe {
-        let slope = D::Float::splat(call.slope);
         for v in 0..V {
             let channel = channel + v * lanes;
+            let slope = D::Float::load(call.slope.add(channel));
             let scale = D::Float::load(call.scale.add(channel));
             let bias = D::Float::load(call.bias.add(channel));
             let value = |p: usize| activation::<D>(sums[p][v], scale, bias, slope);
@@ -190,14 +190,14 @@ unsafe fn finish_u8<D: Dot, const P: usize, const V: usize>(
 ) {
     // SAFETY: as the function's.
     unsafe {
-        let slope = D::Float::splat(call.slope);
         let load = |from: *const f32| {
             let from = from.add(channel);
             [D::Float::load(from), D::Float::load(from.add(D::Float::LEN))]
         };
-        let (scale, bias, zero) = (load(call.scale), load(call.bias), load(zero));
+        let (scale, bias) = (load(call.scale), load(call.bias));
+        let (slope, zero) = (load(call.slope), load(zero));
         let at = |p: usize| (first + p) * call.c_out + channel;
-        let value = |p: usize, v: usize| activation::<D>(sums[p][v], scale[v], bias[v], slope);
+        let value = |p: usize, v: usize| activation::<D>(sums[p][v], scale[v], bias[v], slope[v]);
         let Some(add) = add else {
             for p in (0..P).step_by(2) {
                 let pixel = |p: usize| [value(p, 0).add(zero[0]), value(p, V - 1).add(zero[V - 1])];

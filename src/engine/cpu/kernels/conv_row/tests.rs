@@ -15,7 +15,7 @@ const C_OUT: [usize; 10] = [6, 3, 5, 8, 16, 24, 32, 40, 48, 64];
 const MAX_C_OUT: usize = 64;
 /// 3 · P + 5 for the longest block.
 const MAX_PIXELS: usize = 47;
-const SLOPES: [f32; 3] = [0.0, 0.1, 1.0];
+const SLOPES: [f32; 5] = [0.0, 0.1, 1.0, -0.3, 1.5];
 /// Of an f32 sum, relative to the sum of magnitudes.
 const TOLERANCE: f64 = 1e-5;
 
@@ -301,21 +301,24 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
             x.iter_mut().zip(&o.x).map(|(to, from)| to.filled(&from[..reach])).collect();
         let (values, channels) = (pixels * c_out, row.bias.len());
         let shape = row.shape;
-        let what = |kind: &'static str, slope: f32, i: usize| {
-            move || format!("{} {kind} {shape:?} × {pixels}, slope {slope}: [{i}]", kernel.name)
+        let what = |kind: &'static str, i: usize| {
+            move || format!("{} {kind} {shape:?} × {pixels}: [{i}]", kernel.name)
         };
-        let mut slope = || SLOPES[noise.next() as usize % SLOPES.len()];
+        // Other ones for each kind of output, and each channel.
+        let mut slopes = |row: &mut ConvRow<X, W>| {
+            row.slope.fill_with(|| SLOPES[noise.next() as usize % SLOPES.len()]);
+        };
 
-        row.slope = slope();
+        slopes(&mut row);
         let to = floats.last(values);
         to.fill(f32::NAN);
         row.run(&segments, pixels, RowOut::F32 { to, add: [None; 2] });
         for (i, &got) in to.iter().enumerate() {
-            let want = o.value(i % c_out, i / c_out, row.slope);
-            o.assert_float(got, want, &what("f32", row.slope, i));
+            let want = o.value(i % c_out, i / c_out, row.slope[i % c_out]);
+            o.assert_float(got, want, &what("f32", i));
         }
 
-        row.slope = slope();
+        slopes(&mut row);
         let add = add.last(values);
         add.iter_mut().enumerate().for_each(|(i, v)| *v = (i % 23) as f32 * 0.3 - 3.0);
         let addend = &*add;
@@ -325,46 +328,46 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
             let add = [Some(addend), (sums > 1).then_some(addend)];
             row.run(&segments, pixels, RowOut::F32 { to, add });
             for (i, (&got, &more)) in to.iter().zip(addend).enumerate() {
-                let (want, slack) = o.value(i % c_out, i / c_out, row.slope);
+                let (want, slack) = o.value(i % c_out, i / c_out, row.slope[i % c_out]);
                 let slack = slack + f64::from(sums) * TOLERANCE * f64::from(more.abs());
                 let want = (0..sums).fold(want, |want, _| o.plus(want, more));
-                o.assert_float(got, (want, slack), &what("sum", row.slope, i));
+                o.assert_float(got, (want, slack), &what("sum", i));
             }
         }
 
         if c_out == 6 {
-            row.slope = slope();
+            slopes(&mut row);
             let mut rows = pairs.each_mut().map(|pairs| pairs.last(2 * pixels));
             rows.iter_mut().for_each(|row| row.fill(f32::NAN));
             row.run(&segments, pixels, RowOut::Pairs(rows.each_mut().map(|row| &mut **row)));
             for (pair, got) in rows.iter().enumerate() {
                 for (i, &got) in got.iter().enumerate() {
-                    let want = o.value(2 * pair + i % 2, i / 2, row.slope);
-                    o.assert_float(got, want, &what("pairs", row.slope, i));
+                    let want = o.value(2 * pair + i % 2, i / 2, row.slope[2 * pair + i % 2]);
+                    o.assert_float(got, want, &what("pairs", i));
                 }
             }
         }
 
         let zero = zero.filled(&o.zero[..channels]);
         for limits in [(-100, 150), (i16::MIN, i16::MAX)] {
-            row.slope = slope();
+            slopes(&mut row);
             let to = words.last(values);
             to.fill(31_111);
             let (low, high) = limits;
             row.run(&segments, pixels, RowOut::I16 { to, zero, low, high, add: None });
             for (i, &got) in to.iter().enumerate() {
-                let v = o.value(i % c_out, i / c_out, row.slope);
-                o.assert_code(got, v, i % c_out, limits, &what("i16", row.slope, i));
+                let v = o.value(i % c_out, i / c_out, row.slope[i % c_out]);
+                o.assert_code(got, v, i % c_out, limits, &what("i16", i));
             }
         }
 
-        row.slope = slope();
+        slopes(&mut row);
         let to = bytes.last(values);
         to.fill(77);
         row.run(&segments, pixels, RowOut::U8 { to, zero, add: None });
         for (i, &got) in to.iter().enumerate() {
-            let v = o.value(i % c_out, i / c_out, row.slope);
-            o.assert_code(got.into(), v, i % c_out, (0, 255), &what("u8", row.slope, i));
+            let v = o.value(i % c_out, i / c_out, row.slope[i % c_out]);
+            o.assert_code(got.into(), v, i % c_out, (0, 255), &what("u8", i));
         }
 
         // Codes of one type are added to those of the other, which a net never does.
@@ -382,22 +385,22 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
             let more = more(i, code);
             (o.plus(v, more), slack + TOLERANCE * f64::from(more.abs()))
         };
-        row.slope = slope();
+        slopes(&mut row);
         let (to, codes) = (bytes.last(values), added_words.last(values));
         codes.iter_mut().enumerate().for_each(|(i, code)| *code = (i % 255) as i16 - 99);
         row.run(&segments, pixels, RowOut::U8 { to, zero, add: Some(Codes::I16(codes)) });
         for (i, (&got, &code)) in to.iter().zip(&*codes).enumerate() {
-            let sum = sum(i, code.into(), row.slope);
-            o.assert_code(got.into(), sum, i % c_out, (0, 255), &what("u8 sum", row.slope, i));
+            let sum = sum(i, code.into(), row.slope[i % c_out]);
+            o.assert_code(got.into(), sum, i % c_out, (0, 255), &what("u8 sum", i));
         }
-        row.slope = slope();
+        slopes(&mut row);
         let (to, codes) = (words.last(values), added_bytes.last(values));
         codes.iter_mut().enumerate().for_each(|(i, code)| *code = (i % 251) as u8);
         let (low, high, add) = (-100, 150, Some(Codes::U8(&*codes)));
         row.run(&segments, pixels, RowOut::I16 { to, zero, low, high, add });
         for (i, (&got, &code)) in to.iter().zip(&*codes).enumerate() {
-            let sum = sum(i, code.into(), row.slope);
-            o.assert_code(got, sum, i % c_out, (low, high), &what("i16 sum", row.slope, i));
+            let sum = sum(i, code.into(), row.slope[i % c_out]);
+            o.assert_code(got, sum, i % c_out, (low, high), &what("i16 sum", i));
         }
     }
 }
@@ -600,6 +603,8 @@ fn check_refusals<X: Number, W: Number>(kernels: &[RowKernel<X, W>]) {
         refuse("scale", &less, &segments, pixels, values, [None; 2]);
         let less = ConvRow { bias: Aligned::zeroed(channels - 1), ..whole() };
         refuse("bias", &less, &segments, pixels, values, [None; 2]);
+        let less = ConvRow { slope: Aligned::zeroed(channels - 1), ..whole() };
+        refuse("slope", &less, &segments, pixels, values, [None; 2]);
         let less = ConvRow { weights: Aligned::zeroed(16 * channels - 1), ..whole() };
         refuse("weights", &less, &segments, pixels, values, [None; 2]);
 

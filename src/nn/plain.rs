@@ -1,0 +1,204 @@
+//! Chains that say their layers one by one, as published upscalers and denoisers have them: convolutions,
+//! activations, pixel shuffles and sums, on RGB.
+//!
+//! Compact nets of Real-ESRGAN (Wang, Xie, Dong, Shan, ICCV Workshops 2021) and ArtCNN are such chains.
+
+use serde::{Deserialize, Serialize};
+
+use super::architecture::NetConfig;
+use super::chain::{self, ChainLayer, Link};
+use super::checks::{check_channels, check_phi};
+use super::conv::Activation;
+use super::io::{Colour, Io, Output, Reach};
+use super::tunable_conv::{PhiConfig, TunableConv2dConfig};
+use crate::{Error, Result};
+
+/// R, G and B.
+const COLOURS: usize = 3;
+
+/// Most layers.
+const MAX_LAYERS: usize = 128;
+
+/// Configuration of a plain chain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlainConfig {
+    /// Output size over input size: the product of all shuffles.
+    pub scale: usize,
+    /// Whether the output is added to the input, enlarged by repeating its pixels.
+    pub residual: bool,
+    /// First to last; the last one gives R, G and B.
+    pub layers: Vec<PlainLayer>,
+    /// φ of every layer.
+    pub phi: PhiConfig,
+}
+
+/// One layer: convolution, activation, pixel shuffle, then sums.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlainLayer {
+    /// Prefix of its tensors' names.
+    pub name: String,
+    /// Width and height of its kernels: 1, 3 or 5.
+    pub kernel: usize,
+    /// Output channels of the convolution, before shuffling.
+    pub channels: usize,
+    /// Whether it has a bias.
+    pub bias: bool,
+    /// Applied to the output.
+    pub activation: Activation,
+    /// Factor of the pixel shuffle, 1 for none.
+    pub shuffle: usize,
+    /// Outputs that are added: 0 the input, l + 1 that of layer l; at most two.
+    pub add: Vec<usize>,
+}
+
+impl PlainLayer {
+    fn link(&self) -> Link {
+        let mut add = [None; 2];
+        add.iter_mut().zip(&self.add).for_each(|(to, edge)| *to = Some(*edge));
+        Link { shuffle: self.shuffle, add }
+    }
+}
+
+impl NetConfig for PlainConfig {
+    fn validate(&self) -> Result<()> {
+        let fail = |reason: String| Err(Error::Config(reason));
+        if self.layers.is_empty() || self.layers.len() > MAX_LAYERS {
+            return fail(format!("{} layers, expected 1 to {MAX_LAYERS}", self.layers.len()));
+        }
+        // Channels of each edge, and its size over the input's.
+        let mut edges = vec![(COLOURS, 1)];
+        for layer in &self.layers {
+            let fail = |reason: String| fail(format!("layer `{}`: {reason}", layer.name));
+            let PlainLayer { name, kernel, channels, shuffle, activation, add, .. } = layer;
+            let is_taken = self.layers.iter().filter(|other| other.name == *name).count() > 1;
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if is_taken || name.is_empty() || !name.chars().all(is_plain) {
+                return fail(
+                    "its name is another's, or not of letters, digits, `.`, `_`, `-`".into(),
+                );
+            }
+            check_channels("channels", *channels)?;
+            if ![1, 3, 5].contains(kernel) {
+                return fail(format!("kernel = {kernel}, expected 1, 3 or 5"));
+            }
+            if !(1..=4).contains(shuffle) || !channels.is_multiple_of(shuffle * shuffle) {
+                return fail(format!("shuffle = {shuffle} of {channels} channels"));
+            }
+            match activation {
+                Activation::LeakyRelu(slope) if !(0.0..=1.0).contains(slope) => {
+                    return fail(format!("slope {slope}, expected 0 to 1"));
+                }
+                _ => {}
+            }
+            let size = edges.last().map_or(1, |(_, size)| *size) * shuffle;
+            let edge = (channels / (shuffle * shuffle), size);
+            if add.len() > 2 || add.iter().any(|from| edges.get(*from) != Some(&edge)) {
+                return fail(format!("add = {add:?}, expected two edges of its own size at most"));
+            }
+            edges.push(edge);
+        }
+        if edges.last() != Some(&(COLOURS, self.scale)) || !(1..=4).contains(&self.scale) {
+            let (got, scale) = (edges.last(), self.scale);
+            return fail(format!(
+                "channels and scale of the output are {got:?}, expected {COLOURS} and {scale}, at most 4"
+            ));
+        }
+        check_phi(self.phi)
+    }
+
+    fn chain(&self) -> Vec<ChainLayer> {
+        let mut c_in = COLOURS;
+        let layer = |layer: &PlainLayer| {
+            let PlainLayer { name, kernel, channels, bias, activation, .. } = layer;
+            let config = TunableConv2dConfig {
+                bias: *bias,
+                activation: *activation,
+                phi: self.phi,
+                ..Default::default()
+            };
+            let layer = ChainLayer {
+                link: layer.link(),
+                ..ChainLayer::new(name, *kernel, (c_in, *channels), config)
+            };
+            c_in = layer.channels();
+            layer
+        };
+        self.layers.iter().map(layer).collect()
+    }
+
+    fn phi(&self) -> PhiConfig {
+        self.phi
+    }
+
+    fn io(&self) -> Io {
+        Io {
+            colour: Colour::Rgb,
+            channels: COLOURS,
+            scale: self.scale,
+            grid: 1,
+            reach: Reach::Pixels(chain::reach(&self.chain())),
+            output: if self.residual { Output::Residual } else { Output::Direct },
+            mean: None,
+            history: 0,
+        }
+    }
+
+    fn describe(&self) -> String {
+        let widest = self.layers.iter().map(|layer| layer.channels).max().unwrap_or(0);
+        let (count, scale) = (self.layers.len(), self.scale);
+        format!("chain ×{scale} in RGB, {count} layers of up to {widest} channels")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(name: &str, channels: usize, shuffle: usize, add: &[usize]) -> PlainLayer {
+        PlainLayer {
+            name: name.into(),
+            kernel: 3,
+            channels,
+            bias: true,
+            activation: Activation::None,
+            shuffle,
+            add: add.to_vec(),
+        }
+    }
+
+    fn of(layers: Vec<PlainLayer>) -> PlainConfig {
+        PlainConfig { scale: 2, residual: true, layers, phi: PhiConfig::default() }
+    }
+
+    fn good() -> PlainConfig {
+        of(vec![layer("a", 8, 1, &[]), layer("b", 8, 1, &[1]), layer("c", 12, 2, &[])])
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        good().validate().unwrap();
+        assert_eq!(good().chain().iter().map(|l| l.c_in).collect::<Vec<_>>(), [3, 8, 8]);
+        let refused = |change: &dyn Fn(&mut PlainConfig), reason: &str| {
+            let mut config = good();
+            change(&mut config);
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        };
+        refused(&|c| c.layers.clear(), "0 layers, expected 1 to 128");
+        refused(&|c| c.layers[1].name = "a".into(), "layer `a`: its name is another's");
+        refused(&|c| c.layers[1].name = "x/y".into(), "layer `x/y`: its name");
+        refused(&|c| c.layers[1].kernel = 7, "layer `b`: kernel = 7");
+        refused(&|c| c.layers[0].channels = 0, "channels = 0");
+        refused(&|c| c.layers[2].shuffle = 5, "layer `c`: shuffle = 5");
+        refused(&|c| c.layers[2].channels = 14, "layer `c`: shuffle = 2 of 14 channels");
+        refused(&|c| c.layers[1].activation = Activation::LeakyRelu(-1.0), "layer `b`: slope -1");
+        refused(&|c| c.layers[1].add = vec![0], "layer `b`: add = [0]");
+        refused(&|c| c.layers[1].add = vec![2], "layer `b`: add = [2]");
+        refused(&|c| c.layers[1].add = vec![1, 1, 1], "layer `b`: add = [1, 1, 1]");
+        refused(&|c| c.layers[2].add = vec![1], "layer `c`: add = [1]");
+        refused(&|c| c.scale = 3, "expected 3 and 3");
+        refused(&|c| c.layers[2].channels = 16, "output are");
+    }
+}
