@@ -103,7 +103,7 @@ impl TuningSpace {
         self.parameters.len()
     }
 
-    /// Whether there are no parameters (never true of a validated space).
+    /// Whether there are no parameters: an ordinary net.
     pub fn is_empty(&self) -> bool {
         self.parameters.is_empty()
     }
@@ -111,9 +111,13 @@ impl TuningSpace {
     /// Checks names, ranges and defaults.
     ///
     /// # Errors
-    /// [`Error::Parameter`] naming the first parameter at fault; [`Error::Config`] for a bad count.
+    /// [`Error::Parameter`] naming the first parameter at fault; [`Error::Config`] for too many, or a simplex of
+    /// none.
     pub fn validate(&self) -> Result<()> {
         self.check_count()?;
+        if self.is_empty() && self.domain == Domain::Simplex {
+            return Err(Error::Config("a simplex of 0 tuning parameters".into()));
+        }
         for (index, parameter) in self.parameters.iter().enumerate() {
             let fail =
                 |reason: String| Err(Error::Parameter { name: parameter.name.clone(), reason });
@@ -270,16 +274,19 @@ impl TuningSpace {
 
     /// The parameters' names, for messages.
     pub fn names(&self) -> String {
+        if self.is_empty() {
+            return "none".into();
+        }
         let names: Vec<&str> = self.parameters.iter().map(|p| p.name.as_str()).collect();
         names.join(", ")
     }
 
     fn check_count(&self) -> Result<()> {
-        if (1..=MAX_PARAMETERS).contains(&self.len()) {
+        if self.len() <= MAX_PARAMETERS {
             return Ok(());
         }
         let count = self.len();
-        Err(Error::Config(format!("{count} tuning parameters, expected 1 to {MAX_PARAMETERS}")))
+        Err(Error::Config(format!("{count} tuning parameters, expected at most {MAX_PARAMETERS}")))
     }
 
     fn check_len(&self, values: &[f64]) -> Result<()> {

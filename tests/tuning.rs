@@ -66,8 +66,25 @@ fn descriptions_that_contradict_themselves_are_refused() {
     assert!(with(&|s| s.parameters[0].name = "De noise".into()).contains("lower-case"));
     assert!(with(&|s| s.parameters[0].default = 2.0).contains("default 2"));
     assert!(with(&|s| s.parameters[0].minimum = f64::NAN).contains("denoise"));
-    assert!(with(&|s| s.parameters.clear()).contains("0 tuning parameters"));
+    let none = |s: &mut TuningSpace| {
+        s.parameters.clear();
+        s.domain = Domain::Simplex;
+    };
+    assert!(with(&none).contains("a simplex of 0 tuning parameters"));
     two_knobs().validate().unwrap();
+}
+
+#[test]
+fn an_ordinary_net_has_no_parameters_and_one_corner() {
+    let space = TuningSpace { domain: Domain::Box, parameters: vec![] };
+    space.validate().unwrap();
+    assert_eq!(space.default_tuning().unwrap().values(), [0.0f32; 0]);
+    assert_eq!((space.corner_count(), space.corners().count()), (1, 1));
+    let (kernel, banks) = layer(Mode::Multilinear, 0);
+    assert_eq!(folded(&kernel, &[]), banks[0]);
+    let error = space.tuning_from_names(&[("denoise".into(), 1.0)]).unwrap_err().to_string();
+    assert_eq!(error, "no parameter `denoise`; the model has none");
+    assert!(space.tuning(&[0.5]).is_err());
 }
 
 /// A tunable layer and its bank as plain numbers.

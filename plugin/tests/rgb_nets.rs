@@ -17,7 +17,7 @@ use tunableconv::engine::{self, Options};
 use tunableconv::frame::{
     Frame, FrameFormat, FrameMut, Matrix, Plane, PlaneMut, Planes, Range, RgbPixel, SampleFormat,
 };
-use tunableconv::nn::EdsrConfig;
+use tunableconv::nn::{Activation, EdsrConfig, Mode, PhiConfig, PlainConfig, PlainLayer};
 use tunableconv::picture::Picture as CorePicture;
 use tunableconv::tuning::Domain;
 
@@ -31,6 +31,47 @@ fn edsr(scale: usize) -> Model {
 #[test]
 fn frames_in_420_give_what_the_engine_gives() {
     edsr(1).gives_what_its_engine_gives(&SIZES);
+}
+
+/// A chain with slopes of its own, without a knob.
+fn without_a_knob() -> Model {
+    let layer = |name: &str, channels, activation| PlainLayer {
+        name: name.into(),
+        kernel: 3,
+        channels,
+        bias: true,
+        activation,
+        shuffle: 1,
+        add: vec![],
+    };
+    let layers = vec![layer("first", 8, Activation::PRelu), layer("last", 3, Activation::None)];
+    let phi = PhiConfig { mode: Mode::Multilinear, expand: 1 };
+    let config = PlainConfig { scale: 1, residual: true, layers, phi };
+    let mut checkpoint = random_checkpoint_of(Architecture::Plain(config), Domain::Box);
+    checkpoint.metadata.tuning.parameters.clear();
+    for spec in checkpoint.metadata.tensors() {
+        // The first of its kernels.
+        let values = checkpoint.tensors.get_mut(&spec.name).unwrap();
+        values.truncate(spec.shape.iter().product());
+    }
+    Model::of(checkpoint)
+}
+
+#[test]
+fn a_net_without_a_parameter_is_played_as_it_is() {
+    let model = without_a_knob();
+    model.gives_what_its_engine_gives(&SIZES);
+    let element = model.element();
+    element.set_state(gst::State::Ready).unwrap();
+    let described = element.property::<gst::Structure>("stats").to_string();
+    element.set_state(gst::State::Null).unwrap();
+    assert!(!described.contains("NaN"), "{described}");
+    // As an element of its own it has no properties but those of all.
+    let mut inspect = model.command("gst-inspect-1.0");
+    let inspect = inspect.env("TUNABLECONV_MODEL_PATH", model.folder.path());
+    let output = inspect.arg("tunableconv-model").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("overload"), "{text}");
 }
 
 /// What the engine makes of packed pixels, blue first.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::file::{HEADER_LENGTH_BYTES, check_length, check_names, malformed, tensor_error};
 use super::provenance::{Calibration, Provenance};
-use crate::nn::{Architecture, Init, Io, IoV1, TensorSpec};
+use crate::nn::{Architecture, ChainLayer, Init, Io, IoV1, TensorSpec};
 use crate::tuning::TuningSpace;
 use crate::{Error, Result};
 
@@ -111,6 +111,11 @@ impl Metadata {
             .and_then(|()| tuning.validate())
             .and_then(|()| calibration.as_ref().map_or(Ok(()), Calibration::validate))
             .map_err(|e| refuse(e.to_string()))?;
+        let is_empty = |layer: &ChainLayer| layer.config.phi.kernels(tuning.len()) == 0;
+        if let Some(layer) = architecture.chain().iter().find(|layer| is_empty(layer)) {
+            let reason = format!("layer `{}` mixes no kernels by no parameters", layer.name);
+            return Err(refuse(reason));
+        }
         let expected = architecture.io();
         let said = io.to_string();
         if !agrees(io, &expected).map_err(|e| refuse(format!("metadata `{KEY}`: io: {e}")))? {

@@ -121,7 +121,10 @@ impl Phi {
             Phi::Identity => Ok(omega.clone()),
             Phi::Affine { weight, bias } => omega.matmul(&weight.t()?)?.broadcast_add(bias),
             Phi::Multilinear => {
-                let (_, p) = omega.dims2()?;
+                let (batch, p) = omega.dims2()?;
+                if p == 0 {
+                    return Tensor::ones((batch, 1), omega.dtype(), omega.device());
+                }
                 let rest = omega.affine(-1.0, 1.0)?;
                 let corners = (0..1usize << p).map(|corner| {
                     let factor = |j: usize| {
@@ -246,10 +249,13 @@ impl TunableConv2d {
         vb: VarBuilder,
     ) -> Result<Self> {
         let TunableConv2dConfig { stride, padding, dilation, groups, .. } = config;
-        if p == 0 || groups == 0 || !c_in.is_multiple_of(groups) || !c_out.is_multiple_of(groups) {
-            bail!("{p} parameters, {c_in} → {c_out} channels in {groups} groups is not possible");
+        if groups == 0 || !c_in.is_multiple_of(groups) || !c_out.is_multiple_of(groups) {
+            bail!("{c_in} → {c_out} channels in {groups} groups is not possible");
         }
         let kernels = config.phi.kernels(p);
+        if kernels == 0 {
+            bail!("{:?} mixes no kernels by no parameters", config.phi.mode);
+        }
         let shape = (1, kernels, c_out, c_in / groups, kernel, kernel);
         let weight =
             vb.get(vec![shape.0, shape.1, shape.2, shape.3, shape.4, shape.5], "weight")?;

@@ -1,6 +1,7 @@
 //! The command line: what each command takes, and which library call it is.
 
 mod evaluate;
+mod import;
 mod import_mindspore;
 mod make_pairs;
 mod pictures;
@@ -59,6 +60,10 @@ enum Command {
     ExportOnnx(ExportOnnxArgs),
     /// Make a checkpoint of one that the authors of tunable convolutions released for MindSpore.
     ImportMindspore(import_mindspore::ImportMindsporeArgs),
+    /// Make a checkpoint of an ONNX model, a chain of convolutions on RGB.
+    ImportOnnx(import::ImportOnnxArgs),
+    /// Make one tunable net of two of the same shape, with a knob from the one to the other.
+    ImportDni(import::ImportDniArgs),
     /// Say what a checkpoint is.
     Inspect {
         /// Checkpoint.
@@ -215,6 +220,8 @@ impl Cli {
             Command::Calibrate(args) => calibrate(args)?,
             Command::ExportOnnx(args) => export_onnx(&args)?,
             Command::ImportMindspore(args) => import_mindspore::run(args)?,
+            Command::ImportOnnx(args) => import::onnx(&args)?,
+            Command::ImportDni(args) => import::dni(&args)?,
             Command::Inspect { checkpoint } => {
                 say(&describe(&Checkpoint::read(&checkpoint)?))?;
             }

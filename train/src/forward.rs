@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use tunableconv::atomic_file;
 use tunableconv::net::Net;
 
-/// Reads `x`, `[N, C, H, W]`, and `omega`, `[N, p]`, both f32, from the safetensors file `input`;
+/// Reads `x`, `[N, C, H, W]`, and, where p is not 0, `omega`, `[N, p]`, both f32, from the safetensors file `input`;
 /// writes `y`, what the net makes of them (residual added, not clipped), to `output`.
 ///
 /// `omega` may leave the domain; it must be finite.
@@ -21,9 +21,12 @@ pub fn forward(net: &Net, input: &Path, output: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("{}: not a whole safetensors file", input.display()))?;
     let named = || input.display().to_string();
     let x = tensor(&tensors, "x", 4).with_context(named)?;
-    let omega = tensor(&tensors, "omega", 2).with_context(named)?;
     let (n, channels, height, width) = x.dims4()?;
     let p = net.metadata().tuning.len();
+    let omega = match p {
+        0 => &Tensor::zeros((n, 0), DType::F32, &Device::Cpu)?,
+        _ => tensor(&tensors, "omega", 2).with_context(named)?,
+    };
     let expected = net.metadata().architecture.io().channels;
     ensure!(
         channels == expected && n * height * width > 0,

@@ -126,6 +126,7 @@ impl Config {
 
     fn tuning(&self, choices: &Choices) -> anyhow::Result<TuningSpace> {
         let (p, names) = (self.parameters(), &choices.names);
+        ensure!(p > 0, "0 tuning parameters, expected at least 1");
         ensure!(
             names.is_empty() || names.len() == p,
             "{} names for {p} parameters: {}",

@@ -1,4 +1,4 @@
-//! The messages of an ONNX file that an export needs, with the field numbers of
+//! The messages of an ONNX file that an export or an import needs, with the field numbers of
 //! [`onnx.proto`](https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 //!
 //! Field names are those of the format.
@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "the format documents its fields")]
 
 use prost::Message;
+use prost::bytes::Bytes;
 
 /// Element type f32 of [`Tensor::data_type`] and [`TensorType::elem_type`].
 pub const FLOAT: i32 = 1;
@@ -92,6 +93,10 @@ pub struct Attribute {
     pub i: Option<i64>,
     #[prost(bytes = "vec", optional, tag = "4")]
     pub s: Option<Vec<u8>>,
+    #[prost(message, optional, tag = "5")]
+    pub t: Option<Tensor>,
+    #[prost(float, repeated, packed = "false", tag = "7")]
+    pub floats: Vec<f32>,
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
     #[prost(int32, tag = "20")]
@@ -121,17 +126,22 @@ impl Attribute {
     }
 }
 
-/// `TensorProto`: a constant; `raw_data` is little-endian.
+/// `TensorProto`: a constant; `raw_data` is little-endian, and read in place. With `data_location` 1 its elements
+/// are in another file.
 #[derive(Clone, PartialEq, Message)]
 pub struct Tensor {
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
     #[prost(int32, tag = "2")]
     pub data_type: i32,
+    #[prost(float, repeated, tag = "4")]
+    pub float_data: Vec<f32>,
     #[prost(string, tag = "8")]
     pub name: String,
-    #[prost(bytes = "vec", optional, tag = "9")]
-    pub raw_data: Option<Vec<u8>>,
+    #[prost(bytes = "bytes", optional, tag = "9")]
+    pub raw_data: Option<Bytes>,
+    #[prost(int32, tag = "14")]
+    pub data_location: i32,
 }
 
 /// `ValueInfoProto`: name and type of an input or output.

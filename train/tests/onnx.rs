@@ -160,6 +160,7 @@ fn spell_out_space_to_depth(graph: &mut onnx::Graph) {
             data_type: 7,
             name: name.into(),
             raw_data: Some(dims.iter().flat_map(|d: &i64| d.to_le_bytes()).collect()),
+            ..Default::default()
         });
     }
     let part = |op_type: &str, input: &[&str], output: &str, attribute| onnx::Node {

@@ -239,7 +239,9 @@ pub fn filter(checkpoint: &Checkpoint, picture: &Picture, tuning: &[f64]) -> Pic
     let mut engine =
         engine::open(checkpoint, &Options { precision: Precision::F32, ..Options::default() })
             .unwrap();
-    let tuning = checkpoint.metadata.tuning.tuning(tuning).unwrap();
+    let space = &checkpoint.metadata.tuning;
+    // A net may have fewer parameters.
+    let tuning = space.tuning(&tuning[..tuning.len().min(space.len())]).unwrap();
     engine.set_tuning(&tuning).unwrap();
     let input = CorePicture::new(picture.format, picture.planes.clone()).unwrap();
     let mut output = input.clone();

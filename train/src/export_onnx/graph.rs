@@ -32,7 +32,8 @@ impl Builder {
             dims: dims.iter().map(|&d| d as i64).collect(),
             data_type,
             name: name.into(),
-            raw_data: Some(bytes),
+            raw_data: Some(bytes.into()),
+            ..Default::default()
         });
         name.into()
     }

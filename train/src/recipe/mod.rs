@@ -144,6 +144,7 @@ impl Recipe {
     pub fn validate(&self) -> anyhow::Result<()> {
         self.net.validate()?;
         self.tuning.validate()?;
+        ensure!(!self.tuning.is_empty(), "tuning: no parameters, expected at least 1");
         ensure!(self.tuning.len() <= 8, "tuning: at most 8 parameters can be trained");
         let unit = |p: &tunableconv::tuning::Parameter| (p.minimum, p.maximum) == (0.0, 1.0);
         let named = self.tuning.parameters.iter().find(|p| !unit(p));
