@@ -1,9 +1,7 @@
-//! The nets there are: each is a file beside this one, and a variant here.
-
-use serde::{Deserialize, Serialize};
+//! What every net says of itself, and what follows from that.
 
 use super::chain::{self, ChainLayer};
-use super::{EdsrConfig, Io, PhiConfig, PlainConfig, TensorSpec, TwoScaleConfig, VideoNetConfig};
+use super::{Architecture, Io, PhiConfig, TensorSpec};
 use crate::Result;
 
 /// What a net is, by the fields of its configuration.
@@ -28,31 +26,31 @@ pub trait NetConfig {
     fn describe(&self) -> String;
 }
 
-/// A net and its configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "net", rename_all = "kebab-case")]
-pub enum Architecture {
-    /// A chain at one size.
-    Video(VideoNetConfig),
-    /// A chain that works at two.
-    TwoScale(TwoScaleConfig),
-    /// Residual blocks on RGB, and an upscale.
-    Edsr(EdsrConfig),
-    /// Layers said one by one, on RGB.
-    Plain(PlainConfig),
+/// The nets there are, as [`Architecture`].
+macro_rules! nets {
+    ($($(#[$doc:meta])* $module:ident: $variant:ident($config:ident),)*) => {
+        $(mod $module; pub use $module::*;)*
+
+        /// A net and its configuration.
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(tag = "net", rename_all = "kebab-case")]
+        pub enum Architecture {
+            $($(#[$doc])* $variant($config),)*
+        }
+
+        impl Architecture {
+            /// The configuration of the net that it is.
+            fn config(&self) -> &dyn NetConfig {
+                match self {
+                    $(Self::$variant(config) => config,)*
+                }
+            }
+        }
+    };
 }
+pub(super) use nets;
 
 impl Architecture {
-    /// The configuration of the net that it is.
-    fn config(&self) -> &dyn NetConfig {
-        match self {
-            Self::Video(config) => config,
-            Self::TwoScale(config) => config,
-            Self::Edsr(config) => config,
-            Self::Plain(config) => config,
-        }
-    }
-
     /// # Errors
     /// As [`NetConfig::validate`].
     pub fn validate(&self) -> Result<()> {

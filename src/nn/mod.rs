@@ -4,24 +4,29 @@ mod architecture;
 pub mod chain;
 mod checks;
 pub mod conv;
-mod edsr;
 mod init;
 mod io;
-mod plain;
 mod tunable_conv;
-mod two_scale;
-mod video;
 
-pub use architecture::{Architecture, NetConfig};
+pub use architecture::NetConfig;
 pub use chain::{Chain, ChainLayer, FoldedChain, FoldedLayer, Link};
 pub use conv::{Activation, ConvGeometry};
-pub use edsr::EdsrConfig;
 pub use init::{Init, TensorSpec};
 pub(crate) use io::IoV1;
 pub use io::{Colour, Io, Output, Reach};
-pub use plain::{PlainConfig, PlainLayer};
 pub use tunable_conv::{
     FoldedConv2d, Mode, PhiConfig, TunableConv2d, TunableConv2dConfig, TunableParameter,
 };
-pub use two_scale::TwoScaleConfig;
-pub use video::VideoNetConfig;
+
+// The nets there are: a file, what it is called in recipes and checkpoints, and its configuration. One line
+// more in tests/nets.rs has all that holds of every net tested.
+architecture::nets! {
+    /// A chain at one size.
+    video: Video(VideoNetConfig),
+    /// A chain that works at two.
+    two_scale: TwoScale(TwoScaleConfig),
+    /// Residual blocks on RGB, and an upscale.
+    edsr: Edsr(EdsrConfig),
+    /// Layers said one by one, on RGB.
+    plain: Plain(PlainConfig),
+}
