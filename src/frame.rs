@@ -13,6 +13,7 @@
 
 mod chroma;
 mod direct;
+mod luma;
 mod planes;
 mod rgb;
 mod rows;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::cpu::kernels::Level;
 use crate::{Error, Result};
 pub use direct::Rescale;
+pub use luma::Recolour;
 pub use planes::{Matrix, Plane, PlaneMut, Planes, RgbPixel, Subsampling, YuvPixel};
 pub(crate) use rows::FrameWriter;
 pub(crate) use samples::Value;

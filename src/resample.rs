@@ -23,11 +23,16 @@ pub struct Axis {
 impl Axis {
     /// From `from` samples to `to`, both at least 1.
     pub fn new(filter: Filter, from: usize, to: usize) -> Self {
+        Self::shifted(filter, from, to, 0.0)
+    }
+
+    /// The same where every new sample lies so many old ones further on.
+    pub fn shifted(filter: Filter, from: usize, to: usize, shift: f64) -> Self {
         let scale = from as f64 / to as f64;
         let stretch = scale.max(1.0);
         let taps = (0..to).map(|i| {
             // Old sample j reaches from j to j + 1.
-            let centre = (i as f64 + 0.5) * scale;
+            let centre = (i as f64 + 0.5) * scale + shift;
             let (reach, weight): (f64, &dyn Fn(f64) -> f64) = match filter {
                 Filter::Area => (stretch / 2.0, &|j| {
                     let (left, right) = (centre - stretch / 2.0, centre + stretch / 2.0);

@@ -34,13 +34,14 @@ fn nets(phi: PhiConfig) -> Vec<Architecture> {
         Architecture::Edsr(EdsrConfig { channels: 4, blocks: 2, scale, phi, ..Default::default() })
     };
     let mut nets = vec![Architecture::Video(video), Architecture::TwoScale(two_scale)];
-    nets.push(Architecture::Plain(plain(phi)));
+    nets.extend([Colour::Rgb, Colour::Luma].map(|colour| Architecture::Plain(plain(colour, phi))));
     nets.extend([1, 2, 3, 4].map(edsr));
     nets
 }
 
 /// A chain with one of everything.
-fn plain(phi: PhiConfig) -> PlainConfig {
+fn plain(colour: Colour, phi: PhiConfig) -> PlainConfig {
+    let colours = if colour == Colour::Luma { 1 } else { 3 };
     let layer = |name: &str, kernel, channels, activation| PlainLayer {
         name: name.into(),
         kernel,
@@ -54,9 +55,9 @@ fn plain(phi: PhiConfig) -> PlainConfig {
         layer("first", 3, 4, Activation::PRelu),
         PlainLayer { add: vec![1], ..layer("second", 1, 4, Activation::LeakyRelu(0.2)) },
         PlainLayer { bias: false, add: vec![1, 2], ..layer("third", 5, 4, Activation::PRelu) },
-        PlainLayer { shuffle: 2, ..layer("up", 3, 12, Activation::None) },
+        PlainLayer { shuffle: 2, ..layer("up", 3, 4 * colours, Activation::None) },
     ];
-    PlainConfig { scale: 2, residual: true, layers, phi }
+    PlainConfig { colour, scale: 2, residual: true, layers, phi }
 }
 
 /// One φ of each kind.

@@ -17,7 +17,7 @@ use tunableconv::engine::{self, Options};
 use tunableconv::frame::{
     Frame, FrameFormat, FrameMut, Matrix, Plane, PlaneMut, Planes, Range, RgbPixel, SampleFormat,
 };
-use tunableconv::nn::{Activation, EdsrConfig, Mode, PhiConfig, PlainConfig, PlainLayer};
+use tunableconv::nn::{Activation, Colour, EdsrConfig, Mode, PhiConfig, PlainConfig, PlainLayer};
 use tunableconv::picture::Picture as CorePicture;
 use tunableconv::tuning::Domain;
 
@@ -35,6 +35,11 @@ fn frames_in_420_give_what_the_engine_gives() {
 
 /// A chain with slopes of its own, without a knob.
 fn without_a_knob() -> Model {
+    without_a_knob_on(Colour::Rgb, 1)
+}
+
+fn without_a_knob_on(colour: Colour, scale: usize) -> Model {
+    let colours = if colour == Colour::Luma { 1 } else { 3 };
     let layer = |name: &str, channels, activation| PlainLayer {
         name: name.into(),
         kernel: 3,
@@ -44,9 +49,11 @@ fn without_a_knob() -> Model {
         shuffle: 1,
         add: vec![],
     };
-    let layers = vec![layer("first", 8, Activation::PRelu), layer("last", 3, Activation::None)];
+    let last = layer("last", colours * scale * scale, Activation::None);
+    let last = PlainLayer { shuffle: scale, ..last };
+    let layers = vec![layer("first", 8, Activation::PRelu), last];
     let phi = PhiConfig { mode: Mode::Multilinear, expand: 1 };
-    let config = PlainConfig { scale: 1, residual: true, layers, phi };
+    let config = PlainConfig { colour, scale, residual: true, layers, phi };
     let mut checkpoint = random_checkpoint_of(Architecture::Plain(config), Domain::Box);
     checkpoint.metadata.tuning.parameters.clear();
     for spec in checkpoint.metadata.tensors() {
@@ -238,8 +245,23 @@ fn what_lies_beside_the_filtered_half_is_bicubic() {
 }
 
 #[test]
+fn nets_on_luma_leave_the_chroma_of_frames_of_the_same_size() {
+    let model = without_a_knob_on(Colour::Luma, 1);
+    model.gives_what_its_engine_gives(&SIZES);
+    let picture = Picture::random(64, 48);
+    let filtered = model.filter(&picture, &[]);
+    assert!(filtered.planes[0] != picture.planes[0]);
+    assert!(filtered.planes[1..] == picture.planes[1..]);
+}
+
+#[test]
 fn every_format_comes_out_larger() {
-    let model = edsr(2);
+    for model in [edsr(2), without_a_knob_on(Colour::Luma, 2)] {
+        comes_out_larger_in_every_format(&model);
+    }
+}
+
+fn comes_out_larger_in_every_format(model: &Model) {
     let formats =
         "BGRA GBR GBR_10LE A420 Y42B YUY2 AYUV Y444_12LE P010_10LE GRAY8 v210 r210 ARGB64";
     for format in formats.split_whitespace() {

@@ -9,7 +9,7 @@ use super::tiles::{Tile, tiles};
 use super::{Engine, Precision, thread_pool};
 use crate::Result;
 use crate::checkpoint::Metadata;
-use crate::frame::{CHANNELS, Frame, FrameMut};
+use crate::frame::{CHANNELS, Frame, FrameMut, Recolour};
 use crate::net::Net;
 use crate::nn::{Colour, FoldedChain, Io};
 use crate::tuning::Tuning;
@@ -78,6 +78,14 @@ impl CandleEngine {
                 output.pack_rgb(input, &self.tensor(x, [from.height, from.width])?);
                 Ok(())
             }
+            Colour::Luma => {
+                let sizes = [from, output.format()].map(|of| [of.width, of.height]);
+                output.check_size(self.output_size(from.width, from.height))?;
+                let mut recolour = Recolour::new(sizes[0], sizes[1]);
+                let mut x = vec![0.0; from.width * from.height];
+                recolour.read(input, &mut x);
+                recolour.write(input, &self.tensor(x, [from.height, from.width])?, output)
+            }
         }
     }
 
@@ -113,7 +121,7 @@ impl CandleEngine {
     fn tile(&self, x: &Tensor) -> Result<Tensor> {
         let made = match self.io.colour {
             Colour::Yuv420 => self.folded.forward(x)?,
-            Colour::Rgb => self.io.picture(x, |x| self.folded.forward(x))?,
+            Colour::Rgb | Colour::Luma => self.io.picture(x, |x| self.folded.forward(x))?,
         };
         Ok(made.to_device(&Device::Cpu)?.contiguous()?)
     }

@@ -29,7 +29,7 @@ pub(super) fn tiles(io: &Io, size: [usize; 2], side: usize) -> Vec<Tile> {
     let reach = match io.colour {
         // Of its own channels, which are half as wide and high as the picture.
         Colour::Yuv420 => reach.div_ceil(2),
-        Colour::Rgb => reach,
+        Colour::Rgb | Colour::Luma => reach,
     };
     // As many as are needed, of about one size; each begins where the net's own blocks do.
     let parts = |len: usize| {

@@ -13,7 +13,7 @@ use super::yuv::{Chroma, parts};
 use super::{Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, RgbPixel, SampleFormat};
 
 /// R, G and B.
-const COLOURS: usize = 3;
+pub(super) const COLOURS: usize = 3;
 
 /// Runs a generic function for samples of a format.
 macro_rules! of_samples {
@@ -28,6 +28,8 @@ macro_rules! of_samples {
         }
     };
 }
+
+pub(super) use of_samples;
 
 impl Frame<'_> {
     /// Fills `tensor`, `[3, height, width]`, with R, G and B, 0 to 1 from black to white.
@@ -89,9 +91,21 @@ impl Rescale {
             let [from, to] = self.sizes;
             return Err(Error::Frame(format!("sizes {got:?}, expected {from:?} to {to:?}")));
         }
+        self.read(input);
+        output.pack_rgb(input, self.enlarge());
+        Ok(())
+    }
+
+    /// R, G and B of a frame of the first size.
+    pub(super) fn read(&mut self, input: &Frame<'_>) -> &[f32] {
+        input.unpack_rgb(&mut self.planes[0]);
+        &self.planes[0]
+    }
+
+    /// The picture that was read, in the second size.
+    pub(super) fn enlarge(&mut self) -> &mut [f32] {
         let [[width, height], [new_width, new_height]] = self.sizes;
         let [from, to] = &mut self.planes;
-        input.unpack_rgb(from);
         let [other, columns] = &mut self.columns;
         let planes = from.chunks_exact(width * height);
         for (plane, out) in planes.zip(to.chunks_exact_mut(new_width * new_height)) {
@@ -101,13 +115,12 @@ impl Rescale {
             transpose(other, new_height, columns);
             out.copy_from_slice(columns);
         }
-        output.pack_rgb(input, to);
-        Ok(())
+        to
     }
 }
 
 /// Gives packed pixels all bytes of those of a frame of the same layout, the nearest ones.
-fn copy_pixels(input: &Frame<'_>, output: &mut FrameMut<'_>) {
+pub(super) fn copy_pixels(input: &Frame<'_>, output: &mut FrameMut<'_>) {
     let (from, to) = (input.format, output.format);
     if input.planes.layout() != output.planes.layout() || from.samples != to.samples {
         return;
@@ -136,15 +149,15 @@ fn copy_pixels(input: &Frame<'_>, output: &mut FrameMut<'_>) {
 type Scale = (f32, f32);
 
 /// Chroma planes.
-struct Subsampled<P> {
+pub(super) struct Subsampled<P> {
     /// U and V.
-    components: [Component<P>; 2],
+    pub(super) components: [Component<P>; 2],
     /// Whether there is one sample for two pixels, and for two lines.
-    half: [bool; 2],
+    pub(super) half: [bool; 2],
 }
 
 impl<P: Copy> Subsampled<P> {
-    fn of<S: Sample>(chroma: Chroma<P>) -> Option<Self> {
+    pub(super) fn of<S: Sample>(chroma: Chroma<P>) -> Option<Self> {
         let one = |plane| Component { plane, offset: 0, step: S::BYTES };
         Some(match chroma {
             Chroma::Neutral => return None,
@@ -163,7 +176,7 @@ impl<P: Copy> Subsampled<P> {
     }
 
     /// Width and height of a chroma plane.
-    fn size(&self, format: FrameFormat) -> [usize; 2] {
+    pub(super) fn size(&self, format: FrameFormat) -> [usize; 2] {
         let of = |len: usize, half: bool| if half { len.div_ceil(2) } else { len };
         [of(format.width, self.half[0]), of(format.height, self.half[1])]
     }
@@ -251,12 +264,7 @@ fn pack<S: Sample>(frame: &mut FrameMut<'_>, tensor: &[f32]) {
     let (format, matrix) = (frame.format, frame.matrix);
     let FrameFormat { width, height, range, samples } = format;
     let luma = range.luma(samples.bits());
-    // Components by the plane that they are in, as two of them cannot borrow one.
-    let mut planes: Vec<&mut PlaneMut<'_>> = vec![];
-    let layout = frame.planes.as_mut().map(|plane| {
-        planes.push(plane);
-        planes.len() - 1
-    });
+    let (mut planes, layout) = put_planes(frame);
     if let Some(components) = rgb_components::<_, S>(&layout) {
         for (component, values) in components.iter().zip(tensor.chunks(width * height)) {
             for (row, line) in values.chunks(width).enumerate() {
@@ -301,8 +309,20 @@ fn pack<S: Sample>(frame: &mut FrameMut<'_>, tensor: &[f32]) {
     }
 }
 
+/// The planes of a frame, and the layout with their numbers: two components cannot borrow one.
+pub(super) fn put_planes<'f, 'p>(
+    frame: &'f mut FrameMut<'p>,
+) -> (Vec<&'f mut PlaneMut<'p>>, Planes<usize>) {
+    let mut planes = vec![];
+    let layout = frame.planes.as_mut().map(|plane| {
+        planes.push(plane);
+        planes.len() - 1
+    });
+    (planes, layout)
+}
+
 /// A line of a component.
-fn read<S: Sample>(
+pub(super) fn read<S: Sample>(
     component: &Component<&Plane<'_>>,
     row: usize,
     (zero, span): Scale,
@@ -315,7 +335,7 @@ fn read<S: Sample>(
 }
 
 /// A line of a component.
-fn write<S: Sample>(
+pub(super) fn write<S: Sample>(
     planes: &mut [&mut PlaneMut<'_>],
     component: &Component<usize>,
     row: usize,

@@ -249,6 +249,14 @@ impl<P> Planes<P> {
         matches!(self, Self::PackedRgb { .. } | Self::PlanarRgb { .. })
     }
 
+    /// What luma is made of, where R, G and B are there themselves.
+    pub(super) fn matrix(&self) -> Option<Matrix> {
+        match self {
+            Self::PackedRgb { matrix, .. } | Self::PlanarRgb { matrix, .. } => Some(*matrix),
+            _ => None,
+        }
+    }
+
     /// Whether every value of the net's input is a doubled code, see [`super::Value`].
     pub(super) fn is_in_codes(&self) -> bool {
         self.is_yuv420() || matches!(self, Self::Grey { .. })

@@ -8,6 +8,7 @@ use stored::{Layout, Stored};
 
 mod direct;
 mod layouts;
+mod luma;
 mod stored;
 
 const SIZES: [(usize, usize); 6] = [(1, 1), (2, 2), (3, 5), (33, 17), (64, 2), (4097, 3)];

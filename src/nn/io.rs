@@ -14,6 +14,8 @@ pub enum Colour {
     Yuv420,
     /// R, G and B in 0 to 1.
     Rgb,
+    /// Luma alone, in 0 to 1; colours are those of the input, scaled bicubically.
+    Luma,
 }
 
 /// How far an output pixel looks.

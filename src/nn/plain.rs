@@ -1,5 +1,5 @@
 //! Chains that say their layers one by one, as published upscalers and denoisers have them: convolutions,
-//! activations, pixel shuffles and sums, on RGB.
+//! activations, pixel shuffles and sums, on RGB or on luma alone.
 //!
 //! Compact nets of Real-ESRGAN (Wang, Xie, Dong, Shan, ICCV Workshops 2021) and ArtCNN are such chains.
 
@@ -13,9 +13,6 @@ use super::io::{Colour, Io, Output, Reach};
 use super::tunable_conv::{PhiConfig, TunableConv2dConfig};
 use crate::{Error, Result};
 
-/// R, G and B.
-const COLOURS: usize = 3;
-
 /// Most layers.
 const MAX_LAYERS: usize = 128;
 
@@ -23,11 +20,13 @@ const MAX_LAYERS: usize = 128;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlainConfig {
+    /// What it reads and writes: RGB, or luma.
+    pub colour: Colour,
     /// Output size over input size: the product of all shuffles.
     pub scale: usize,
     /// Whether the output is added to the input, enlarged by repeating its pixels.
     pub residual: bool,
-    /// First to last; the last one gives R, G and B.
+    /// First to last; the last one gives R, G and B, or luma.
     pub layers: Vec<PlainLayer>,
     /// φ of every layer.
     pub phi: PhiConfig,
@@ -61,14 +60,24 @@ impl PlainLayer {
     }
 }
 
+impl PlainConfig {
+    fn colours(&self) -> usize {
+        if self.colour == Colour::Luma { 1 } else { 3 }
+    }
+}
+
 impl NetConfig for PlainConfig {
     fn validate(&self) -> Result<()> {
         let fail = |reason: String| Err(Error::Config(reason));
         if self.layers.is_empty() || self.layers.len() > MAX_LAYERS {
             return fail(format!("{} layers, expected 1 to {MAX_LAYERS}", self.layers.len()));
         }
+        if self.colour == Colour::Yuv420 {
+            return fail("colour = yuv420, expected rgb or luma".into());
+        }
         // Channels of each edge, and its size over the input's.
-        let mut edges = vec![(COLOURS, 1)];
+        let colours = self.colours();
+        let mut edges = vec![(colours, 1)];
         for layer in &self.layers {
             let fail = |reason: String| fail(format!("layer `{}`: {reason}", layer.name));
             let PlainLayer { name, kernel, channels, shuffle, activation, add, .. } = layer;
@@ -99,17 +108,17 @@ impl NetConfig for PlainConfig {
             }
             edges.push(edge);
         }
-        if edges.last() != Some(&(COLOURS, self.scale)) || !(1..=4).contains(&self.scale) {
+        if edges.last() != Some(&(colours, self.scale)) || !(1..=4).contains(&self.scale) {
             let (got, scale) = (edges.last(), self.scale);
             return fail(format!(
-                "channels and scale of the output are {got:?}, expected {COLOURS} and {scale}, at most 4"
+                "channels and scale of the output are {got:?}, expected {colours} and {scale}, at most 4"
             ));
         }
         check_phi(self.phi)
     }
 
     fn chain(&self) -> Vec<ChainLayer> {
-        let mut c_in = COLOURS;
+        let mut c_in = self.colours();
         let layer = |layer: &PlainLayer| {
             let PlainLayer { name, kernel, channels, bias, activation, .. } = layer;
             let config = TunableConv2dConfig {
@@ -134,8 +143,8 @@ impl NetConfig for PlainConfig {
 
     fn io(&self) -> Io {
         Io {
-            colour: Colour::Rgb,
-            channels: COLOURS,
+            colour: self.colour,
+            channels: self.colours(),
             scale: self.scale,
             grid: 1,
             reach: Reach::Pixels(chain::reach(&self.chain())),
@@ -148,7 +157,8 @@ impl NetConfig for PlainConfig {
     fn describe(&self) -> String {
         let widest = self.layers.iter().map(|layer| layer.channels).max().unwrap_or(0);
         let (count, scale) = (self.layers.len(), self.scale);
-        format!("chain ×{scale} in RGB, {count} layers of up to {widest} channels")
+        let colour = if self.colour == Colour::Luma { "on luma" } else { "in RGB" };
+        format!("chain ×{scale} {colour}, {count} layers of up to {widest} channels")
     }
 }
 
@@ -169,7 +179,7 @@ mod tests {
     }
 
     fn of(layers: Vec<PlainLayer>) -> PlainConfig {
-        PlainConfig { scale: 2, residual: true, layers, phi: PhiConfig::default() }
+        PlainConfig { colour: Colour::Rgb, scale: 2, residual: true, layers, phi: PhiConfig::default() }
     }
 
     fn good() -> PlainConfig {
@@ -199,6 +209,8 @@ mod tests {
         refused(&|c| c.layers[1].add = vec![1, 1, 1], "layer `b`: add = [1, 1, 1]");
         refused(&|c| c.layers[2].add = vec![1], "layer `c`: add = [1]");
         refused(&|c| c.scale = 3, "expected 3 and 3");
+        refused(&|c| c.colour = Colour::Luma, "expected 1 and 2");
+        refused(&|c| c.colour = Colour::Yuv420, "colour = yuv420");
         refused(&|c| c.layers[2].channels = 16, "output are");
     }
 }

@@ -60,7 +60,7 @@ enum Command {
     ExportOnnx(ExportOnnxArgs),
     /// Make a checkpoint of one that the authors of tunable convolutions released for MindSpore.
     ImportMindspore(import_mindspore::ImportMindsporeArgs),
-    /// Make a checkpoint of an ONNX model, a chain of convolutions on RGB.
+    /// Make a checkpoint of an ONNX model, a chain of convolutions on RGB or on luma.
     ImportOnnx(import::ImportOnnxArgs),
     /// Make one tunable net of two of the same shape, with a knob from the one to the other.
     ImportDni(import::ImportDniArgs),
@@ -83,7 +83,7 @@ enum Command {
 struct ForwardArgs {
     /// Checkpoint.
     checkpoint: PathBuf,
-    /// Holds `x` [N,C,H,W], where C is 6 for 4:2:0 and 3 for RGB, and `omega` [N,p], both f32; - is stdin.
+    /// Holds `x` [N,C,H,W], where C is 6 for 4:2:0, 3 for RGB and 1 for luma, and `omega` [N,p], both f32; - is stdin.
     #[arg(long, value_name = "FILE", value_parser = input)]
     input: PathBuf,
     /// Gets `y`, as many times the height and width as the net makes of it; - is stdout.

@@ -10,18 +10,15 @@ use anyhow::{Context as _, bail, ensure};
 use prost::Message as _;
 use prost::bytes::Bytes;
 use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
-use tunableconv::nn::{Activation, Mode, PhiConfig, PlainConfig, PlainLayer};
+use tunableconv::nn::{Activation, Colour, Mode, PhiConfig, PlainConfig, PlainLayer};
 use tunableconv::tuning::{Domain, TuningSpace};
 
 use crate::onnx::{Attribute, FLOAT, Graph, Model, Node, Tensor};
 
-/// R, G and B.
-const COLOURS: usize = 3;
-
 /// The net of a file's bytes; `name` says in messages which.
 ///
 /// # Errors
-/// A file that is no ONNX model, or a net that is no such chain on RGB; names the node or tensor.
+/// A file that is no ONNX model, or a net that is no such chain on RGB or luma; names the node or tensor.
 pub fn import(name: &str, file: Bytes) -> anyhow::Result<Checkpoint> {
     let read = || {
         let model = Model::decode(file).context("not an ONNX model")?;
@@ -52,6 +49,8 @@ enum Value<'g> {
 
 /// A chain on its way out of a graph.
 struct Reader<'g> {
+    /// That of the input, by the channels of the first kernels.
+    colour: Colour,
     values: BTreeMap<&'g str, Value<'g>>,
     /// How often each value is read.
     uses: BTreeMap<&'g str, usize>,
@@ -77,7 +76,8 @@ impl<'g> Reader<'g> {
         let reads = graph.node.iter().flat_map(|node| node.input.iter().map(String::as_str));
         reads.chain(outputs).for_each(|name| *uses.entry(name).or_insert(0) += 1);
         let (layers, tensors) = (vec![], BTreeMap::new());
-        let mut reader = Self { values, uses, layers, tensors, enlarged: None };
+        let mut reader =
+            Self { colour: Colour::Rgb, values, uses, layers, tensors, enlarged: None };
         for node in &graph.node {
             let said = || format!("node `{}` ({})", node.output_name(), node.op_type);
             let value = reader.node(node).with_context(said)?;
@@ -93,8 +93,8 @@ impl<'g> Reader<'g> {
             );
         }
         let phi = PhiConfig { mode: Mode::Multilinear, expand: 1 };
-        let residual = reader.enlarged.is_some();
-        Ok((PlainConfig { scale, residual, layers: reader.layers, phi }, reader.tensors))
+        let (colour, residual) = (reader.colour, reader.enlarged.is_some());
+        Ok((PlainConfig { colour, scale, residual, layers: reader.layers, phi }, reader.tensors))
     }
 
     /// Takes in a node; returns what its output is.
@@ -161,10 +161,13 @@ impl<'g> Reader<'g> {
         self.check_last(node.input(0)?)?;
         ensure!(self.enlarged.is_none(), "something follows the sum with the enlarged input");
         let tensor = self.constant(node, 1)?;
-        let (c_in, layer) = (self.channels(), self.layers.len());
         let [c_out, inputs, height, width] = tensor.shape()?[..] else {
             bail!("tensor `{}`: expected [C_out, C_in, K, K]", tensor.name);
         };
+        if self.layers.is_empty() && inputs == 1 {
+            self.colour = Colour::Luma;
+        }
+        let c_in = self.channels();
         ensure!(
             inputs == c_in && height == width,
             "tensor `{}`: [{c_out}, {inputs}, {height}, {width}], expected [C_out, {c_in}, K, K]",
@@ -204,13 +207,13 @@ impl<'g> Reader<'g> {
             shuffle,
             add,
         });
-        debug_assert_eq!(self.layers.len(), layer + 1);
         Ok(())
     }
 
     /// Channels of what was computed last.
     fn channels(&self) -> usize {
-        self.layers.last().map_or(COLOURS, |layer| layer.channels / layer.shuffle.pow(2))
+        let colours = if self.colour == Colour::Luma { 1 } else { 3 };
+        self.layers.last().map_or(colours, |layer| layer.channels / layer.shuffle.pow(2))
     }
 
     /// As its kernels are named, where that is a name of one layer alone.

@@ -14,7 +14,7 @@ pub fn describe_net(metadata: &Metadata) -> [String; 3] {
     let pixels = match metadata.architecture.io().colour {
         // The chain's pixels are 2×2 of luma.
         Colour::Yuv420 => 4.0,
-        Colour::Rgb => 1.0,
+        Colour::Rgb | Colour::Luma => 1.0,
     };
     let macs = macs(&metadata.architecture.chain()) / pixels / 1000.0;
     [

@@ -69,6 +69,20 @@ fn imported_nets_compute_what_they_did() {
     assert!(inspected.contains("chain ×1 in RGB"), "{inspected}");
 }
 
+/// As ArtCNN has it: on luma, a sum around the middle, and a shuffle at the end.
+#[test]
+fn nets_on_luma_are_taken() {
+    let at = Workplace::new();
+    let golden = |name: &str| golden(name).display().to_string();
+    at.succeed(&format!("import-onnx {} --output luma.safetensors", golden("luma.onnx")));
+    let inspected = at.succeed("inspect luma.safetensors");
+    assert!(inspected.contains("chain ×2 on luma, 6 layers"), "{inspected}");
+    let input = golden("luma.safetensors");
+    at.succeed(&format!("forward luma.safetensors --input {input} --output out.safetensors"));
+    let got = tensors(&at.path("out.safetensors")).remove("y").unwrap();
+    assert_same(&got, &tensors(Path::new(&input))["y"]);
+}
+
 #[test]
 fn a_knob_between_unlike_nets_is_refused() {
     let at = Workplace::new();

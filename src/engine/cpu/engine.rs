@@ -2,7 +2,7 @@
 
 mod convs;
 mod int8;
-mod rgb;
+mod picture;
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use super::workers::Workers;
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::engine::smoothing::Smoothing;
 use crate::engine::{Engine, Options, Precision};
-use crate::frame::{CHANNELS, Frame, FrameFormat, FrameMut};
+use crate::frame::{CHANNELS, Frame, FrameFormat, FrameMut, Recolour};
 use crate::net::Net;
 use crate::nn::{Colour, Io};
 use crate::ranges::Ranges;
@@ -60,8 +60,10 @@ pub struct CpuEngine {
     bounds: Option<Ranges>,
     smoothing: Arc<Smoothing>,
     pipeline: Pipeline,
-    /// Of a net in RGB, the picture that it reads and the one that it makes, `[3, H, W]`.
+    /// Of a net in RGB or on luma, the picture that it reads and the one that it makes, `[C, H, W]`.
     pictures: [Vec<f32>; 2],
+    /// Of a net on luma.
+    recolour: Option<Recolour>,
 }
 
 impl CpuEngine {
@@ -218,6 +220,7 @@ impl CpuEngine {
                 workers,
             ),
             pictures: Default::default(),
+            recolour: None,
         };
         engine.fold();
         Ok(engine)
@@ -280,8 +283,8 @@ impl CpuEngine {
         tiling: Option<Tiling>,
     ) -> Result<()> {
         let format = input.format();
-        if self.io.colour == Colour::Rgb {
-            return self.process_rgb(input, output, tiling);
+        if self.io.colour != Colour::Yuv420 {
+            return self.process_picture(input, output, tiling);
         }
         output.check_same_format(input)?;
         let FrameFormat { range, samples, .. } = format;

@@ -144,7 +144,7 @@ impl ChainSpec {
         let (io, chain) = (architecture.io(), architecture.chain());
         let input_parts = match io {
             Io { colour: Colour::Yuv420, output: Output::Residual, scale: 1, .. } => 3,
-            Io { colour: Colour::Rgb, .. } => 1,
+            Io { colour: Colour::Rgb | Colour::Luma, .. } => 1,
             Io { colour, output, scale, .. } => {
                 return Err(format!("{output:?} output in {colour:?}, {scale} × the size"));
             }

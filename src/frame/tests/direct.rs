@@ -17,7 +17,7 @@ fn halves(layout: Layout) -> Option<[bool; 2]> {
     }
 }
 
-fn is_rgb(layout: Layout) -> bool {
+pub(super) fn is_rgb(layout: Layout) -> bool {
     matches!(layout, Layout::Packed(..) | Layout::Gbr(_))
 }
 
@@ -29,7 +29,7 @@ fn linear(at: f64, len: usize) -> [(usize, f64); 2] {
 }
 
 /// Normalised R, G and B of a pixel.
-fn rgb(stored: &Stored, (x, y): (usize, usize)) -> [f64; 3] {
+pub(super) fn rgb(stored: &Stored, (x, y): (usize, usize)) -> [f64; 3] {
     let [luma, chroma] = codes(stored.format.range, stored.format.samples);
     let value = |which: usize, at, (black, span): (f64, f64)| {
         (f64::from(stored.code(which, at)) - black) / span

@@ -14,7 +14,7 @@ use super::{check_output, output};
 #[derive(Args)]
 pub struct ImportOnnxArgs {
     /// ONNX model: a chain of Conv, Relu, LeakyRelu, PRelu, DepthToSpace and Add that takes and gives R, G and
-    /// B in 0 to 1, `[N,3,H,W]`.
+    /// B, `[N,3,H,W]`, or luma, `[N,1,H,W]`, in 0 to 1.
     input: PathBuf,
     /// Checkpoint to write; - is stdout.
     #[arg(long, value_name = "FILE", value_parser = output)]

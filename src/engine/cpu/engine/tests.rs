@@ -84,7 +84,8 @@ fn edsr(channels: usize, blocks: usize, scale: usize) -> Architecture {
 }
 
 /// A chain of so many channels with slopes of their own.
-fn plain(channels: usize, scale: usize, residual: bool) -> Architecture {
+fn plain(colour: Colour, channels: usize, scale: usize, residual: bool) -> Architecture {
+    let colours = if colour == Colour::Luma { 1 } else { 3 };
     let layer = |name: &str, channels, activation| PlainLayer {
         name: name.into(),
         kernel: 3,
@@ -94,13 +95,13 @@ fn plain(channels: usize, scale: usize, residual: bool) -> Architecture {
         shuffle: 1,
         add: vec![],
     };
-    let last = layer("last", 3 * scale * scale, Activation::None);
+    let last = layer("last", colours * scale * scale, Activation::None);
     let layers = vec![
         layer("first", channels, Activation::PRelu),
         layer("second", channels, Activation::PRelu),
         PlainLayer { shuffle: scale, ..last },
     ];
-    Architecture::Plain(PlainConfig { scale, residual, layers, phi: PHI })
+    Architecture::Plain(PlainConfig { colour, scale, residual, layers, phi: PHI })
 }
 
 fn metadata(architecture: Architecture) -> Metadata {
@@ -192,7 +193,11 @@ fn f32_agrees_with_candle() {
         two_scale([8, 40], [1, 3, 2]),
     ];
     let edsrs = [edsr(8, 1, 1), edsr(16, 3, 2), edsr(8, 2, 3), edsr(24, 2, 4), edsr(64, 7, 2)];
-    let plains = [plain(16, 1, false), plain(24, 3, true)];
+    let plains = [
+        plain(Colour::Rgb, 16, 1, false),
+        plain(Colour::Rgb, 24, 3, true),
+        plain(Colour::Luma, 16, 2, false),
+    ];
     for architecture in chains.into_iter().chain(two_scales).chain(edsrs).chain(plains) {
         let (channels, scale) = (architecture.io().channels, architecture.io().scale);
         let checkpoint = net(architecture.clone(), 7);
@@ -605,7 +610,14 @@ fn bands_strips_and_threads_never_change_a_bit_of_a_larger_picture() {
 
 #[test]
 fn frames_through_nets_in_rgb_are_candles() {
-    for architecture in [edsr(8, 1, 1), edsr(8, 1, 3), plain(8, 2, true), plain(8, 1, false)] {
+    for architecture in [
+        edsr(8, 1, 1),
+        edsr(8, 1, 3),
+        plain(Colour::Rgb, 8, 2, true),
+        plain(Colour::Rgb, 8, 1, false),
+        plain(Colour::Luma, 8, 1, true),
+        plain(Colour::Luma, 8, 2, false),
+    ] {
         let scale = architecture.io().scale;
         let mut checkpoint = net(architecture.clone(), 5);
         // Colours near those of the input.
