@@ -258,6 +258,23 @@ mod tests {
     }
 
     #[test]
+    fn tiles_of_a_frame_of_television_make_what_the_whole_does() {
+        let video = VideoNetConfig { channels: 4, layers: 1, ..Default::default() };
+        let two_scale = TwoScaleConfig { channels: 4, inner_channels: 4, ..Default::default() };
+        let sizes = [([540, 960], Architecture::Video(video)), ([1080, 1920], edsr(2))];
+        let two_scale = ([540, 960], Architecture::TwoScale(two_scale));
+        for (size, architecture) in sizes.into_iter().chain([two_scale]) {
+            let mut state = 3;
+            let len = architecture.io().channels * size[0] * size[1];
+            let x: Vec<f32> = (0..len).map(|_| random(&mut state)).collect();
+            let whole = engine(architecture.clone(), 2000).tensor(x.clone(), size).unwrap();
+            let tiled = engine(architecture.clone(), TILE_SIDE).tensor(x, size).unwrap();
+            let apart = tiled.iter().zip(&whole).filter(|(a, b)| a.to_bits() != b.to_bits());
+            assert_eq!(apart.count(), 0, "{architecture:?}");
+        }
+    }
+
+    #[test]
     fn frames_in_rgb_are_what_the_net_makes_of_them() {
         for scale in [1, 2, 3, 4] {
             let (width, height) = (19, 13);
