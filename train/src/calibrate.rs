@@ -9,14 +9,15 @@ use anyhow::{Context as _, ensure};
 use candle_core::{Device, Tensor};
 use indicatif::ProgressBar;
 use tunableconv::checkpoint::{Calibration, Checkpoint, MAX_CORNERS, STATISTICS};
+use tunableconv::engine::CpuEngine;
 use tunableconv::frame::CHANNELS;
 use tunableconv::net::Net;
-use tunableconv::nn::FoldedChain;
+use tunableconv::nn::{Colour, FoldedChain, Io};
 
 use crate::condition::Condition;
 use crate::data::name_of;
 use crate::rgb::Rgb;
-use crate::score::{RANGE, planes};
+use crate::score::{MATRIX, RANGE, planes};
 use crate::tell;
 use crate::terminal::causes;
 use crate::test_set::TestSet;
@@ -74,7 +75,8 @@ pub fn calibrate(
     settings: &Settings,
 ) -> anyhow::Result<Checkpoint> {
     settings.validate()?;
-    checkpoint.metadata.architecture.io().check_yuv420("calibrations")?;
+    let io = checkpoint.metadata.architecture.io();
+    CpuEngine::check_int8(&checkpoint.metadata.architecture)?;
     let is_bounded = checkpoint.metadata.calibration.as_ref().is_some_and(|c| c.bounds);
     ensure!(
         !is_bounded || settings.narrow,
@@ -108,7 +110,8 @@ pub fn calibrate(
         let seed = settings.seed.wrapping_add(index as u64);
         let condition = &conditions[index % conditions.len()];
         let keep = vec![true; condition.kinds().len()];
-        let x = input(&condition.apply(&picture.clean, picture.twin.as_ref(), seed, &keep))?;
+        let degraded = condition.apply(&picture.clean, picture.twin.as_ref(), seed, &keep);
+        let x = input(&degraded, &io)?;
         for (corner, chain) in folded.iter().enumerate() {
             chain.forward_showing(&x, |layer, activations| {
                 let Some(ranges) = ranges.get_mut(layer) else { return Ok(()) };
@@ -139,8 +142,23 @@ pub fn calibrate(
     Ok(calibrated)
 }
 
-/// The net's input for one image, `[1, 6, H, W]`.
-fn input(picture: &Rgb) -> anyhow::Result<Tensor> {
+/// What the layers of a net read for one image, `[1, C, H, W]`.
+fn input(picture: &Rgb, io: &Io) -> anyhow::Result<Tensor> {
+    let Rgb { width, height, data } = picture;
+    if io.colour != Colour::Yuv420 {
+        let rgb = Tensor::from_slice(data, (1, 3, *height, *width), &Device::Cpu)?;
+        return Ok(match (io.colour, io.mean) {
+            (Colour::Luma, _) => {
+                let weights =
+                    Tensor::new(&MATRIX.weights(), &Device::Cpu)?.reshape((1, 3, 1, 1))?;
+                rgb.broadcast_mul(&weights)?.sum_keepdim(1)?
+            }
+            (_, Some(mean)) => {
+                rgb.broadcast_sub(&Tensor::new(&mean, &Device::Cpu)?.reshape((1, 3, 1, 1))?)?
+            }
+            (_, None) => rgb,
+        });
+    }
     let planes = planes(picture);
     let (width, height) = (planes.width.div_ceil(2), planes.height.div_ceil(2));
     let values = planes.normalised(RANGE);

@@ -86,7 +86,7 @@ fn a_checkpoint_says_what_it_is() {
     assert!(said.contains("reach       7 pixels, scale ×4"), "{said}");
     // What cannot run it says so, and leaves nothing.
     let error = at.fail("calibrate net.safetensors --data data --out other.safetensors");
-    assert!(error.contains("turns Rgb into 4 × the size"), "{error}");
+    assert!(error.contains("the net adds two earlier outputs at once"), "{error}");
     let error = at.fail("score net.safetensors --data data --tuning sharp=1");
     assert!(error.contains("frame: output is (40, 36), expected (160, 144)"), "{error}");
     let error = at.fail("export-onnx net.safetensors --out net.onnx");

@@ -23,13 +23,13 @@ use crate::engine::smoothing::Smoothing;
 use crate::engine::{Engine, Options, Precision};
 use crate::frame::{CHANNELS, Frame, FrameFormat, FrameMut, Recolour};
 use crate::net::Net;
-use crate::nn::{Colour, Io};
+use crate::nn::{Architecture, Colour, Io};
 use crate::ranges::Ranges;
 use crate::tuning::Tuning;
 use crate::{Error, Result};
 pub(super) use convs::edge_kinds;
 use convs::{
-    adds_codes, convs, fits_winograd, row_shape, set, set_added, set_bounds, set_slopes,
+    convs, fits_int8, fits_winograd, row_shape, set, set_added, set_bounds, set_slopes,
     winograd_conv,
 };
 pub(super) use int8::Int8;
@@ -76,21 +76,24 @@ impl CpuEngine {
         precision: Precision,
     ) -> std::result::Result<(), String> {
         let spec = ChainSpec::of(&checkpoint.metadata.architecture)?;
-        let calibrated = ranges_of(checkpoint).is_some();
-        let reason = match precision {
-            Precision::Int8 if !calibrated => {
-                "the checkpoint has no activation ranges: `tunableconv-train calibrate` adds them"
-            }
-            Precision::Int8 if !spec.is_video() => "int8 reads and writes 4:2:0",
-            Precision::Int8 if spec.layers.iter().any(|layer| layer.added().count() > 1) => {
-                "the net adds two earlier outputs at once, which int8 does not do"
-            }
-            Precision::Int8 if !adds_codes(&spec) => {
-                "the net adds its input or to its output, which int8 does not do"
-            }
-            _ => return Ok(()),
-        };
-        Err(reason.into())
+        if precision != Precision::Int8 {
+            return Ok(());
+        }
+        if ranges_of(checkpoint).is_none() {
+            let add = "`tunableconv-train calibrate` adds them";
+            return Err(format!("the checkpoint has no activation ranges: {add}"));
+        }
+        fits_int8(&spec).map_err(Into::into)
+    }
+
+    /// Whether ranges of activations would be of use to a net.
+    ///
+    /// # Errors
+    /// [`Error::Precision`] for one that this engine runs, but not in int8.
+    pub fn check_int8(architecture: &Architecture) -> Result<()> {
+        let Ok(spec) = ChainSpec::of(architecture) else { return Ok(()) };
+        let precision = Precision::Int8.to_string();
+        fits_int8(&spec).map_err(|reason| Error::Precision { precision, reason: reason.into() })
     }
 
     /// Says in the description what else was to be said about the choice of this engine.
@@ -320,6 +323,12 @@ impl CpuEngine {
                     self.io.keeps_frames() && weights.iter().chain(&*bias).all(|&v| v == 0.0);
             }
             if let Some(int8) = &mut self.int8 {
+                if let Layer::F32(convs) = layer {
+                    int8.to_steps(index, weights, bias);
+                    set(convs, weights, bias, &[]);
+                    edges[index + 1].set_zero(int8.edges.get(index + 1));
+                    continue;
+                }
                 let (quant, output) = int8.quantise(index, weights, bias);
                 match layer {
                     Layer::I16(convs) => set(convs, &quant.weights, &quant.bias, &quant.scale),
@@ -329,10 +338,7 @@ impl CpuEngine {
                     }
                     Layer::F32(_) | Layer::Winograd(_) => unreachable!("int8 layers are integer"),
                 }
-                if let Some(output) = output {
-                    let zeros = output.zero.iter().cycle();
-                    edges[index + 1].zero.iter_mut().zip(zeros).for_each(|(to, zero)| *to = *zero);
-                }
+                edges[index + 1].set_zero(output);
                 if let Some(added) = int8.added(index) {
                     match layer {
                         Layer::I16(convs) => set_added(convs, added),

@@ -18,6 +18,7 @@ use super::kernels::aligned::Aligned;
 use super::kernels::conv_row::ConvRow;
 use super::line_buffer::{Kind, LineBuffer, LineShape, Lines, Values};
 use super::plan::{LayerSpec, Plan, Step, Tile};
+use super::quant::EdgeQuant;
 use super::rows::{RowSink, RowSource};
 use super::winograd::{COMPONENTS, WinogradConv};
 use super::workers::Workers;
@@ -321,6 +322,14 @@ fn cut(len: usize, count: usize, unit: usize) -> impl Iterator<Item = Range<usiz
 }
 
 impl Edge {
+    /// Takes over the codes of zero, if there are any.
+    pub(crate) fn set_zero(&mut self, quant: Option<&EdgeQuant>) {
+        if let Some(quant) = quant {
+            let zeros = quant.zero.iter().cycle();
+            self.zero.iter_mut().zip(zeros).for_each(|(to, zero)| *to = *zero);
+        }
+    }
+
     /// Fills a part of a row of so many channels with what lies outside the image.
     fn fill(&self, padding: &mut Values, channels: usize) {
         // The parts of an input have no zero points, so that any cut of them will do.

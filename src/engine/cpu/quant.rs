@@ -5,9 +5,9 @@
 //! A channel's input scale is part of the weights, which are i8 with a scale per output channel.
 //! The first layer's input is i16: the frame's own codes, doubled, or normalised values where the
 //! net's input is no code of the frame; the last layer's input is i16
-//! without zero point. Both have i16 weights.
+//! without zero point. Both have i16 weights. The first layer of a net on RGB or luma is in f32, but for its output.
 //!
-//! Every integer is computed by the same f32 operations in the same order at every CPU level.
+//! But for that layer, every integer is computed by the same f32 operations in the same order at every CPU level.
 
 use super::kernels::round_small;
 use crate::frame::{CHANNELS, Range, Value};

@@ -92,6 +92,9 @@ impl Quantiser {
         let refuse = |reason| Error::Precision { precision: Precision::Int8.to_string(), reason };
         CpuEngine::supports(checkpoint, Precision::Int8).map_err(refuse)?;
         let spec = ChainSpec::of(&checkpoint.metadata.architecture).map_err(Error::Config)?;
+        if !spec.is_video() {
+            return Err(refuse("training in int8 takes nets on 4:2:0".into()));
+        }
         if let Some(layer) = spec.layers.iter().find(|l| l.unshuffle != 1) {
             let reason = format!("layer `{}` unshuffles pixels, which is not trained", layer.name);
             return Err(refuse(reason));

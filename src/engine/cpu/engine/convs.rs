@@ -11,11 +11,12 @@ use crate::engine::cpu::plan::{ChainSpec, LayerSpec};
 use crate::engine::cpu::quant::{INPUT_MAX, LAST_MAX};
 use crate::engine::cpu::winograd::WinogradConv;
 
-/// How each edge is stored.
+/// How each edge is stored. In int8 the first layer of a net that reads no 4:2:0 is in f32: it has few channels
+/// to read, and no pairs of them.
 pub(in crate::engine::cpu) fn edge_kinds(spec: &ChainSpec, int8: bool, level: Level) -> Vec<Kind> {
     let last = spec.layers.len() - 1;
     let kind = |edge: usize| match edge {
-        _ if !int8 || edge > last => Kind::F32,
+        _ if !int8 || edge > last || (edge == 0 && !spec.is_video()) => Kind::F32,
         0 => Kind::I16 { low: -INPUT_MAX, high: INPUT_MAX },
         _ if edge == last => Kind::I16 { low: -LAST_MAX, high: LAST_MAX },
         _ if u8_kernels(level).is_empty() => Kind::I16 { low: 0, high: 255 },
@@ -129,9 +130,22 @@ pub(super) fn set<X: Number, W: Number>(
     }
 }
 
-/// Whether all that is added are activations, to activations.
-pub(super) fn adds_codes(spec: &ChainSpec) -> bool {
+/// Whether a chain can be computed in int8.
+///
+/// # Errors
+/// Why not.
+pub(super) fn fits_int8(spec: &ChainSpec) -> Result<(), &'static str> {
     let last = spec.layers.len() - 1;
     let mut layers = spec.layers.iter().enumerate();
-    layers.all(|(l, layer)| layer.added().all(|from| from != 0 && l != last))
+    if last == 0 || spec.layers[0].shuffle > 1 {
+        return Err("the net is one layer, or its first one shuffles, which int8 does not do");
+    }
+    if spec.layers.iter().any(|layer| layer.added().count() > 1) {
+        return Err("the net adds two earlier outputs at once, which int8 does not do");
+    }
+    // Activations, to activations.
+    if !layers.all(|(l, layer)| layer.added().all(|from| from != 0 && l != last)) {
+        return Err("the net adds its input or to its output, which int8 does not do");
+    }
+    Ok(())
 }

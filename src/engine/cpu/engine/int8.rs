@@ -61,6 +61,22 @@ impl Int8 {
         (layer, output)
     }
 
+    /// Lets a layer of f32, which does not shuffle, give the steps of its output's codes.
+    pub(in crate::engine::cpu) fn to_steps(
+        &self,
+        index: usize,
+        weights: &mut [f32],
+        bias: &mut [f32],
+    ) {
+        let Some(output) = self.edges.get(index + 1) else { return };
+        let each = weights.len() / bias.len();
+        let rows = weights.chunks_exact_mut(each).zip(bias);
+        for ((weights, bias), scale) in rows.zip(&output.scale) {
+            weights.iter_mut().for_each(|weight| *weight /= scale);
+            *bias /= scale;
+        }
+    }
+
     /// Code of zero of each channel of the edge that a layer adds, and what its steps are worth in those of
     /// the layer's output.
     pub(in crate::engine::cpu) fn added(
