@@ -339,10 +339,11 @@ impl CpuEngine {
                     Layer::F32(_) | Layer::Winograd(_) => unreachable!("int8 layers are integer"),
                 }
                 edges[index + 1].set_zero(output);
-                if let Some(added) = int8.added(index) {
+                for which in [0, 1] {
+                    let Some(added) = int8.added(index, which) else { continue };
                     match layer {
-                        Layer::I16(convs) => set_added(convs, added),
-                        Layer::U8(convs) => set_added(convs, added),
+                        Layer::I16(convs) => set_added(convs, which, added),
+                        Layer::U8(convs) => set_added(convs, which, added),
                         Layer::F32(_) | Layer::Winograd(_) => unreachable!("as above"),
                     }
                 }

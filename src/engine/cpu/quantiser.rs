@@ -95,6 +95,10 @@ impl Quantiser {
         if !spec.is_video() {
             return Err(refuse("training in int8 takes nets on 4:2:0".into()));
         }
+        if let Some(layer) = spec.layers.iter().find(|layer| layer.added().count() > 1) {
+            let reason = format!("layer `{}` adds two edges, which is not trained", layer.name);
+            return Err(refuse(reason));
+        }
         if let Some(layer) = spec.layers.iter().find(|l| l.unshuffle != 1) {
             let reason = format!("layer `{}` unshuffles pixels, which is not trained", layer.name);
             return Err(refuse(reason));
@@ -168,7 +172,8 @@ impl Quantiser {
         let output_scale = output.map(|output| {
             output.scale.iter().flat_map(|scale| std::iter::repeat_n(*scale, pixels)).collect()
         });
-        let added_step = self.int8.added(index).map(|added| added.map(|(_, step)| step).collect());
+        let added_step =
+            self.int8.added(index, 0).map(|added| added.map(|(_, step)| step).collect());
 
         let input = &self.int8.edges[index];
         let taps = spec.kernel * spec.kernel;

@@ -8,6 +8,12 @@ use std::process::{Child, Stdio};
 
 use assert_cmd::Command;
 use image::RgbImage;
+use tunableconv::checkpoint::Checkpoint;
+use tunableconv::engine::{self, Options, Precision};
+use tunableconv::frame::{FrameFormat, Range, SampleFormat};
+use tunableconv::picture::Picture;
+use tunableconv_train::rgb::Rgb;
+use tunableconv_train::yuv::{Matrix, Yuv420};
 
 pub const RECIPE: &str = r#"
 name = "tiny"
@@ -143,4 +149,31 @@ pub fn picture(width: u32, height: u32, seed: u32) -> RgbImage {
 
 pub fn entries(dir: &Path) -> usize {
     std::fs::read_dir(dir).unwrap().count()
+}
+
+/// Whole frames in int8 and in f32, at most and in the mean apart, in code values.
+pub fn apart(checkpoint: &Checkpoint) -> (u8, f64) {
+    let (width, height) = (96, 64);
+    let image = Rgb::from_image(&picture(width, height, 7));
+    let mut yuv = Yuv420::from_rgb(&image, Matrix::Bt601, Range::Limited);
+    yuv.round_to_8bit();
+    let format = FrameFormat {
+        width: width as usize,
+        height: height as usize,
+        range: Range::Limited,
+        samples: SampleFormat::U8,
+    };
+    let input = Picture::new(format, yuv.to_bytes()).unwrap();
+    let made = [Precision::F32, Precision::Int8].map(|precision| {
+        let options = Options { precision, ..Options::default() };
+        let mut engine = engine::open(checkpoint, &options).unwrap();
+        let (width, height) = engine.output_size(format.width, format.height);
+        let mut output = Picture::grey(FrameFormat { width, height, ..format }).unwrap();
+        engine.process(&input.frame(), &mut output.frame_mut()).unwrap();
+        output.planes().concat()
+    });
+    assert!(made[0] != made[1], "the two are one");
+    let apart: Vec<u8> = made[0].iter().zip(&made[1]).map(|(a, b)| a.abs_diff(*b)).collect();
+    let mean = apart.iter().map(|v| f64::from(*v)).sum::<f64>() / apart.len() as f64;
+    (apart.into_iter().max().unwrap_or_default(), mean)
 }

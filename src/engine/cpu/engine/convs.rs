@@ -96,13 +96,14 @@ pub(super) fn set_bounds(layer: &mut Layer, bounds: impl Iterator<Item = [f32; 2
     }
 }
 
-/// Sets how codes that are added are read.
+/// Sets how codes that are added, first or second, are read.
 pub(super) fn set_added<X, W>(
     convs: &mut [ConvRow<X, W>],
+    which: usize,
     added: impl Iterator<Item = (f32, f32)> + Clone,
 ) {
     for conv in convs {
-        let Added { offset, step } = &mut conv.added;
+        let Added { offset, step } = &mut conv.added[which];
         // The columns of a shuffle have the same channels.
         let channels = offset.iter_mut().zip(&mut **step);
         for ((offset, step), (zero, of_code)) in channels.zip(added.clone().cycle()) {
@@ -139,9 +140,6 @@ pub(super) fn fits_int8(spec: &ChainSpec) -> Result<(), &'static str> {
     let mut layers = spec.layers.iter().enumerate();
     if last == 0 || spec.layers[0].shuffle > 1 {
         return Err("the net is one layer, or its first one shuffles, which int8 does not do");
-    }
-    if spec.layers.iter().any(|layer| layer.added().count() > 1) {
-        return Err("the net adds two earlier outputs at once, which int8 does not do");
     }
     // Activations, to activations.
     if !layers.all(|(l, layer)| layer.added().all(|from| from != 0 && l != last)) {

@@ -11,8 +11,8 @@ use crate::ranges::Ranges;
 /// State of an int8 engine beside the pipeline's.
 pub(in crate::engine::cpu) struct Int8 {
     pub(in crate::engine::cpu) ranges: Ranges,
-    /// Edge that each layer adds, one at most.
-    adds: Vec<Option<usize>>,
+    /// Edges that each layer adds.
+    adds: Vec<[Option<usize>; 2]>,
     input: InputScale,
     /// Input, then every inner edge.
     pub(in crate::engine::cpu) edges: Vec<EdgeQuant>,
@@ -35,7 +35,7 @@ impl Int8 {
         });
         let edges = (0..=last).map(|edge| EdgeQuant::plain(vec![1.0; spec.channels(edge)]));
         let (layers, edges) = (layers.collect(), edges.collect());
-        let adds = spec.layers.iter().map(|layer| layer.added().next()).collect();
+        let adds = spec.layers.iter().map(|layer| layer.add).collect();
         let mut int8 = Self { ranges, adds, input: InputScale::Tensor, edges, layers };
         int8.edges[0] = InputScale::Tensor.quant();
         int8
@@ -77,13 +77,14 @@ impl Int8 {
         }
     }
 
-    /// Code of zero of each channel of the edge that a layer adds, and what its steps are worth in those of
+    /// Code of zero of each channel of an edge that a layer adds, its first or second, and what its steps are worth in those of
     /// the layer's output.
     pub(in crate::engine::cpu) fn added(
         &self,
         index: usize,
+        which: usize,
     ) -> Option<impl Iterator<Item = (f32, f32)> + Clone> {
-        let (from, output) = (&self.edges[self.adds[index]?], self.edges.get(index + 1)?);
+        let (from, output) = (&self.edges[self.adds[index][which]?], self.edges.get(index + 1)?);
         let steps = from.scale.iter().zip(&output.scale).map(|(from, output)| from / output);
         Some(from.zero.iter().copied().zip(steps))
     }

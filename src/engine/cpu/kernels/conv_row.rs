@@ -39,6 +39,8 @@ struct Call<X, W> {
     bias: *const f32,
     slope: *const f32,
     target: Target,
+    /// What is added to values that become codes.
+    added: [Option<AddedCodes>; 2],
 }
 
 /// Where a row goes.
@@ -48,10 +50,10 @@ pub(crate) enum RowOut<'a> {
     /// Channels 0 and 1, 2 and 3, 4 and 5: three rows `[x][2]`.
     Pairs([&'a mut [f32]; 3]),
     /// `[x][c_out]`: the value plus the zero point of its channel, rounded to even at halves,
-    /// from `low` to `high`; what another such row stands for may be added before.
-    I16 { to: &'a mut [i16], zero: &'a [f32], low: i16, high: i16, add: Option<Codes<'a>> },
+    /// from `low` to `high`; what other such rows stand for may be added before.
+    I16 { to: &'a mut [i16], zero: &'a [f32], low: i16, high: i16, add: [Option<Codes<'a>>; 2] },
     /// `[x][c_out]`: the same from 0 to 255.
-    U8 { to: &'a mut [u8], zero: &'a [f32], add: Option<Codes<'a>> },
+    U8 { to: &'a mut [u8], zero: &'a [f32], add: [Option<Codes<'a>>; 2] },
 }
 
 /// Codes `[x][c_out]` of values, see [`ConvRow::added`].
@@ -142,8 +144,8 @@ pub(crate) struct ConvRow<X, W> {
     pub(crate) slope: Aligned<f32>,
     /// Lowest and highest value of f32 per output channel, up to a whole vector, if there are any.
     bounds: Option<[Aligned<f32>; 2]>,
-    /// Of what is added to integer rows.
-    pub(crate) added: Added,
+    /// Of what is added to integer rows, one for each.
+    pub(crate) added: [Added; 2],
     pub(crate) shape: RowShape,
 }
 
@@ -195,7 +197,10 @@ impl<X: Number, W: Number> ConvRow<X, W> {
             bias: Aligned::zeroed(channels),
             slope: slopes,
             bounds: None,
-            added: Added { offset: Aligned::zeroed(channels), step: Aligned::zeroed(channels) },
+            added: [(); 2].map(|()| Added {
+                offset: Aligned::zeroed(channels),
+                step: Aligned::zeroed(channels),
+            }),
             shape,
         }
     }
@@ -245,6 +250,7 @@ impl<X: Number, W: Number> ConvRow<X, W> {
         assert_eq!(self.weights.len(), channels * segments.len() * run);
         assert!([&self.scale, &self.bias, &self.slope].iter().all(|of| of.len() >= channels));
         let values = pixels * c_out;
+        let mut added = [None; 2];
         let target = match out {
             RowOut::F32 { to, add } => {
                 assert!(to.len() >= values && add.iter().flatten().all(|add| add.len() >= values));
@@ -267,13 +273,13 @@ impl<X: Number, W: Number> ConvRow<X, W> {
             RowOut::I16 { to, zero, low, high, add } => {
                 assert!(to.len() >= values && zero.len() >= channels);
                 let (low, high) = (f32::from(low), f32::from(high));
-                let add = add.map(|codes| self.added_codes(codes, values));
-                Target::I16 { to: to.as_mut_ptr(), zero: zero.as_ptr(), low, high, add }
+                added = self.added_codes(add, values);
+                Target::I16 { to: to.as_mut_ptr(), zero: zero.as_ptr(), low, high }
             }
             RowOut::U8 { to, zero, add } => {
                 assert!(to.len() >= values && zero.len() >= channels);
-                let add = add.map(|codes| self.added_codes(codes, values));
-                Target::U8 { to: to.as_mut_ptr(), zero: zero.as_ptr(), add }
+                added = self.added_codes(add, values);
+                Target::U8 { to: to.as_mut_ptr(), zero: zero.as_ptr() }
             }
         };
         let call = Call {
@@ -289,22 +295,25 @@ impl<X: Number, W: Number> ConvRow<X, W> {
             bias: self.bias.as_ptr(),
             slope: self.slope.as_ptr(),
             target,
+            added,
         };
         // SAFETY: the CPU has the level, every segment holds the last pixel's run, weights and
         // epilogue cover all channels, and the target all pixels: all checked above.
         unsafe { (self.kernel.call)(&call) }
     }
 
-    fn added_codes(&self, codes: Codes<'_>, values: usize) -> AddedCodes {
-        assert!(codes.len() >= values);
+    fn added_codes(&self, added: [Option<Codes<'_>>; 2], values: usize) -> [Option<AddedCodes>; 2] {
         let channels = self.shape.c_out.next_multiple_of(self.kernel.lanes);
-        let Added { offset, step } = &self.added;
-        assert!(offset.len() >= channels && step.len() >= channels);
-        let codes = match codes {
-            Codes::I16(codes) => CodesAt::I16(codes.as_ptr()),
-            Codes::U8(codes) => CodesAt::U8(codes.as_ptr()),
-        };
-        AddedCodes { codes, offset: offset.as_ptr(), step: step.as_ptr() }
+        let mut all = added.into_iter().zip(&self.added).map(|(codes, Added { offset, step })| {
+            let codes = codes?;
+            assert!(codes.len() >= values && offset.len() >= channels && step.len() >= channels);
+            let codes = match codes {
+                Codes::I16(codes) => CodesAt::I16(codes.as_ptr()),
+                Codes::U8(codes) => CodesAt::U8(codes.as_ptr()),
+            };
+            Some(AddedCodes { codes, offset: offset.as_ptr(), step: step.as_ptr() })
+        });
+        [(); 2].map(|()| all.next().flatten())
     }
 }
 

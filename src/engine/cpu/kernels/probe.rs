@@ -59,8 +59,8 @@ fn probe<X: Number + 'static, W: Number + 'static>(
         let segments = [&*rows[0], &rows[1], &rows[2]];
         let out = match precision {
             "f32" => RowOut::F32 { to: &mut floats, add: [None; 2] },
-            "i16" => RowOut::I16 { to: &mut words, zero: &zero, low: 0, high: 255, add: None },
-            _ => RowOut::U8 { to: &mut bytes, zero: &zero, add: None },
+            "i16" => RowOut::I16 { to: &mut words, zero: &zero, low: 0, high: 255, add: [None; 2] },
+            _ => RowOut::U8 { to: &mut bytes, zero: &zero, add: [None; 2] },
         };
         conv.run(&segments, PIXELS, out);
     };

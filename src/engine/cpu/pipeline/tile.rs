@@ -124,10 +124,12 @@ impl TileRun<'_> {
             let add =
                 || added.map(|added| added.and_then(|(line, at)| line.part(row, 0).get(at..)));
             let codes = || {
-                let (line, at) = added[0]?;
-                Some(match line.is_bytes() {
-                    true => Codes::U8(&line.part(row, 0)[at..]),
-                    false => Codes::I16(&line.part(row, 0)[at..]),
+                added.map(|added| {
+                    let (line, at) = added?;
+                    Some(match line.is_bytes() {
+                        true => Codes::U8(&line.part(row, 0)[at..]),
+                        false => Codes::I16(&line.part(row, 0)[at..]),
+                    })
                 })
             };
             match edge.kind {

@@ -9,8 +9,8 @@ use super::{Call, VECTORS};
 pub(super) enum Target {
     F32 { to: *mut f32, bounds: Option<[*const f32; 2]>, add: [Option<*const f32>; 2] },
     Pairs([*mut f32; 3]),
-    I16 { to: *mut i16, zero: *const f32, low: f32, high: f32, add: Option<AddedCodes> },
-    U8 { to: *mut u8, zero: *const f32, add: Option<AddedCodes> },
+    I16 { to: *mut i16, zero: *const f32, low: f32, high: f32 },
+    U8 { to: *mut u8, zero: *const f32 },
 }
 
 /// What is added to values that become codes.
@@ -86,13 +86,13 @@ pub(super) unsafe fn finish<D: Dot, const P: usize, const V: usize>(
     channel: usize,
 ) {
     let lanes = D::Float::LEN;
-    if let Target::U8 { to, zero, add } = call.target
+    if let Target::U8 { to, zero } = call.target
         && V == VECTORS
         && P.is_multiple_of(2)
         && channel + VECTORS * lanes <= call.c_out
     {
         // SAFETY: as the function's; all channels of the block are there.
-        unsafe { finish_u8::<D, P, V>(call, sums, first, channel, (to, zero, add)) };
+        unsafe { finish_u8::<D, P, V>(call, sums, first, channel, (to, zero)) };
         return;
     }
     // SAFETY: as the function's.
@@ -134,12 +134,12 @@ pub(super) unsafe fn finish<D: Dot, const P: usize, const V: usize>(
                         }
                     }
                 }
-                Target::I16 { to, zero, low, high, add } => {
+                Target::I16 { to, zero, low, high } => {
                     let zero = D::Float::load(zero.add(channel));
                     let (low, high) = (D::Float::splat(low), D::Float::splat(high));
                     for p in 0..P {
                         let mut value = value(p);
-                        if let Some(add) = add {
+                        for add in call.added.iter().flatten() {
                             value = value.add(add.values(at(p), channel, count));
                         }
                         let value = value.add(zero).clamp(low, high);
@@ -152,12 +152,12 @@ pub(super) unsafe fn finish<D: Dot, const P: usize, const V: usize>(
                         }
                     }
                 }
-                Target::U8 { to, zero, add } => {
+                Target::U8 { to, zero } => {
                     let zero = D::Float::load(zero.add(channel));
                     let (low, high) = (D::Float::splat(0.0), D::Float::splat(255.0));
                     for p in 0..P {
                         let mut value = value(p);
-                        if let Some(add) = add {
+                        for add in call.added.iter().flatten() {
                             value = value.add(add.values(at(p), channel, count));
                         }
                         let value = value.add(zero).clamp(low, high);
@@ -178,7 +178,7 @@ pub(super) unsafe fn finish<D: Dot, const P: usize, const V: usize>(
 /// [`finish`] for two whole vectors of u8 per pixel, two pixels at once.
 ///
 /// # Safety
-/// As [`finish`]; `to`, `zero` and `add` are the target's.
+/// As [`finish`]; `to` and `zero` are the target's.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "iterators here spill the sums")]
 unsafe fn finish_u8<D: Dot, const P: usize, const V: usize>(
@@ -186,7 +186,7 @@ unsafe fn finish_u8<D: Dot, const P: usize, const V: usize>(
     sums: &[[D::Float; V]; P],
     first: usize,
     channel: usize,
-    (to, zero, add): (*mut u8, *const f32, Option<AddedCodes>),
+    (to, zero): (*mut u8, *const f32),
 ) {
     // SAFETY: as the function's.
     unsafe {
@@ -198,6 +198,7 @@ unsafe fn finish_u8<D: Dot, const P: usize, const V: usize>(
         let (slope, zero) = (load(call.slope), load(zero));
         let at = |p: usize| (first + p) * call.c_out + channel;
         let value = |p: usize, v: usize| activation::<D>(sums[p][v], scale[v], bias[v], slope[v]);
+        let [add, second] = &call.added;
         let Some(add) = add else {
             for p in (0..P).step_by(2) {
                 let pixel = |p: usize| [value(p, 0).add(zero[0]), value(p, V - 1).add(zero[V - 1])];
@@ -212,8 +213,12 @@ unsafe fn finish_u8<D: Dot, const P: usize, const V: usize>(
             for q in 0..2 {
                 for v in 0..V {
                     let lanes = v * D::Float::LEN;
-                    let added = add.values(at(p + q) + lanes, channel + lanes, D::Float::LEN);
-                    values[q][v] = values[q][v].add(added).add(zero[v]);
+                    let (at, channel) = (at(p + q) + lanes, channel + lanes);
+                    let mut value = values[q][v].add(add.values(at, channel, D::Float::LEN));
+                    if let Some(second) = second {
+                        value = value.add(second.values(at, channel, D::Float::LEN));
+                    }
+                    values[q][v] = value.add(zero[v]);
                 }
             }
             D::Float::store_clamped_u8(values, [to.add(at(p)), to.add(at(p + 1))]);

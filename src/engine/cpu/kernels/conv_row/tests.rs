@@ -354,7 +354,7 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
             let to = words.last(values);
             to.fill(31_111);
             let (low, high) = limits;
-            row.run(&segments, pixels, RowOut::I16 { to, zero, low, high, add: None });
+            row.run(&segments, pixels, RowOut::I16 { to, zero, low, high, add: [None; 2] });
             for (i, &got) in to.iter().enumerate() {
                 let v = o.value(i % c_out, i / c_out, row.slope[i % c_out]);
                 o.assert_code(got, v, i % c_out, limits, &what("i16", i));
@@ -364,17 +364,17 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
         slopes(&mut row);
         let to = bytes.last(values);
         to.fill(77);
-        row.run(&segments, pixels, RowOut::U8 { to, zero, add: None });
+        row.run(&segments, pixels, RowOut::U8 { to, zero, add: [None; 2] });
         for (i, &got) in to.iter().enumerate() {
             let v = o.value(i % c_out, i / c_out, row.slope[i % c_out]);
             o.assert_code(got.into(), v, i % c_out, (0, 255), &what("u8", i));
         }
 
         // Codes of one type are added to those of the other, which a net never does.
-        for (c, offset) in row.added.offset.iter_mut().enumerate() {
+        for (c, offset) in row.added[0].offset.iter_mut().enumerate() {
             *offset = -((11 * c % 7) as f32);
         }
-        for (c, step) in row.added.step.iter_mut().enumerate() {
+        for (c, step) in row.added[0].step.iter_mut().enumerate() {
             *step = 0.3 * (1 + c % 5) as f32;
         }
         let more = |i: usize, code: f32| {
@@ -388,7 +388,7 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
         slopes(&mut row);
         let (to, codes) = (bytes.last(values), added_words.last(values));
         codes.iter_mut().enumerate().for_each(|(i, code)| *code = (i % 255) as i16 - 99);
-        row.run(&segments, pixels, RowOut::U8 { to, zero, add: Some(Codes::I16(codes)) });
+        row.run(&segments, pixels, RowOut::U8 { to, zero, add: [Some(Codes::I16(codes)), None] });
         for (i, (&got, &code)) in to.iter().zip(&*codes).enumerate() {
             let sum = sum(i, code.into(), row.slope[i % c_out]);
             o.assert_code(got.into(), sum, i % c_out, (0, 255), &what("u8 sum", i));
@@ -396,11 +396,39 @@ impl<X: Number + Into<f64> + 'static> Memory<X> {
         slopes(&mut row);
         let (to, codes) = (words.last(values), added_bytes.last(values));
         codes.iter_mut().enumerate().for_each(|(i, code)| *code = (i % 251) as u8);
-        let (low, high, add) = (-100, 150, Some(Codes::U8(&*codes)));
+        let (low, high, add) = (-100, 150, [Some(Codes::U8(&*codes)), None]);
         row.run(&segments, pixels, RowOut::I16 { to, zero, low, high, add });
         for (i, (&got, &code)) in to.iter().zip(&*codes).enumerate() {
             let sum = sum(i, code.into(), row.slope[i % c_out]);
             o.assert_code(got, sum, i % c_out, (low, high), &what("i16 sum", i));
+        }
+
+        // Two at once: the second is the first again, of twice the steps.
+        let [first, second] = &mut row.added;
+        second.offset.copy_from_slice(&first.offset);
+        for (to, step) in second.step.iter_mut().zip(&*first.step) {
+            *to = 2.0 * step;
+        }
+        let twice = |i: usize, code: f32, slope: f32| {
+            let (v, slack) = sum(i, code, slope);
+            let again = 2.0 * more(i, code);
+            (o.plus(v, again), slack + TOLERANCE * f64::from(again.abs()))
+        };
+        slopes(&mut row);
+        let (to, codes) = (bytes.last(values), added_bytes.last(values));
+        let add = [Some(Codes::U8(&*codes)); 2];
+        row.run(&segments, pixels, RowOut::U8 { to, zero, add });
+        for (i, (&got, &code)) in to.iter().zip(&*codes).enumerate() {
+            let want = twice(i, code.into(), row.slope[i % c_out]);
+            o.assert_code(got.into(), want, i % c_out, (0, 255), &what("u8 of two sums", i));
+        }
+        slopes(&mut row);
+        let (to, codes) = (words.last(values), added_words.last(values));
+        let add = [Some(Codes::I16(&*codes)); 2];
+        row.run(&segments, pixels, RowOut::I16 { to, zero, low, high, add });
+        for (i, (&got, &code)) in to.iter().zip(&*codes).enumerate() {
+            let want = twice(i, code.into(), row.slope[i % c_out]);
+            o.assert_code(got, want, i % c_out, (low, high), &what("i16 of two sums", i));
         }
     }
 }
@@ -530,9 +558,9 @@ fn halves_are_rounded_to_even() {
         row.run(
             &[&x],
             pixels,
-            RowOut::I16 { to: &mut words, zero: &zero, low: -9, high: 99, add: None },
+            RowOut::I16 { to: &mut words, zero: &zero, low: -9, high: 99, add: [None; 2] },
         );
-        row.run(&[&x], pixels, RowOut::U8 { to: &mut bytes, zero: &zero, add: None });
+        row.run(&[&x], pixels, RowOut::U8 { to: &mut bytes, zero: &zero, add: [None; 2] });
         for (i, (word, byte)) in words.into_iter().zip(bytes).enumerate() {
             assert_eq!(f32::from(word), want(i), "{}", kernel.name);
             assert_eq!(f32::from(byte), want(i).max(0.0), "{}", kernel.name);
@@ -552,9 +580,9 @@ fn not_a_number_becomes_the_lowest_code() {
         row.run(
             &[&x],
             pixels,
-            RowOut::I16 { to: &mut words, zero: &zero, low: -9, high: 99, add: None },
+            RowOut::I16 { to: &mut words, zero: &zero, low: -9, high: 99, add: [None; 2] },
         );
-        row.run(&[&x], pixels, RowOut::U8 { to: &mut bytes, zero: &zero, add: None });
+        row.run(&[&x], pixels, RowOut::U8 { to: &mut bytes, zero: &zero, add: [None; 2] });
         assert_eq!((words, bytes), (vec![-9; 7 * pixels], vec![0; 7 * pixels]), "{}", kernel.name);
     }
 }
@@ -627,7 +655,7 @@ fn check_refusals<X: Number, W: Number>(kernels: &[RowKernel<X, W>]) {
         let mut words = vec![0i16; values];
         let mut run = |to: usize, zero| {
             let to = &mut words[..to];
-            row.run(&segments, pixels, RowOut::I16 { to, zero, low: 0, high: 1, add: None });
+            row.run(&segments, pixels, RowOut::I16 { to, zero, low: 0, high: 1, add: [None; 2] });
         };
         run(values, &zero);
         assert_refused(name, "words", || run(values - 1, &zero));
@@ -635,7 +663,7 @@ fn check_refusals<X: Number, W: Number>(kernels: &[RowKernel<X, W>]) {
 
         let mut bytes = vec![0u8; values];
         let mut run = |to: usize, zero| {
-            row.run(&segments, pixels, RowOut::U8 { to: &mut bytes[..to], zero, add: None });
+            row.run(&segments, pixels, RowOut::U8 { to: &mut bytes[..to], zero, add: [None; 2] });
         };
         run(values, &zero);
         assert_refused(name, "bytes", || run(values - 1, &zero));
