@@ -54,6 +54,8 @@ struct Reader<'g> {
     values: BTreeMap<&'g str, Value<'g>>,
     /// How often each value is read.
     uses: BTreeMap<&'g str, usize>,
+    /// What the graph gives.
+    output: &'g str,
     layers: Vec<PlainLayer>,
     tensors: BTreeMap<String, Vec<f32>>,
     /// Of the enlarged input, once it was added.
@@ -75,16 +77,16 @@ impl<'g> Reader<'g> {
         let outputs = graph.output.iter().map(|output| output.name.as_str());
         let reads = graph.node.iter().flat_map(|node| node.input.iter().map(String::as_str));
         reads.chain(outputs).for_each(|name| *uses.entry(name).or_insert(0) += 1);
-        let (layers, tensors) = (vec![], BTreeMap::new());
+        let [output] = &graph.output[..] else { bail!("a graph with other than one output") };
+        let (output, layers, tensors) = (output.name.as_str(), vec![], BTreeMap::new());
         let mut reader =
-            Self { colour: Colour::Rgb, values, uses, layers, tensors, enlarged: None };
+            Self { colour: Colour::Rgb, values, uses, output, layers, tensors, enlarged: None };
         for node in &graph.node {
             let said = || format!("node `{}` ({})", node.output_name(), node.op_type);
             let value = reader.node(node).with_context(said)?;
             reader.values.insert(node.output_name(), value);
         }
-        let [output] = &graph.output[..] else { bail!("a graph with other than one output") };
-        reader.check_last(&output.name).context("the output of the graph")?;
+        reader.check_last(output).context("the output of the graph")?;
         let scale = reader.layers.iter().map(|layer| layer.shuffle).product();
         if let Some(enlarged) = reader.enlarged {
             ensure!(
@@ -116,8 +118,7 @@ impl<'g> Reader<'g> {
             "Add" => self.add(node)?,
             "Mul" => self.scale(node)?,
             "Resize" | "Upsample" => return self.enlarge(node),
-            // Pictures end there anyway.
-            "Clip" => self.check_last(node.input(0)?)?,
+            "Clip" => self.clip(node)?,
             _ => bail!(
                 "not taken: chains are of Conv, Relu, LeakyRelu, PRelu, DepthToSpace, Add, Mul by a constant, \
                  and an input that is resized to nearest pixels"
@@ -236,7 +237,14 @@ impl<'g> Reader<'g> {
     }
 
     fn prelu(&mut self, node: &Node) -> anyhow::Result<()> {
-        let slopes = self.constant(node, 1)?.floats()?;
+        let tensor = self.constant(node, 1)?;
+        let (shape, slopes) = (tensor.shape()?, tensor.floats()?);
+        // Of other shapes they would be for rows or columns.
+        ensure!(
+            slopes.len() == 1 || matches!(shape[..], [_, 1, 1] | [1, _, 1, 1]),
+            "tensor `{}`: slopes {shape:?}, expected [C, 1, 1]",
+            tensor.name
+        );
         self.activate(node, Activation::PRelu)?;
         let Some(PlainLayer { name, channels, .. }) = self.layers.last() else { return Ok(()) };
         let slopes = match slopes[..] {
@@ -311,6 +319,21 @@ impl<'g> Reader<'g> {
         for suffix in ["weight", "bias"] {
             let values = self.tensors.get_mut(&format!("{name}.{suffix}"));
             values.into_iter().flatten().for_each(|value| *value *= factor);
+        }
+        Ok(())
+    }
+
+    /// Pictures end at 0 and 1 anyway.
+    fn clip(&self, node: &Node) -> anyhow::Result<()> {
+        self.check_last(node.input(0)?)?;
+        ensure!(node.output_name() == self.output, "before the end: activations are not clipped");
+        for (index, name, expected) in [(1, "min", 0.0), (2, "max", 1.0)] {
+            let bound = match (node.attribute(name), node.input(index)) {
+                (Some(attribute), _) => attribute.f,
+                (None, Ok(_)) => self.constant(node, index)?.floats()?.first().copied(),
+                (None, Err(_)) => None,
+            };
+            ensure!(bound == Some(expected), "{name} {bound:?}, expected {expected}");
         }
         Ok(())
     }

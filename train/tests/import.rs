@@ -299,6 +299,13 @@ fn what_is_no_such_chain_is_refused_by_name() {
         "expected a constant",
     );
     refused(d, &|g| node(g, "Relu", &|n| n.input[0] = "input".into()), "the net is no chain");
+    let slope = |graph: &mut onnx::Graph, dims: Vec<i64>| {
+        let name = graph.node.iter().find(|node| node.op_type == "PRelu").unwrap().input[1].clone();
+        graph.initializer.iter_mut().find(|tensor| tensor.name == name).unwrap().dims = dims;
+    };
+    refused(a, &|g| slope(g, vec![8]), "slopes [8], expected [C, 1, 1]");
+    refused(d, &|g| node(g, "Clip", &|n| n.input.truncate(2)), "max None, expected 1");
+    refused(d, &|g| node(g, "LeakyRelu", &|n| n.op_type = "Clip".into()), "before the end");
     refused(d, &|g| node(g, "LeakyRelu", &|n| n.attribute[0].f = Some(-1.0)), "slope -1");
 }
 
