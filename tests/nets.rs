@@ -42,14 +42,8 @@ fn nets(phi: PhiConfig) -> Vec<Architecture> {
 /// A chain with one of everything.
 fn plain(colour: Colour, phi: PhiConfig) -> PlainConfig {
     let colours = if colour == Colour::Luma { 1 } else { 3 };
-    let layer = |name: &str, kernel, channels, activation| PlainLayer {
-        name: name.into(),
-        kernel,
-        channels,
-        bias: true,
-        activation,
-        shuffle: 1,
-        add: vec![],
+    let layer = |name: &str, kernel, channels, activation| {
+        PlainLayer::new(name, kernel, channels, activation)
     };
     let layers = vec![
         layer("first", 3, 4, Activation::PRelu),

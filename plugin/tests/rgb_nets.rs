@@ -40,15 +40,7 @@ fn without_a_knob() -> Model {
 
 fn without_a_knob_on(colour: Colour, scale: usize) -> Model {
     let colours = if colour == Colour::Luma { 1 } else { 3 };
-    let layer = |name: &str, channels, activation| PlainLayer {
-        name: name.into(),
-        kernel: 3,
-        channels,
-        bias: true,
-        activation,
-        shuffle: 1,
-        add: vec![],
-    };
+    let layer = |name: &str, channels, activation| PlainLayer::new(name, 3, channels, activation);
     let last = layer("last", colours * scale * scale, Activation::None);
     let last = PlainLayer { shuffle: scale, ..last };
     let layers = vec![layer("first", 8, Activation::PRelu), last];

@@ -106,6 +106,10 @@ impl Rescale {
     pub(super) fn enlarge(&mut self) -> &mut [f32] {
         let [[width, height], [new_width, new_height]] = self.sizes;
         let [from, to] = &mut self.planes;
+        if self.sizes[0] == self.sizes[1] {
+            to.copy_from_slice(from);
+            return to;
+        }
         let [other, columns] = &mut self.columns;
         let planes = from.chunks_exact(width * height);
         for (plane, out) in planes.zip(to.chunks_exact_mut(new_width * new_height)) {

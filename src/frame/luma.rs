@@ -37,7 +37,7 @@ impl Recolour {
         self.sizes
     }
 
-    /// Fills `luma`, `[height, width]`, 0 to 1 from black to white.
+    /// Fills `luma`, and keeps the colours: `[height, width]`, 0 to 1 from black to white.
     ///
     /// # Panics
     /// If frame or `luma` are of another size.
@@ -54,7 +54,7 @@ impl Recolour {
         mix(luma, rgb, weights);
     }
 
-    /// Writes a frame of `luma`, `[height, width]`, and the colours of `input`.
+    /// Writes a frame of `luma`, `[height, width]`, and the colours of `input`, which was read last.
     ///
     /// # Errors
     /// [`Error::Frame`] when the frames have other sizes, or layouts of which one is in RGB alone.
@@ -82,9 +82,7 @@ impl Recolour {
         }
         let weights = output.planes.matrix().unwrap_or(output.matrix).weights();
         let mut change = std::mem::take(&mut self.planes[0]);
-        let rescale = self.rescale();
-        rescale.read(input);
-        let rgb = rescale.enlarge();
+        let rgb = self.rescale().enlarge();
         change.clear();
         change.extend_from_slice(&rgb[..luma.len()]);
         mix(&mut change, rgb, weights);

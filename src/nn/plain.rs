@@ -53,6 +53,17 @@ pub struct PlainLayer {
 }
 
 impl PlainLayer {
+    /// A layer with a bias, not shuffled and added to nothing.
+    pub fn new(
+        name: impl Into<String>,
+        kernel: usize,
+        channels: usize,
+        activation: Activation,
+    ) -> Self {
+        let (name, bias, shuffle, add) = (name.into(), true, 1, vec![]);
+        Self { name, kernel, channels, bias, activation, shuffle, add }
+    }
+
     fn link(&self) -> Link {
         let mut add = [None; 2];
         add.iter_mut().zip(&self.add).for_each(|(to, edge)| *to = Some(*edge));
@@ -167,15 +178,8 @@ mod tests {
     use super::*;
 
     fn layer(name: &str, channels: usize, shuffle: usize, add: &[usize]) -> PlainLayer {
-        PlainLayer {
-            name: name.into(),
-            kernel: 3,
-            channels,
-            bias: true,
-            activation: Activation::None,
-            shuffle,
-            add: add.to_vec(),
-        }
+        let layer = PlainLayer::new(name, 3, channels, Activation::None);
+        PlainLayer { shuffle, add: add.to_vec(), ..layer }
     }
 
     fn of(layers: Vec<PlainLayer>) -> PlainConfig {

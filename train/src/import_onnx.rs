@@ -198,16 +198,8 @@ impl<'g> Reader<'g> {
             ensure!(values.len() == c_out, "{} biases for {c_out} channels", values.len());
             self.tensors.insert(format!("{name}.bias"), values);
         }
-        let (activation, shuffle, add) = (Activation::None, 1, vec![]);
-        self.layers.push(PlainLayer {
-            name,
-            kernel: width,
-            channels: c_out,
-            bias,
-            activation,
-            shuffle,
-            add,
-        });
+        let layer = PlainLayer::new(name, width, c_out, Activation::None);
+        self.layers.push(PlainLayer { bias, ..layer });
         Ok(())
     }
 

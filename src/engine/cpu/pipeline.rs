@@ -276,10 +276,9 @@ impl Pipeline {
         let scratch = self.scratch(whole);
         let bytes = (0..self.edges.len()).map(bytes_of).sum::<usize>() + scratch.bytes();
         // What a single pixel in the middle needs.
-        let middle = output.0 / 2;
         let shuffle = self.plan.spec().layers.last().map_or(1, |layer| layer.shuffle);
-        let pixel =
-            self.plan.tile(sizes, 0..1, middle / shuffle * shuffle..middle / shuffle * shuffle + 1);
+        let middle = output.0 / 2 / shuffle * shuffle;
+        let pixel = self.plan.tile(sizes, 0..1, middle..middle + 1);
         let halo = pixel.columns[0].len() * output.0 / sizes[0].0;
         let narrowest = NARROWEST_STRIP.max(NARROWEST_IN_HALOS * halo);
         let strips = bytes.div_ceil(CACHE_BYTES).min(output.0 / narrowest).max(1);

@@ -49,6 +49,7 @@ fn other_luma_keeps_the_colours() {
     for (stored, _) in pictures() {
         let FrameFormat { width, height, range, samples } = stored.format;
         let mut recolour = Recolour::new([width, height], [width, height]);
+        read(&stored, &mut recolour);
         let luma = vec![0.4; width * height];
         let mut changed = Stored::new(stored.format, stored.layout, 1);
         let mut frame = changed.frame_mut().with_matrix(MATRIX);

@@ -77,8 +77,8 @@ impl Int8 {
         }
     }
 
-    /// Code of zero of each channel of an edge that a layer adds, its first or second, and what its steps are worth in those of
-    /// the layer's output.
+    /// Code of zero of each channel of an edge that a layer adds, its first or second, and what its steps are
+    /// worth in those of the layer's output.
     pub(in crate::engine::cpu) fn added(
         &self,
         index: usize,
