@@ -7,7 +7,10 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tunableconv_train::batch::{self, Pictures};
 use tunableconv_train::data::{ImageFolder, Keep};
-use tunableconv_train::degrade::{Degradation, Draw, Filter, apply};
+use tunableconv_train::degrade::{
+    Blur, Camera, ChromaNoise, Degradation, Downscale, Draw, Filter, Jpeg, MotionBlur, Noise,
+    PoissonGaussian, apply,
+};
 use tunableconv_train::recipe::Recipe;
 use tunableconv_train::rgb::Rgb;
 
@@ -30,24 +33,36 @@ fn picture(side: u32, seed: u64) -> RgbImage {
 
 /// Each kind at a strength in the middle of what recipes use.
 const KINDS: [(&str, Degradation, f32); 10] = [
-    ("blur", Degradation::Blur { sigma: [0.0; 2] }, 1.0),
-    ("noise", Degradation::Noise { sigma: [0.0; 2] }, 25.0),
-    ("poisson-gaussian", Degradation::PoissonGaussian { gain: [0.0; 2], sigma: [5.0; 2] }, 0.01),
-    ("chroma-noise", Degradation::ChromaNoise { sigma: [0.0; 2], radius: [1.5; 2] }, 10.0),
+    ("blur", Degradation::Blur(Blur { sigma: [0.0; 2] }), 1.0),
+    ("noise", Degradation::Noise(Noise { sigma: [0.0; 2] }), 25.0),
+    (
+        "poisson-gaussian",
+        Degradation::PoissonGaussian(PoissonGaussian { gain: [0.0; 2], sigma: [5.0; 2] }),
+        0.01,
+    ),
+    (
+        "chroma-noise",
+        Degradation::ChromaNoise(ChromaNoise { sigma: [0.0; 2], radius: [1.5; 2] }),
+        10.0,
+    ),
     (
         "camera",
-        Degradation::Camera {
+        Degradation::Camera(Camera {
             gain: [0.0; 2],
             sigma: [3.0; 2],
             smoothing: [1.5; 2],
             sharpening: [0.5; 2],
-        },
+        }),
         0.01,
     ),
-    ("motion-blur", Degradation::MotionBlur { length: [0.0; 2] }, 8.0),
-    ("area", Degradation::Downscale { factor: [1.0; 2], filter: Filter::Area }, 2.0),
-    ("bicubic", Degradation::Downscale { factor: [1.0; 2], filter: Filter::Bicubic }, 2.0),
-    ("jpeg", Degradation::Jpeg { quality: [1, 100] }, 50.0),
+    ("motion-blur", Degradation::MotionBlur(MotionBlur { length: [0.0; 2] }), 8.0),
+    ("area", Degradation::Downscale(Downscale { factor: [1.0; 2], filter: Filter::Area }), 2.0),
+    (
+        "bicubic",
+        Degradation::Downscale(Downscale { factor: [1.0; 2], filter: Filter::Bicubic }),
+        2.0,
+    ),
+    ("jpeg", Degradation::Jpeg(Jpeg { quality: [1, 100] }), 50.0),
     ("recorded", Degradation::RECORDED, 1.0),
 ];
 

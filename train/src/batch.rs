@@ -15,7 +15,7 @@ use tunableconv::frame::CHANNELS;
 use crate::corner_targets::{channel_scales, corner_weights, mean_target};
 use crate::data::ImageFolder;
 use crate::dead_leaves;
-use crate::degrade::{Degradation, Draw, apply_all_corners};
+use crate::degrade::{Draw, Recorded, apply_all_corners};
 use crate::pairs::PairFolder;
 use crate::recipe::{Level, Link, Recipe};
 use crate::rgb::Rgb;
@@ -148,11 +148,9 @@ fn push_sample(
 ) {
     let chain = recipe.chain();
     let (crop, halo) = (recipe.batch.crop, recipe.batch.halo);
-    let recorded = chain.iter().zip(active).find_map(|(degradation, active)| match degradation {
-        Degradation::Recorded { folder } if *active => Some(folder),
-        _ => None,
-    });
-    let (clean, twin) = if let Some(folder) = recorded {
+    let mut active_links = chain.iter().zip(active).filter(|(_, active)| **active);
+    let recorded = active_links.find_map(|(degradation, _)| degradation.as_recorded());
+    let (clean, twin) = if let Some(Recorded { folder }) = recorded {
         let pairs = pictures.pairs.as_ref().expect("a recorded degradation comes with pairs");
         let (clean, twin) = pairs.sample_crop_pair(folder.as_deref(), crop, halo, rng);
         (clean, Some(twin))

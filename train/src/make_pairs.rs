@@ -23,7 +23,7 @@ use tunableconv::atomic_file;
 use crate::condition::Condition;
 use crate::content::hash_set;
 use crate::data::{describe, list_images};
-use crate::degrade::Degradation;
+use crate::degrade::Camera;
 use crate::encoder::{ENCODERS, Encoder};
 use crate::pairs::{CLEAN, DEGRADED};
 use crate::rgb::Rgb;
@@ -141,12 +141,15 @@ impl Plan {
                 // Weak noise as often as strong: what it grows with is the root of this.
                 let gain = gain * gain / CAMERA[0];
                 let fixed = |value: f32| [value; 2];
-                Condition::of(vec![Degradation::Camera {
-                    gain: fixed(gain),
-                    sigma: fixed(sigma),
-                    smoothing: fixed(smoothing),
-                    sharpening: fixed(sharpening),
-                }])
+                Condition::of(vec![
+                    Camera {
+                        gain: fixed(gain),
+                        sigma: fixed(sigma),
+                        smoothing: fixed(smoothing),
+                        sharpening: fixed(sharpening),
+                    }
+                    .into(),
+                ])
             }
         };
         let kind = if is_noisy { "noisy" } else { "compressed" };

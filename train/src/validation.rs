@@ -26,7 +26,7 @@ use tunableconv::tuning::{Domain, Tuning, TuningSpace};
 
 use crate::batch::{Pictures, measured_level};
 use crate::corner_targets::{channel_scales, corner_weights, mean_target};
-use crate::degrade::{Degradation, Draw, apply_all_corners};
+use crate::degrade::{Draw, Recorded, apply_all_corners};
 use crate::evaluate::points::{Place, points};
 use crate::metrics::{Scores, psnr};
 use crate::recipe::{Level, Link, Recipe};
@@ -285,14 +285,11 @@ impl Picture {
             false => number * count / PICTURES,
         };
         let active = recipe.is_active(sample);
-        let recorded =
-            chain.iter().zip(&active).find_map(|(degradation, active)| match degradation {
-                Degradation::Recorded { folder } if *active => Some(folder.as_deref()),
-                _ => None,
-            });
-        let (clean, twin, name) = if let Some(folder) = recorded {
+        let mut active_links = chain.iter().zip(&active).filter(|(_, active)| **active);
+        let recorded = active_links.find_map(|(degradation, _)| degradation.as_recorded());
+        let (clean, twin, name) = if let Some(Recorded { folder }) = recorded {
             let pairs = held.pairs.as_ref().expect("a recorded degradation comes with pairs");
-            let frames = pairs.frames_in(folder);
+            let frames = pairs.frames_in(folder.as_deref());
             let index = frames[spread(frames.len())];
             let (clean, twin) = pairs.middle(index, SIDE);
             (clean, Some(twin), format!("pair {index}"))

@@ -218,8 +218,8 @@ fn a_failed_calibration_leaves_the_file_and_the_folder_alone() {
         ("--quantile 0.4", "quantile = 0.4"),
         ("--quantile nan", "quantile = NaN"),
         ("--images 0", "images = 0"),
-        ("--noise 0,-1", "noise = -1, expected 0 to 1000"),
-        ("--blur nan", "blur = NaN"),
+        ("--noise 0,-1", "noise: sigma = -1, expected 0 to 1000"),
+        ("--blur nan", "blur: sigma = [NaN, NaN]"),
     ] {
         let error = calibrate(&format!("--data data {rest}"));
         assert!(error.contains(names), "{rest}: {error}");

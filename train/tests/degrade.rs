@@ -4,7 +4,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 use tunableconv_train::degrade::{
-    Degradation, Draw, Filter, apply, apply_all_corners, blur, downscale, noise_for_eval,
+    Blur, Camera, ChromaNoise, Degradation, Downscale, Draw, Filter, Jpeg, MotionBlur, Noise,
+    PoissonGaussian, apply, apply_all_corners, blur, downscale, noise_for_eval,
 };
 use tunableconv_train::rgb::Rgb;
 
@@ -19,7 +20,10 @@ fn grey(width: usize, height: usize) -> Rgb {
 }
 
 fn chain() -> Vec<Degradation> {
-    vec![Degradation::Blur { sigma: [0.5, 2.5] }, Degradation::Noise { sigma: [5.0, 50.0] }]
+    vec![
+        Degradation::Blur(Blur { sigma: [0.5, 2.5] }),
+        Degradation::Noise(Noise { sigma: [5.0, 50.0] }),
+    ]
 }
 
 fn all_masks() -> Vec<Vec<bool>> {
@@ -158,7 +162,7 @@ fn an_inactive_degradation_never_applies() {
 #[test]
 fn two_noises_in_a_chain_are_independent() {
     let clean = grey(64, 64);
-    let noise = Degradation::Noise { sigma: [5.0, 5.0] };
+    let noise = Degradation::Noise(Noise { sigma: [5.0, 5.0] });
     let draw = Draw::fixed(&[Some(5.0), Some(5.0)], 3);
     let chain = [noise.clone(), noise];
     let first = apply(&chain, &draw, &[true, false], &clean, None);
@@ -174,9 +178,9 @@ fn two_noises_in_a_chain_are_independent() {
 
 #[test]
 fn every_noise_of_a_chain_has_a_sample_of_its_own() {
-    let shot = Degradation::PoissonGaussian { gain: [0.0, 1.0], sigma: [0.0; 2] };
-    let chroma = Degradation::ChromaNoise { sigma: [0.0, 9.0], radius: [0.0; 2] };
-    let noise = Degradation::Noise { sigma: [0.0, 9.0] };
+    let shot = Degradation::PoissonGaussian(PoissonGaussian { gain: [0.0, 1.0], sigma: [0.0; 2] });
+    let chroma = Degradation::ChromaNoise(ChromaNoise { sigma: [0.0, 9.0], radius: [0.0; 2] });
+    let noise = Degradation::Noise(Noise { sigma: [0.0, 9.0] });
     let chain = [noise, shot.clone(), chroma.clone(), shot, chroma];
     let draw = Draw::fixed(&[9.0, 0.003, 9.0, 0.003, 9.0].map(Some), 4);
     let noises: Vec<Vec<f32>> = (0..5)
@@ -223,8 +227,8 @@ fn strengths_are_uniform_over_their_range_and_reproducible() {
 #[test]
 fn a_seed_means_the_same_noise_wherever_it_stands() {
     // What checkpoints' recipes rest on: the order of the draws, and the stream of each noise.
-    let noise = Degradation::Noise { sigma: [0.0, 50.0] };
-    let chain = [noise.clone(), Degradation::Blur { sigma: [0.5, 2.5] }, noise];
+    let noise = Degradation::Noise(Noise { sigma: [0.0, 50.0] });
+    let chain = [noise.clone(), Degradation::Blur(Blur { sigma: [0.5, 2.5] }), noise];
     let draw = Draw::sample(&chain, &[true; 3], &mut ChaCha8Rng::seed_from_u64(8));
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     let strengths = [(0.0, 50.0), (0.5, 2.0), (0.0, 50.0)]
@@ -252,14 +256,36 @@ fn a_seed_means_the_same_noise_wherever_it_stands() {
 /// Every kind but the recorded one, and a strength of each.
 fn every_kind() -> Vec<(Degradation, f32)> {
     vec![
-        (Degradation::MotionBlur { length: [0.0, 9.0] }, 7.3),
-        (Degradation::Blur { sigma: [0.0, 2.0] }, 0.8),
-        (Degradation::Downscale { factor: [1.0, 3.0], filter: Filter::Area }, 2.2),
-        (Degradation::PoissonGaussian { gain: [0.0, 0.01], sigma: [1.0, 5.0] }, 0.004),
-        (Degradation::ChromaNoise { sigma: [0.0, 9.0], radius: [0.0, 2.0] }, 6.0),
-        (Degradation::Noise { sigma: [0.0, 9.0] }, 4.0),
-        (Degradation::Jpeg { quality: [20, 90] }, 60.0),
+        (Degradation::MotionBlur(MotionBlur { length: [0.0, 9.0] }), 7.3),
+        (Degradation::Blur(Blur { sigma: [0.0, 2.0] }), 0.8),
+        (Degradation::Downscale(Downscale { factor: [1.0, 3.0], filter: Filter::Area }), 2.2),
+        (
+            Degradation::PoissonGaussian(PoissonGaussian { gain: [0.0, 0.01], sigma: [1.0, 5.0] }),
+            0.004,
+        ),
+        (Degradation::ChromaNoise(ChromaNoise { sigma: [0.0, 9.0], radius: [0.0, 2.0] }), 6.0),
+        (Degradation::Noise(Noise { sigma: [0.0, 9.0] }), 4.0),
+        (Degradation::Jpeg(Jpeg { quality: [20, 90] }), 60.0),
+        (
+            Degradation::Camera(Camera {
+                gain: [0.0, 0.02],
+                sigma: [0.0, 4.0],
+                smoothing: [0.0, 2.0],
+                sharpening: [0.0, 1.0],
+            }),
+            0.01,
+        ),
     ]
+}
+
+#[test]
+fn no_kind_is_left_out_of_these_tests() {
+    let mut tested: Vec<_> = every_kind().iter().map(|(kind, _)| kind.kind()).collect();
+    tested.push(Degradation::RECORDED.kind());
+    tested.sort_unstable();
+    let mut all: Vec<_> = Degradation::KINDS.iter().map(|(kind, _)| *kind).collect();
+    all.sort_unstable();
+    assert_eq!(tested, all);
 }
 
 fn twin(clean: &Rgb) -> Rgb {
@@ -280,7 +306,7 @@ fn every_kind_is_fixed_by_its_draw_and_does_nothing_when_off() {
         assert_eq!(image, run(Some(strength), 5), "{kind:?}");
         assert!(image.data.iter().all(|v| (-1e-6..=1.0 + 1e-6).contains(v)), "{kind:?}");
         assert_eq!(run(None, 5), clean, "{kind:?}");
-        let blind = matches!(kind, Degradation::Blur { .. } | Degradation::Downscale { .. });
+        let blind = matches!(kind, Degradation::Blur(_) | Degradation::Downscale(_));
         assert_eq!(image == run(Some(strength), 6), blind, "the seed matters: {kind:?}");
     }
 }
@@ -289,13 +315,13 @@ fn every_kind_is_fixed_by_its_draw_and_does_nothing_when_off() {
 fn the_least_strength_is_the_identity() {
     let clean = texture(14, 19, 2);
     let none = [
-        Degradation::MotionBlur { length: [0.0; 2] },
-        Degradation::Blur { sigma: [0.0; 2] },
-        Degradation::Downscale { factor: [1.0; 2], filter: Filter::Bicubic },
-        Degradation::Downscale { factor: [1.0; 2], filter: Filter::Area },
-        Degradation::PoissonGaussian { gain: [0.0; 2], sigma: [0.0; 2] },
-        Degradation::ChromaNoise { sigma: [0.0; 2], radius: [0.0, 2.0] },
-        Degradation::Noise { sigma: [0.0; 2] },
+        Degradation::MotionBlur(MotionBlur { length: [0.0; 2] }),
+        Degradation::Blur(Blur { sigma: [0.0; 2] }),
+        Degradation::Downscale(Downscale { factor: [1.0; 2], filter: Filter::Bicubic }),
+        Degradation::Downscale(Downscale { factor: [1.0; 2], filter: Filter::Area }),
+        Degradation::PoissonGaussian(PoissonGaussian { gain: [0.0; 2], sigma: [0.0; 2] }),
+        Degradation::ChromaNoise(ChromaNoise { sigma: [0.0; 2], radius: [0.0, 2.0] }),
+        Degradation::Noise(Noise { sigma: [0.0; 2] }),
     ];
     let draw = Draw::sample(&none, &[true; 7], &mut ChaCha8Rng::seed_from_u64(1));
     assert!(draw.strengths.iter().all(Option::is_some));
@@ -328,8 +354,9 @@ fn any_part_of_a_long_chain_replays_as_if_the_rest_had_never_been_drawn() {
 
 #[test]
 fn shot_noise_replays_its_sample_at_the_strength_of_the_image_below() {
-    let noise = Degradation::PoissonGaussian { gain: [0.0, 1.0], sigma: [3.0, 3.0] };
-    let chain = [Degradation::Blur { sigma: [0.0, 9.0] }, noise];
+    let noise =
+        Degradation::PoissonGaussian(PoissonGaussian { gain: [0.0, 1.0], sigma: [3.0, 3.0] });
+    let chain = [Degradation::Blur(Blur { sigma: [0.0, 9.0] }), noise];
     // Nothing is clipped: five deviations at most.
     let mut clean = texture(32, 32, 20);
     clean.data.iter_mut().for_each(|v| *v = 0.35 + 0.3 * *v);
@@ -348,8 +375,8 @@ fn shot_noise_replays_its_sample_at_the_strength_of_the_image_below() {
 #[test]
 fn links_run_in_the_order_given() {
     let clean = texture(24, 20, 7);
-    let half = Degradation::Downscale { factor: [1.0, 4.0], filter: Filter::Bicubic };
-    let soft = Degradation::Blur { sigma: [0.0, 2.0] };
+    let half = Degradation::Downscale(Downscale { factor: [1.0, 4.0], filter: Filter::Bicubic });
+    let soft = Degradation::Blur(Blur { sigma: [0.0, 2.0] });
     let run = |chain: &[Degradation], strengths: [f32; 2]| {
         apply(chain, &Draw::fixed(&strengths.map(Some), 0), &[true, true], &clean, None)
     };
@@ -362,8 +389,10 @@ fn links_run_in_the_order_given() {
 
 #[test]
 fn a_recorded_twin_replaces_the_clean_image_where_it_is_kept() {
-    let (clean, chain) =
-        (texture(16, 12, 3), [Degradation::RECORDED, Degradation::Noise { sigma: [0.0, 9.0] }]);
+    let (clean, chain) = (
+        texture(16, 12, 3),
+        [Degradation::RECORDED, Degradation::Noise(Noise { sigma: [0.0, 9.0] })],
+    );
     let twin = twin(&clean);
     let draw = Draw::fixed(&[Some(1.0), Some(8.0)], 6);
     let corners = apply_all_corners(&chain, &draw, &all_masks(), &clean, Some(&twin));

@@ -2,7 +2,7 @@
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use tunableconv_train::degrade::{Degradation, Draw, apply, blur, jpeg};
+use tunableconv_train::degrade::{Degradation, Draw, Jpeg, apply, blur, jpeg};
 use tunableconv_train::metrics;
 use tunableconv_train::rgb::Rgb;
 
@@ -119,7 +119,7 @@ fn jpeg_halves_chroma_by_means() {
 #[test]
 fn the_jpeg_grid_is_drawn_from_the_seed() {
     let clean = grey_picture(32, 32);
-    let chain = [Degradation::Jpeg { quality: [1, 100] }];
+    let chain = [Degradation::Jpeg(Jpeg { quality: [1, 100] })];
     let drawn: Vec<Rgb> = (0..40)
         .map(|seed| apply(&chain, &Draw::fixed(&[Some(20.4)], seed), &[true], &clean, None))
         .collect();

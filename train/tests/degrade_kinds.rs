@@ -3,7 +3,8 @@
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tunableconv_train::degrade::{
-    Degradation, Draw, Filter, apply, blur, downscale, jpeg, motion_blur,
+    Camera, ChromaNoise, Degradation, Draw, Filter, MotionBlur, PoissonGaussian, apply, blur,
+    downscale, jpeg, motion_blur,
 };
 use tunableconv_train::metrics;
 use tunableconv_train::rgb::Rgb;
@@ -38,7 +39,8 @@ fn moment(values: &[f64], lag: usize) -> f64 {
 #[test]
 fn shot_and_read_noise_have_the_variance_of_their_formula() {
     let (gain, sigma) = (0.004, 6.0);
-    let kind = || Degradation::PoissonGaussian { gain: [0.0, 1.0], sigma: [sigma; 2] };
+    let kind =
+        || Degradation::PoissonGaussian(PoissonGaussian { gain: [0.0, 1.0], sigma: [sigma; 2] });
     for level in [0.25, 0.5, 0.75] {
         let noisy = run(kind(), gain, 3, &flat(128, 128, level));
         let noise: Vec<f64> = noisy.data.iter().map(|v| f64::from(v - level)).collect();
@@ -58,7 +60,8 @@ fn shot_and_read_noise_have_the_variance_of_their_formula() {
 
 #[test]
 fn read_noise_is_drawn_from_its_range_without_shot_noise_too() {
-    let kind = || Degradation::PoissonGaussian { gain: [0.0; 2], sigma: [2.0, 20.0] };
+    let kind =
+        || Degradation::PoissonGaussian(PoissonGaussian { gain: [0.0; 2], sigma: [2.0, 20.0] });
     let deviations: Vec<f64> = (0..200)
         .map(|seed| {
             let noisy = run(kind(), 0.0, seed, &flat(24, 24, 0.5));
@@ -89,7 +92,8 @@ fn ycbcr(image: &Rgb) -> [Vec<f64>; 3] {
 fn chroma_noise_leaves_luma_and_spreads_over_its_radius() {
     let side = 192;
     for radius in [0.0, 1.0, 2.0] {
-        let kind = Degradation::ChromaNoise { sigma: [0.0, 30.0], radius: [radius; 2] };
+        let kind =
+            Degradation::ChromaNoise(ChromaNoise { sigma: [0.0, 30.0], radius: [radius; 2] });
         let [y, cb, cr] = ycbcr(&run(kind, 12.0, 5, &flat(side, side, 0.5)));
         assert!(y.iter().all(|y| (y - 0.5).abs() < 1e-6), "radius {radius}");
         let power = (12.0f64 / 255.0).powi(2);
@@ -118,7 +122,7 @@ fn chroma_noise_leaves_luma_and_spreads_over_its_radius() {
 
 #[test]
 fn chroma_noise_is_as_strong_at_the_edges() {
-    let kind = || Degradation::ChromaNoise { sigma: [0.0, 30.0], radius: [2.0; 2] };
+    let kind = || Degradation::ChromaNoise(ChromaNoise { sigma: [0.0, 30.0], radius: [2.0; 2] });
     let corner: Vec<f64> =
         (0..2000).map(|seed| ycbcr(&run(kind(), 12.0, seed, &flat(3, 3, 0.5)))[1][0]).collect();
     let power = moment(&corner, 0) * (255.0f64 / 12.0).powi(2);
@@ -205,7 +209,8 @@ fn random_motion_goes_in_all_directions() {
     impulse.data[15 * 31 + 15] = 1.0;
     let mut quadrants = [0; 4];
     for seed in 0..400 {
-        let kernel = run(Degradation::MotionBlur { length: [0.0, 20.0] }, 12.0, seed, &impulse);
+        let kernel =
+            run(Degradation::MotionBlur(MotionBlur { length: [0.0, 20.0] }), 12.0, seed, &impulse);
         let [mut xx, mut xy, mut yy] = [0.0; 3];
         for (i, &weight) in kernel.plane(0).iter().enumerate() {
             let (x, y) = ((i % 31) as f32 - 15.0, (i / 31) as f32 - 15.0);
@@ -308,12 +313,12 @@ fn a_constant_image_stays_constant_without_noise() {
 
 /// Noise on a grey, by luma and by the difference of blue to it.
 fn camera_noise(value: f32, [smoothing, sharpening]: [f32; 2]) -> [Vec<f64>; 2] {
-    let kind = Degradation::Camera {
+    let kind = Degradation::Camera(Camera {
         gain: [0.0, 1.0],
         sigma: [1.0; 2],
         smoothing: [smoothing; 2],
         sharpening: [sharpening; 2],
-    };
+    });
     let clean = flat(128, 128, value);
     let noisy = run(kind, 0.004, 5, &clean);
     let pixels = noisy.plane(0).iter().zip(noisy.plane(1)).zip(noisy.plane(2));
@@ -351,11 +356,13 @@ fn a_camera_makes_noise_that_is_correlated_and_follows_the_signal() {
 #[test]
 fn a_camera_without_noise_changes_nothing() {
     let clean = texture(40, 31, 2);
-    let kind = |sigma: f32| Degradation::Camera {
-        gain: [0.0; 2],
-        sigma: [sigma; 2],
-        smoothing: [2.0; 2],
-        sharpening: [1.0; 2],
+    let kind = |sigma: f32| {
+        Degradation::Camera(Camera {
+            gain: [0.0; 2],
+            sigma: [sigma; 2],
+            smoothing: [2.0; 2],
+            sharpening: [1.0; 2],
+        })
     };
     assert_eq!(run(kind(0.0), 0.0, 1, &clean), clean);
     let read = run(kind(2.0), 0.0, 1, &clean);

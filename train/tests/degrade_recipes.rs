@@ -1,37 +1,55 @@
 //! Degradations as recipes spell them: ranges and names.
 
-use tunableconv_train::degrade::{Degradation, Filter, check_chain};
+use tunableconv_train::degrade::{
+    Blur, Camera, ChromaNoise, Degradation, Downscale, Filter, Jpeg, MotionBlur, Noise,
+    PoissonGaussian, check_chain,
+};
 
 fn chain() -> Vec<Degradation> {
-    vec![Degradation::Blur { sigma: [0.5, 2.5] }, Degradation::Noise { sigma: [5.0, 50.0] }]
+    vec![
+        Degradation::Blur(Blur { sigma: [0.5, 2.5] }),
+        Degradation::Noise(Noise { sigma: [5.0, 50.0] }),
+    ]
 }
 
 #[test]
 fn ranges_are_checked() {
     assert!(chain().iter().all(|d| d.check().is_ok()));
     for sigma in [[-1.0, 2.0], [3.0, 2.0], [0.0, f32::INFINITY], [f32::NAN, 1.0]] {
-        assert!(Degradation::Blur { sigma }.check().is_err(), "{sigma:?}");
+        assert!(Degradation::Blur(Blur { sigma }).check().is_err(), "{sigma:?}");
     }
     let fine = [0.5, 0.6];
     for (kind, named) in [
-        (Degradation::PoissonGaussian { gain: [0.0, 1.1], sigma: fine }, "gain = [0, 1.1]"),
-        (Degradation::PoissonGaussian { gain: fine, sigma: [-1.0, 3.0] }, "sigma = [-1, 3]"),
-        (Degradation::ChromaNoise { sigma: [9.0, 1.0], radius: fine }, "sigma = [9, 1]"),
-        (Degradation::ChromaNoise { sigma: fine, radius: [0.0, 5.0] }, "<= 4"),
         (
-            Degradation::Camera {
+            Degradation::PoissonGaussian(PoissonGaussian { gain: [0.0, 1.1], sigma: fine }),
+            "gain = [0, 1.1]",
+        ),
+        (
+            Degradation::PoissonGaussian(PoissonGaussian { gain: fine, sigma: [-1.0, 3.0] }),
+            "sigma = [-1, 3]",
+        ),
+        (
+            Degradation::ChromaNoise(ChromaNoise { sigma: [9.0, 1.0], radius: fine }),
+            "sigma = [9, 1]",
+        ),
+        (Degradation::ChromaNoise(ChromaNoise { sigma: fine, radius: [0.0, 5.0] }), "<= 4"),
+        (
+            Degradation::Camera(Camera {
                 gain: [0.0, 1.0],
                 sigma: fine,
                 smoothing: [0.0; 2],
                 sharpening: [0.0, 3.0],
-            },
+            }),
             "sharpening = [0, 3]",
         ),
-        (Degradation::MotionBlur { length: [0.0, 65.0] }, "<= 64"),
-        (Degradation::Downscale { factor: [0.5, 2.0], filter: Filter::Area }, "1 <= least"),
-        (Degradation::Downscale { factor: [1.0, 4.5], filter: Filter::Area }, "<= 4"),
-        (Degradation::Jpeg { quality: [0, 50] }, "quality = [0, 50]"),
-        (Degradation::Jpeg { quality: [50, 101] }, "<= 100"),
+        (Degradation::MotionBlur(MotionBlur { length: [0.0, 65.0] }), "<= 64"),
+        (
+            Degradation::Downscale(Downscale { factor: [0.5, 2.0], filter: Filter::Area }),
+            "1 <= least",
+        ),
+        (Degradation::Downscale(Downscale { factor: [1.0, 4.5], filter: Filter::Area }), "<= 4"),
+        (Degradation::Jpeg(Jpeg { quality: [0, 50] }), "quality = [0, 50]"),
+        (Degradation::Jpeg(Jpeg { quality: [50, 101] }), "<= 100"),
     ] {
         let error = format!("{:#}", kind.check().unwrap_err());
         assert!(error.contains(named), "{error}");
@@ -67,18 +85,21 @@ fn every_kind_has_a_name_and_refuses_unknown_keys() {
     for (text, kind) in [
         (
             "kind = 'poisson-gaussian', gain = [0, 0.02], sigma = [1, 5]",
-            Degradation::PoissonGaussian { gain: [0.0, 0.02], sigma: [1.0, 5.0] },
+            Degradation::PoissonGaussian(PoissonGaussian { gain: [0.0, 0.02], sigma: [1.0, 5.0] }),
         ),
         (
             "kind = 'chroma-noise', sigma = [0, 9]",
-            Degradation::ChromaNoise { sigma: [0.0, 9.0], radius: [0.0, 0.0] },
+            Degradation::ChromaNoise(ChromaNoise { sigma: [0.0, 9.0], radius: [0.0, 0.0] }),
         ),
-        ("kind = 'motion-blur', length = [0, 12]", Degradation::MotionBlur { length: [0.0, 12.0] }),
+        (
+            "kind = 'motion-blur', length = [0, 12]",
+            Degradation::MotionBlur(MotionBlur { length: [0.0, 12.0] }),
+        ),
         (
             "kind = 'downscale', factor = [1, 2.5], filter = 'bicubic'",
-            Degradation::Downscale { factor: [1.0, 2.5], filter: Filter::Bicubic },
+            Degradation::Downscale(Downscale { factor: [1.0, 2.5], filter: Filter::Bicubic }),
         ),
-        ("kind = 'jpeg', quality = [10, 95]", Degradation::Jpeg { quality: [10, 95] }),
+        ("kind = 'jpeg', quality = [10, 95]", Degradation::Jpeg(Jpeg { quality: [10, 95] })),
         ("kind = 'recorded'", Degradation::RECORDED),
     ] {
         let parse = |text: &str| toml::from_str::<Link>(&format!("degradation = {{ {text} }}"));

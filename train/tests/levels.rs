@@ -8,7 +8,9 @@ use common::{RECIPE, Workplace};
 use tunableconv_train::batch::{self, Pictures};
 use tunableconv_train::corner_targets::corner_weights;
 use tunableconv_train::data::{ImageFolder, Keep};
-use tunableconv_train::degrade::{Degradation, Filter};
+use tunableconv_train::degrade::{
+    Blur, ChromaNoise, Degradation, Downscale, Filter, Jpeg, MotionBlur, Noise, PoissonGaussian,
+};
 use tunableconv_train::recipe::Recipe;
 
 const NOISE: &str = "degradation = { kind = \"noise\", sigma = [0.0, 50.0] }";
@@ -219,13 +221,13 @@ fn a_share_of_the_samples_is_told_nothing_but_wrong_levels() {
 #[test]
 fn strengths_and_levels_are_each_others_inverse() {
     for kind in [
-        Degradation::Blur { sigma: [0.0, 2.0] },
-        Degradation::Noise { sigma: [0.0, 50.0] },
-        Degradation::PoissonGaussian { gain: [0.0, 0.1], sigma: [0.0; 2] },
-        Degradation::ChromaNoise { sigma: [0.0, 30.0], radius: [0.0; 2] },
-        Degradation::MotionBlur { length: [0.0, 12.0] },
-        Degradation::Downscale { factor: [1.0, 3.0], filter: Filter::Area },
-        Degradation::Jpeg { quality: [20, 100] },
+        Degradation::Blur(Blur { sigma: [0.0, 2.0] }),
+        Degradation::Noise(Noise { sigma: [0.0, 50.0] }),
+        Degradation::PoissonGaussian(PoissonGaussian { gain: [0.0, 0.1], sigma: [0.0; 2] }),
+        Degradation::ChromaNoise(ChromaNoise { sigma: [0.0, 30.0], radius: [0.0; 2] }),
+        Degradation::MotionBlur(MotionBlur { length: [0.0, 12.0] }),
+        Degradation::Downscale(Downscale { factor: [1.0, 3.0], filter: Filter::Area }),
+        Degradation::Jpeg(Jpeg { quality: [20, 100] }),
     ] {
         for level in [0.0, 0.25, 1.0] {
             let back = kind.level(kind.strength_at(level));
@@ -233,7 +235,7 @@ fn strengths_and_levels_are_each_others_inverse() {
         }
     }
     // What the range does not hold is not reached.
-    let jpeg = Degradation::Jpeg { quality: [20, 60] };
+    let jpeg = Degradation::Jpeg(Jpeg { quality: [20, 60] });
     assert_eq!((jpeg.strength_at(0.0), jpeg.strength_at(1.0)), (60.0, 20.0));
 }
 

@@ -9,8 +9,11 @@
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
+use super::chroma_noise::MAX_RADIUS;
 use super::gaussian_blur::{blur_columns, blur_rows, gaussian_half};
+use super::kind::{Fixed, Kind, check_range, within};
 use super::{standard_normal, uniform};
 use crate::rgb::Rgb;
 use crate::yuv::Matrix;
@@ -21,8 +24,81 @@ const BALANCE: [[f32; 2]; 2] = [[1.4, 2.2], [1.3, 2.0]];
 /// Standard deviation of the blur that edges are told by, in pixels.
 const EDGES: f32 = 1.0;
 
-/// One exposure, for images of one size.
+/// Shot and read noise of a sensor behind a mosaic of colours, as a camera's processing leaves it:
+/// correlated over some pixels, depending on the signal, coarser in colour than in luma. Of the
+/// processing's own errors nothing is added.
+#[derive(Deserialize, Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
 pub struct Camera {
+    /// Least and greatest variance of the shot noise at white, in linear light, 0 to 1: one over
+    /// the number of photons there.
+    pub gain: [f32; 2],
+    /// Least and greatest standard deviation of the read noise, of 255 in linear light, 0 to 64; none is
+    /// the default.
+    #[serde(default)]
+    pub sigma: [f32; 2],
+    /// Least and greatest blur of colour, 0 to 4 pixels; none is the default.
+    #[serde(default)]
+    pub smoothing: [f32; 2],
+    /// Least and greatest amount of sharpening, 0 to 2; none is the default.
+    #[serde(default)]
+    pub sharpening: [f32; 2],
+}
+
+impl Kind for Camera {
+    const STRENGTH: Option<&'static str> = Some("gain");
+    const NOISE: bool = true;
+
+    fn strengths(&self) -> [f32; 2] {
+        self.gain
+    }
+
+    fn at(&self, severity: f32) -> Self {
+        let [gain, sigma, smoothing, sharpening] =
+            [self.gain, self.sigma, self.smoothing, self.sharpening]
+                .map(|range| within(range, severity));
+        Self { gain, sigma, smoothing, sharpening }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        check_range("gain", self.gain, [0.0, 1.0])?;
+        check_range("sigma", self.sigma, [0.0, 64.0])?;
+        check_range("smoothing", self.smoothing, [0.0, MAX_RADIUS])?;
+        check_range("sharpening", self.sharpening, [0.0, 2.0])
+    }
+
+    fn fix(
+        &self,
+        gain: f32,
+        mut rng: ChaCha8Rng,
+        (width, height): (usize, usize),
+    ) -> Option<Fixed> {
+        let sigma = uniform(self.sigma, &mut rng);
+        let processing = [self.smoothing, self.sharpening].map(|range| uniform(range, &mut rng));
+        let exposure = (gain > 0.0 || sigma > 0.0)
+            .then(|| Exposure::new(width * height, gain, sigma, processing, &mut rng))?;
+        Some(Box::new(move |image| exposure.apply(image)))
+    }
+
+    fn amount(gain: f32) -> f32 {
+        gain.sqrt()
+    }
+
+    fn of_amount(amount: f32) -> f32 {
+        amount * amount
+    }
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let processing = [("smoothing", self.smoothing), ("sharpening", self.sharpening)];
+        let processing = processing.into_iter().filter(|(_, [value, _])| *value != 0.0);
+        [("sigma", self.sigma)].into_iter().chain(processing)
+            .map(|(key, [value, _])| (key, value.to_string()))
+            .collect()
+    }
+}
+
+/// One exposure, for images of one size.
+struct Exposure {
     gain: f32,
     /// Variance of the read noise.
     read: f32,
@@ -36,10 +112,9 @@ pub struct Camera {
     field: Vec<f32>,
 }
 
-impl Camera {
-    /// `gain`, `sigma`, `smoothing` and `sharpening` as in
-    /// [`Degradation::Camera`](super::Degradation::Camera).
-    pub fn new(
+impl Exposure {
+    /// `gain`, `sigma`, `smoothing` and `sharpening` as in [`Camera`].
+    fn new(
         sites: usize,
         gain: f32,
         sigma: f32,
@@ -58,7 +133,7 @@ impl Camera {
         }
     }
 
-    pub fn apply(&self, image: &Rgb) -> Rgb {
+    fn apply(&self, image: &Rgb) -> Rgb {
         let (quiet, noisy) = (self.develop(image, false), self.develop(image, true));
         let noise = noisy.data.iter().zip(&quiet.data).map(|(noisy, quiet)| noisy - quiet);
         let data =

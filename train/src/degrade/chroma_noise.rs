@@ -1,22 +1,75 @@
 //! Noise that leaves luma alone, in blotches as cameras make them.
 
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use super::gaussian_blur::{blur_columns, blur_rows, gaussian_half};
-use super::standard_normal;
+use super::kind::{Fixed, Kind, check_range, within};
+use super::{standard_normal, uniform};
 use crate::rgb::Rgb;
 use crate::yuv::Matrix;
 
-/// One sample of noise on Cb and Cr, for images of one size.
+/// Greatest `radius`, in pixels.
+pub const MAX_RADIUS: f32 = 4.0;
+
+/// Gaussian noise on Cb and Cr (BT.709), independent of each other; luma keeps its value
+/// where the result needs no clipping to `[0, 1]`.
+#[derive(Deserialize, Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
 pub struct ChromaNoise {
+    /// Least and greatest standard deviation of Cb and of Cr, of 255, 0 to 255.
+    pub sigma: [f32; 2],
+    /// Least and greatest size of the blotches, 0 to 4 pixels: standard deviation of the
+    /// Gaussian that white noise was filtered with. 0, the default: independent pixels.
+    #[serde(default)]
+    pub radius: [f32; 2],
+}
+
+impl Kind for ChromaNoise {
+    const STRENGTH: Option<&'static str> = Some("sigma");
+    const NOISE: bool = true;
+
+    fn strengths(&self) -> [f32; 2] {
+        self.sigma
+    }
+
+    fn at(&self, severity: f32) -> Self {
+        Self { sigma: within(self.sigma, severity), radius: within(self.radius, severity) }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        check_range("sigma", self.sigma, [0.0, 255.0])?;
+        check_range("radius", self.radius, [0.0, MAX_RADIUS])
+    }
+
+    fn fix(
+        &self,
+        sigma: f32,
+        mut rng: ChaCha8Rng,
+        (width, height): (usize, usize),
+    ) -> Option<Fixed> {
+        let noise = (sigma > 0.0).then(|| {
+            let radius = uniform(self.radius, &mut rng);
+            Blotches::new(width, height, sigma, radius, &mut rng)
+        })?;
+        Some(Box::new(move |image| noise.add_to(image)))
+    }
+
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let [radius, _] = self.radius;
+        (radius != 0.0).then(|| ("radius", radius.to_string())).into_iter().collect()
+    }
+}
+
+/// One sample of noise on Cb and Cr, for images of one size.
+struct Blotches {
     /// What is added to red, green and blue, `[3, height, width]`.
     offsets: Vec<f32>,
 }
 
-impl ChromaNoise {
-    /// `sigma` of 255; `radius` in pixels, see
-    /// [`Degradation::ChromaNoise`](super::Degradation::ChromaNoise).
-    pub fn new(width: usize, height: usize, sigma: f32, radius: f32, rng: &mut ChaCha8Rng) -> Self {
+impl Blotches {
+    /// `sigma` of 255; `radius` in pixels.
+    fn new(width: usize, height: usize, sigma: f32, radius: f32, rng: &mut ChaCha8Rng) -> Self {
         let cb = correlated_field(width, height, radius, rng);
         let cr = correlated_field(width, height, radius, rng);
         // Y' stays when kr·ΔR + kg·ΔG + kb·ΔB = 0.
@@ -31,7 +84,7 @@ impl ChromaNoise {
         Self { offsets }
     }
 
-    pub fn add_to(&self, image: &Rgb) -> Rgb {
+    fn add_to(&self, image: &Rgb) -> Rgb {
         let data = image
             .data
             .iter()

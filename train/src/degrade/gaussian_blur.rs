@@ -1,7 +1,42 @@
 //! Gaussian blur.
 
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::kind::{Fixed, Kind, check_range, within};
 use super::rows::{add_pair, scale_row};
 use crate::rgb::Rgb;
+
+/// Greatest `sigma`, in pixels: far beyond the kernel, which is a box there.
+const MAX_SIGMA: f32 = 1000.0;
+
+/// Gaussian blur, 21×21 taps, edges replicated.
+#[derive(Deserialize, Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Blur {
+    /// Least and greatest standard deviation, 0 to 1000 pixels.
+    pub sigma: [f32; 2],
+}
+
+impl Kind for Blur {
+    const STRENGTH: Option<&'static str> = Some("sigma");
+
+    fn strengths(&self) -> [f32; 2] {
+        self.sigma
+    }
+
+    fn at(&self, severity: f32) -> Self {
+        Self { sigma: within(self.sigma, severity) }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        check_range("sigma", self.sigma, [0.0, MAX_SIGMA])
+    }
+
+    fn fix(&self, sigma: f32, _: ChaCha8Rng, _: (usize, usize)) -> Option<Fixed> {
+        (sigma > 0.0).then(|| -> Fixed { Box::new(move |image| blur(image, sigma)) })
+    }
+}
 
 /// Taps on either side of the centre of the 21×21 kernel.
 const BLUR_RADIUS: usize = 10;

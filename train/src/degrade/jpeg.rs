@@ -5,11 +5,57 @@ use std::io::Cursor;
 use image::ImageDecoder as _;
 use image::codecs::jpeg::JpegDecoder;
 use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder, SamplingFactor};
+use rand::RngExt as _;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
+use super::kind::{Fixed, Kind, check_range, within};
 use crate::rgb::Rgb;
 
 /// Places of the grid along an axis: chroma blocks are 16 pixels wide at 4:2:0.
-pub const PHASES: usize = 16;
+const PHASES: usize = 16;
+
+/// Compressed as JPEG, 4:2:0, with the grid of blocks at a random place; rounds to 8 bit.
+#[derive(Deserialize, Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Jpeg {
+    /// Least and greatest IJG quality, 1 to 100; the greatest degrades least.
+    pub quality: [u8; 2],
+}
+
+impl Kind for Jpeg {
+    const STRENGTH: Option<&'static str> = Some("quality");
+    const NOTHING: f32 = 100.0;
+    const WHOLE: bool = true;
+
+    fn strengths(&self) -> [f32; 2] {
+        self.quality.map(f32::from)
+    }
+
+    fn at(&self, severity: f32) -> Self {
+        let [low, high] = self.strengths();
+        Self { quality: within([high, low], severity).map(|quality| quality.round() as u8) }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        check_range("quality", self.strengths(), [1.0, 100.0])
+    }
+
+    fn fix(&self, quality: f32, mut rng: ChaCha8Rng, _: (usize, usize)) -> Option<Fixed> {
+        let phase = [(); 2].map(|()| rng.random_range(0..PHASES));
+        let quality = quality.round().clamp(1.0, 100.0) as u8;
+        Some(Box::new(move |image| jpeg(image, quality, phase)))
+    }
+
+    /// IJG's scale of the quantisers, 1 at quality 50.
+    fn amount(quality: f32) -> f32 {
+        if quality < 50.0 { 50.0 / quality } else { 2.0 - quality / 50.0 }
+    }
+
+    fn of_amount(amount: f32) -> f32 {
+        if amount > 1.0 { 50.0 / amount } else { 100.0 - 50.0 * amount }
+    }
+}
 
 /// Encodes the image as baseline JPEG and decodes it again: Annex K tables scaled by the IJG
 /// `quality` (1 to 100; others are clamped), 4:2:0 with averaged chroma. Values are rounded to 8 bit

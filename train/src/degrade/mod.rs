@@ -14,24 +14,40 @@ use rand_distr::{Distribution as _, StandardNormal};
 
 use crate::rgb::Rgb;
 
-mod camera;
-mod chroma_noise;
-mod downscale;
-mod gaussian_blur;
-mod jpeg;
 mod kind;
-mod motion_blur;
-mod noise;
-mod poisson_gaussian;
 mod rows;
 
 pub use downscale::downscale;
 pub use gaussian_blur::blur;
 pub use jpeg::jpeg;
-pub use kind::{Degradation, check_chain};
+pub use kind::check_chain;
+use kind::{Fixed, Kind};
 pub use motion_blur::motion_blur;
 pub use noise::noise_for_eval;
 pub use tunableconv::resample::Filter;
+
+// The kinds there are: a file, its type, and what it is called in recipes. What can be trained can so be
+// scored, evaluated, swept, calibrated and degraded with.
+kind::kinds! {
+    /// Gaussian blur.
+    gaussian_blur: Blur as "blur",
+    /// Gaussian noise.
+    noise: Noise as "noise",
+    /// Noise whose strength follows the signal.
+    poisson_gaussian: PoissonGaussian as "poisson-gaussian",
+    /// Noise that leaves luma alone.
+    chroma_noise: ChromaNoise as "chroma-noise",
+    /// Noise as a camera makes it.
+    camera: Camera as "camera",
+    /// Motion along a straight line.
+    motion_blur: MotionBlur as "motion-blur",
+    /// Lost resolution.
+    downscale: Downscale as "downscale",
+    /// JPEG compression.
+    jpeg: Jpeg as "jpeg",
+    /// Whatever happened to the twin of a clean image.
+    recorded: Recorded as "recorded",
+}
 
 /// Every random choice made for one sample.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,7 +163,7 @@ const OTHER_STREAMS: u64 = 1 << 32;
 
 /// The generator of the degradation at index `i`; see [`apply`].
 fn generator(chain: &[Degradation], i: usize, seed: u64) -> ChaCha8Rng {
-    let is_noise = |degradation: &&Degradation| matches!(degradation, Degradation::Noise { .. });
+    let is_noise = |degradation: &&Degradation| matches!(degradation, Degradation::Noise(_));
     let stream = if is_noise(&&chain[i]) {
         chain[..i].iter().filter(is_noise).count() as u64
     } else {

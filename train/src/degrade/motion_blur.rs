@@ -1,10 +1,49 @@
 //! Motion along a straight line.
 
+use std::f32::consts::PI;
+
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::kind::{Fixed, Kind, check_range, within};
 use super::rows::{add_pair, pad, scale_row};
+use super::uniform;
 use crate::rgb::Rgb;
+
+/// Greatest `length`, in pixels.
+const MAX_LENGTH: f32 = 64.0;
 
 /// Points per pixel at which the path is sampled.
 const POINTS_PER_PIXEL: f64 = 16.0;
+
+/// Motion at constant speed along a straight line in a random direction, edges replicated.
+#[derive(Deserialize, Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct MotionBlur {
+    /// Least and greatest length of the path, 0 to 64 pixels.
+    pub length: [f32; 2],
+}
+
+impl Kind for MotionBlur {
+    const STRENGTH: Option<&'static str> = Some("length");
+
+    fn strengths(&self) -> [f32; 2] {
+        self.length
+    }
+
+    fn at(&self, severity: f32) -> Self {
+        Self { length: within(self.length, severity) }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        check_range("length", self.length, [0.0, MAX_LENGTH])
+    }
+
+    fn fix(&self, length: f32, mut rng: ChaCha8Rng, _: (usize, usize)) -> Option<Fixed> {
+        let path = (length > 0.0).then(|| Path::new(length, uniform([0.0, PI], &mut rng)))?;
+        Some(Box::new(move |image| path.apply(image)))
+    }
+}
 
 /// Blur by motion at constant speed along a line of `length` pixels centred at every pixel, the
 /// image between pixels being interpolated bilinearly; edges replicated. `angle` in radians, from
@@ -12,20 +51,20 @@ const POINTS_PER_PIXEL: f64 = 16.0;
 /// if `length` is 0.
 #[must_use]
 pub fn motion_blur(image: &Rgb, length: f32, angle: f32) -> Rgb {
-    if length > 0.0 { MotionBlur::new(length, angle).apply(image) } else { image.clone() }
+    if length > 0.0 { Path::new(length, angle).apply(image) } else { image.clone() }
 }
 
 /// A kernel symmetric about its centre.
-pub struct MotionBlur {
+struct Path {
     centre: f32,
     /// `(dx, dy, weight)` of one pixel of each pair `±(dx, dy)`.
     pairs: Vec<(isize, isize, f32)>,
     radius: usize,
 }
 
-impl MotionBlur {
+impl Path {
     /// Normalised to sum 1. `length` above 0, in pixels.
-    pub fn new(length: f32, angle: f32) -> Self {
+    fn new(length: f32, angle: f32) -> Self {
         let length = f64::from(length);
         let (sin, cos) = f64::from(angle).sin_cos();
         let radius = (length / 2.0).ceil() as isize;
@@ -59,7 +98,7 @@ impl MotionBlur {
         Self { centre: tap(0, 0), pairs, radius: radius as usize }
     }
 
-    pub fn apply(&self, image: &Rgb) -> Rgb {
+    fn apply(&self, image: &Rgb) -> Rgb {
         let (width, radius) = (image.width, self.radius);
         let stride = width + 2 * radius;
         let mut data = vec![0.0; image.data.len()];

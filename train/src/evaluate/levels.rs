@@ -5,7 +5,6 @@ use tunableconv::checkpoint::Metadata;
 
 use crate::batch::measured_level;
 use crate::condition::{Condition, trained_for};
-use crate::degrade::Degradation;
 use crate::recipe::Link;
 use crate::score::RANGE;
 use crate::test_set::TestPicture;
@@ -83,16 +82,11 @@ impl Levels {
     /// Whether a recorded degradation is that of this pair: where the checkpoint was trained on pairs in
     /// folders of certain names, those of the folders that this one is in; if it is in none of them, any.
     fn is_recorded_in(&self, link: &Link, picture: &TestPicture) -> bool {
-        let is_here = |link: &Link| match &link.degradation {
-            Degradation::Recorded { folder: Some(name) } => picture.folders.contains(name),
-            _ => false,
-        };
-        match &link.degradation {
-            Degradation::Recorded { folder: Some(_) } => {
-                is_here(link) || !self.links.iter().flatten().any(is_here)
-            }
-            _ => true,
-        }
+        let folder =
+            |link: &'_ Link| link.degradation.as_recorded().and_then(|kind| kind.folder.clone());
+        let is_here =
+            |link: &Link| folder(link).is_some_and(|name| picture.folders.contains(&name));
+        folder(link).is_none() || is_here(link) || !self.links.iter().flatten().any(is_here)
     }
 
     /// The level of what `links` undo.

@@ -29,8 +29,7 @@ impl Roles {
             let known = space.parameters.iter().any(|p| &p.name == name);
             ensure!(known, "no parameter `{name}`, there are {}", space.names());
             let known = Degradation::KINDS.iter().any(|(known, _)| known == kind);
-            let kinds = Degradation::KINDS.map(|(kind, _)| kind).join(", ");
-            ensure!(known, "there is no degradation `{kind}`, there are {kinds}");
+            ensure!(known, "there is no degradation `{kind}`, there are {}", Degradation::kinds());
         }
         let links = trained_for(metadata)?;
         let kinds_of = |name: &str| -> Vec<String> {

@@ -12,7 +12,6 @@ use tunableconv::checkpoint::DataSet;
 
 use crate::batch::Pictures;
 use crate::data::{ImageFolder, Keep, default_cache};
-use crate::degrade::Degradation;
 use crate::loss::features::FeatureNet;
 use crate::pairs::PairFolder;
 use crate::recipe::Recipe;
@@ -169,10 +168,7 @@ impl Loaded {
         let folders: Vec<&str> = recipe
             .degradations
             .iter()
-            .filter_map(|link| match &link.degradation {
-                Degradation::Recorded { folder } => folder.as_deref(),
-                _ => None,
-            })
+            .filter_map(|link| link.degradation.as_recorded()?.folder.as_deref())
             .collect();
         let val_pairs = match &mut pairs {
             Some(pairs) if sources.val_pairs.is_empty() => {
