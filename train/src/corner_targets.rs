@@ -8,7 +8,7 @@
 //!
 //! Each sample's error is divided by its own input-to-clean error, luma's and chroma's apart: weak
 //! degradations, whose errors are tiny beside strong noise, are heard, and so is chroma, whose errors
-//! are small beside luma's. [`ErrorScale::Log`](crate::recipe::ErrorScale) takes their logarithms
+//! are small beside luma's. [`ErrorScale::Log`](crate::loss::ErrorScale) takes their logarithms
 //! instead, whose gradient divides by what is left of an error rather than by what there was.
 
 use tunableconv::frame::CHANNELS;

@@ -1,30 +1,16 @@
 //! The parametric multi-loss: `L(θ; ω) = Σ w(ω) λ L(f(x; ω, θ), target)`, with the ω that also mixes
 //! the kernels (Maggioni et al., CVPR 2023, sec. 3).
 
-use std::path::Path;
-
 use anyhow::{Context as _, ensure};
 use candle_core::{Device, Tensor};
-use image::imageops::{FilterType, resize};
 use tunableconv::frame::CHANNELS;
 
 use crate::batch::HostBatch;
-use crate::loss::adversarial::{Discriminator, generator_loss};
+use crate::loss::adversarial::{AdversarialKind, Discriminator};
 use crate::loss::features::FeatureNet;
-use crate::loss::perceptual::{feature_loss, gram, style_loss};
-use crate::loss::{colour, pixel, ssim};
-use crate::recipe::{ErrorScale, LossKind, Objective, Recipe, Target};
-use crate::rgb::{Rgb, load_image};
+use crate::loss::{Corners, Seen, colour};
+use crate::recipe::{Objective, Recipe, Target};
 use crate::yuv::{Matrix, Range};
-
-/// Longest side of a style picture, in pixels: brush strokes are some tens of them.
-const STYLE_SIDE: u32 = 512;
-
-/// Channels of luma.
-const LUMA: usize = 4;
-
-/// Squared error below which its logarithm hardly changes: half a code value does not matter to anyone.
-const LOG_FLOOR: f64 = (0.5 / 255.0) * (0.5 / 255.0);
 
 /// Decay of the running means of adaptive weights, per step.
 const MEAN_DECAY: f32 = 0.99;
@@ -76,6 +62,15 @@ impl DeviceBatch {
             weights,
         })
     }
+
+    fn samples(&self) -> usize {
+        self.matrices.len()
+    }
+
+    fn corners<'b>(&'b self, residual: &'b Tensor) -> Option<Corners<'b>> {
+        let (wanted, scales) = (self.residual.as_ref()?, self.scales.as_ref()?);
+        Some(Corners { residual, wanted, scales })
+    }
 }
 
 /// The losses of a recipe, ready to be evaluated.
@@ -90,8 +85,8 @@ struct Term {
     objective: Objective,
     /// Index among the batch's targets; the input if there is none.
     target: Option<usize>,
-    /// Gram matrices of the style picture.
-    style: Vec<Tensor>,
+    /// What of its loss is the same in every step.
+    prepared: Vec<Tensor>,
 }
 
 impl Term {
@@ -142,17 +137,9 @@ impl MultiLoss {
         let masks = recipe.target_masks();
         let term = |objective: &Objective| {
             let index = |mask| masks.iter().position(|other| *other == mask);
-            let style = match (&objective.loss, &features) {
-                (LossKind::Style { image }, Some(net)) => {
-                    let rgb = style_picture(image)?;
-                    let shape = (1, 3, rgb.height, rgb.width);
-                    let features = net.features(&Tensor::from_vec(rgb.data, shape, device)?)?;
-                    features.iter().map(gram).collect::<candle_core::Result<_>>()?
-                }
-                _ => vec![],
-            };
+            let prepared = objective.loss.as_loss().prepare(features.as_ref(), device)?;
             let target = recipe.kept_by(objective).and_then(index);
-            Ok(Term { objective: objective.clone(), target, style })
+            Ok(Term { objective: objective.clone(), target, prepared })
         };
         let terms: Vec<Term> = recipe.objectives.iter().map(term).collect::<anyhow::Result<_>>()?;
         let means = recipe.adaptive_weights.then(|| vec![0.0; terms.len()]);
@@ -175,29 +162,22 @@ impl MultiLoss {
         residual: &Tensor,
         discriminator: Option<(&Discriminator, &crate::recipe::Discriminator)>,
     ) -> anyhow::Result<Evaluation> {
-        let pictures = Pictures::new(batch, residual)?;
+        let output = (&batch.input + residual)?;
+        let game = discriminator.map(|(net, config)| (net, config.loss));
+        let corners = batch.corners(residual);
         let (mut total, mut luma_error, mut judged) = (None::<Tensor>, None, None);
         let mut sums = Vec::with_capacity(self.terms.len());
         for (index, term) in self.terms.iter().enumerate() {
-            let target = term.target(batch);
-            let per_sample = match &term.objective.loss {
-                LossKind::CornerTargets { scale } => {
-                    let (errors, luma) = corner_errors(batch, residual, *scale)?;
-                    luma_error = Some(luma);
-                    errors
-                }
-                LossKind::Adversarial {} => {
-                    let (discriminator, config) =
-                        discriminator.context("an adversarial objective needs a discriminator")?;
-                    let (real, fake) = (pictures.rgb(target)?, pictures.rgb(&pictures.output)?);
-                    let logits = (discriminator.forward(&real)?, discriminator.forward(&fake)?);
-                    let weights = batch.weights[index].clone();
-                    judged = Some(Judged { real, fake: fake.detach(), weights });
-                    generator_loss(config.loss, &logits.0, &logits.1)?
-                }
-                loss => self.loss(loss, term, &pictures, target)?,
-            };
-            let is_game = term.objective.loss == LossKind::Adversarial {};
+            let is_game = term.objective.loss.as_loss().is_game();
+            let per_sample = self.per_sample(term, batch, &output, corners, game)?;
+            if term.objective.is_corner_targets() {
+                luma_error = corners.map(|corners| corners.luma_error()).transpose()?;
+            }
+            if is_game {
+                let real = colour::rgb(term.target(batch), &batch.matrices)?;
+                let fake = colour::rgb(&output.detach(), &batch.matrices)?;
+                judged = Some(Judged { real, fake, weights: batch.weights[index].clone() });
+            }
             let weighted = (&per_sample * &batch.weights[index])?.sum_all()?;
             let sum = f64::from(weighted.to_scalar::<f32>()?);
             let weight = f64::from(batch.weights[index].sum_all()?.to_scalar::<f32>()?);
@@ -209,7 +189,7 @@ impl MultiLoss {
                 Some(means) => running_mean(&mut means[index], sum, weight).recip(),
             };
             let lambda = term.objective.weight * f64::from(scale);
-            let term = (weighted * (lambda / pictures.samples as f64))?;
+            let term = (weighted * (lambda / batch.samples() as f64))?;
             total = Some(match total {
                 None => term,
                 Some(total) => (total + term)?,
@@ -225,123 +205,41 @@ impl MultiLoss {
     /// # Errors
     /// As for that.
     pub fn measure(&self, batch: &DeviceBatch, residual: &Tensor) -> anyhow::Result<f64> {
-        let pictures = Pictures::new(batch, residual)?;
+        let output = (&batch.input + residual)?;
+        let corners = batch.corners(residual);
         let mut total = 0.0;
         for (term, weights) in self.terms.iter().zip(&batch.weights) {
-            let per_sample = match &term.objective.loss {
-                LossKind::Adversarial {} => continue,
-                LossKind::CornerTargets { scale } => corner_errors(batch, residual, *scale)?.0,
-                loss => self.loss(loss, term, &pictures, term.target(batch))?,
-            };
+            if term.objective.loss.as_loss().is_game() {
+                continue;
+            }
+            let per_sample = self.per_sample(term, batch, &output, corners, None)?;
             let sum = f64::from((per_sample * weights)?.sum_all()?.to_scalar::<f32>()?);
-            total += term.objective.weight * sum / pictures.samples as f64;
+            total += term.objective.weight * sum / batch.samples() as f64;
         }
         Ok(total)
     }
 
-    /// Of the losses that need nothing else.
-    fn loss(
+    /// The loss of an objective.
+    fn per_sample(
         &self,
-        loss: &LossKind,
         term: &Term,
-        pictures: &Pictures<'_>,
-        target: &Tensor,
+        batch: &DeviceBatch,
+        output: &Tensor,
+        corners: Option<Corners<'_>>,
+        game: Option<(&Discriminator, AdversarialKind)>,
     ) -> anyhow::Result<Tensor> {
-        self.unnamed_loss(loss, term, pictures, target)
-            .with_context(|| format!("objective `{}`", term.objective.name()))
-    }
-
-    fn unnamed_loss(
-        &self,
-        loss: &LossKind,
-        term: &Term,
-        pictures: &Pictures<'_>,
-        target: &Tensor,
-    ) -> anyhow::Result<Tensor> {
-        let output = &pictures.output;
-        let of_features = |picture: &Tensor| -> anyhow::Result<Vec<Tensor>> {
-            let net = self.features.as_ref().context("no feature net")?;
-            Ok(net.features(&pictures.rgb(picture)?)?)
+        let seen = Seen {
+            output,
+            target: term.target(batch),
+            corners,
+            matrices: &batch.matrices,
+            features: self.features.as_ref(),
+            prepared: &term.prepared,
+            game,
         };
-        Ok(match loss {
-            LossKind::L1 {} => pixel::l1(output, target)?,
-            LossKind::L2 {} => pixel::l2(output, target)?,
-            LossKind::Charbonnier { epsilon } => pixel::charbonnier(output, target, *epsilon)?,
-            LossKind::Ssim {} => {
-                one_minus(&ssim::ssim(&colour::luma(output)?, &colour::luma(target)?)?)?
-            }
-            LossKind::MsSsim {} => {
-                one_minus(&ssim::ms_ssim(&colour::luma(output)?, &colour::luma(target)?)?)?
-            }
-            LossKind::Features {} => feature_loss(&of_features(output)?, &of_features(target)?)?,
-            LossKind::Style { .. } => style_loss(&of_features(output)?, &term.style)?,
-            LossKind::TotalVariation {} => pixel::total_variation(&pictures.rgb(output)?)?,
-            LossKind::CornerTargets { .. } | LossKind::Adversarial {} => {
-                unreachable!("handled by the caller")
-            }
-        })
+        let loss = term.objective.loss.as_loss();
+        loss.per_sample(&seen).with_context(|| format!("objective `{}`", term.objective.name()))
     }
-}
-
-/// The output of a step and what it is converted with.
-struct Pictures<'a> {
-    output: Tensor,
-    matrices: &'a [Matrix],
-    samples: usize,
-}
-
-impl<'a> Pictures<'a> {
-    fn new(batch: &'a DeviceBatch, residual: &Tensor) -> anyhow::Result<Self> {
-        let output = (&batch.input + residual)?;
-        Ok(Self { output, matrices: &batch.matrices, samples: batch.matrices.len() })
-    }
-
-    fn rgb(&self, planes: &Tensor) -> anyhow::Result<Tensor> {
-        Ok(colour::rgb(planes, self.matrices)?)
-    }
-}
-
-/// Scaled squared error of each sample to its mean target, `[N]`, and the plain one of luma.
-fn corner_errors(
-    batch: &DeviceBatch,
-    residual: &Tensor,
-    scale: ErrorScale,
-) -> anyhow::Result<(Tensor, f64)> {
-    let (Some(wanted), Some(scales)) = (&batch.residual, &batch.scales) else {
-        anyhow::bail!("the batch has no corner targets");
-    };
-    let errors = (residual - wanted)?.sqr()?;
-    let luma = errors.detach().narrow(1, 0, LUMA)?.mean_all()?.to_scalar::<f32>()?;
-    let of_channels = errors.mean((2, 3))?;
-    let scaled = match scale {
-        ErrorScale::Input => of_channels.mul(scales)?.mean(1)?,
-        ErrorScale::Log => {
-            let chroma = CHANNELS - LUMA;
-            let log = |first: usize, count: usize| {
-                let error = of_channels.narrow(1, first, count)?.mean(1)?;
-                error.affine(1.0 / LOG_FLOOR, 1.0)?.log()? * (count as f64 / CHANNELS as f64)
-            };
-            (log(0, LUMA)? + log(LUMA, chroma)?)?
-        }
-    };
-    Ok((scaled, f64::from(luma)))
-}
-
-/// A picture, made smaller if a side is longer than [`STYLE_SIDE`].
-fn style_picture(path: &Path) -> anyhow::Result<Rgb> {
-    let image = load_image(path)?;
-    let (width, height) = image.dimensions();
-    let longest = width.max(height);
-    if longest <= STYLE_SIDE {
-        return Ok(Rgb::from_image(&image));
-    }
-    let scaled = |side: u32| (side * STYLE_SIDE).div_ceil(longest);
-    let (width, height) = (scaled(width), scaled(height));
-    Ok(Rgb::from_image(&resize(&image, width, height, FilterType::CatmullRom)))
-}
-
-fn one_minus(similarity: &Tensor) -> candle_core::Result<Tensor> {
-    similarity.affine(-1.0, 1.0)
 }
 
 /// Updates a running mean of `sum / weight` and returns it; 1 before there was anything.

@@ -158,5 +158,5 @@ fn bad_strengths_are_refused() {
     let negative = Condition::blur_and_noise(1.0, -1.0);
     let (input, output) = (case.path("in.y4m"), case.path("out.y4m"));
     let error = degrade_y4m(&input, &output, &negative, 0, Matrix::Bt601).unwrap_err();
-    assert!(error.to_string().contains("noise = -1"), "{error}");
+    assert!(format!("{error:#}").contains("noise: sigma = -1, expected 0 to 1000"), "{error:#}");
 }

@@ -8,13 +8,32 @@ use serde::{Deserialize, Serialize};
 use tunableconv::nn::conv::conv2d;
 use tunableconv::nn::{Activation, ConvGeometry, Init, TensorSpec};
 
-use super::{mean_per_sample, unshuffle};
+use super::{Loss, Seen, mean_per_sample, unshuffle};
 
 const KERNEL: usize = 3;
 const SLOPE: f32 = 0.2;
 
 /// Layers double their width up to this multiple of the first's.
 const MAX_WIDENING: usize = 8;
+
+/// What a discriminator, trained along, says of the output, in RGB.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adversarial {}
+
+impl Loss for Adversarial {
+    fn is_game(&self) -> bool {
+        true
+    }
+
+    fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor> {
+        let (discriminator, game) =
+            seen.game.context("an adversarial objective needs a discriminator")?;
+        let real = discriminator.forward(&seen.rgb(seen.target)?)?;
+        let fake = discriminator.forward(&seen.rgb(seen.output)?)?;
+        Ok(generator_loss(game, &real, &fake)?)
+    }
+}
 
 /// Configuration of a [`Discriminator`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

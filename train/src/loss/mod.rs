@@ -24,14 +24,43 @@
 
 pub mod adversarial;
 pub mod colour;
+pub mod corners;
 pub mod features;
+mod kind;
 pub mod perceptual;
 pub mod pixel;
 mod pool;
 pub mod ssim;
 mod weights;
 
+pub use corners::ErrorScale;
+pub use kind::{Corners, Loss, Seen};
+
 use candle_core::{Result, Tensor};
+
+// The losses there are: what they are, by module and type, and what they are called in recipes.
+kind::losses! {
+    /// The targets of all corners of the domain by squared error.
+    corners::CornerTargets as "corner-targets",
+    /// Mean absolute error of the planes.
+    pixel::L1 as "l1",
+    /// Mean squared error of the planes.
+    pixel::L2 as "l2",
+    /// Mean of √(d² + ε²) over the planes.
+    pixel::Charbonnier as "charbonnier",
+    /// 1 − SSIM of luma.
+    ssim::Ssim as "ssim",
+    /// 1 − MS-SSIM of luma.
+    ssim::MsSsim as "ms-ssim",
+    /// Distance between the features of a net that the user gives, in RGB.
+    perceptual::Features as "features",
+    /// Distance between the Gram matrices of those features and of a picture's, in RGB.
+    perceptual::Style as "style",
+    /// Total variation of the output, in RGB.
+    pixel::TotalVariation as "total-variation",
+    /// What a discriminator, trained along, says of the output, in RGB.
+    adversarial::Adversarial as "adversarial",
+}
 
 /// `[N, …]` → `[N]`.
 fn mean_per_sample(x: &Tensor) -> Result<Tensor> {

@@ -1,20 +1,96 @@
 //! Distances between the features of a [`FeatureNet`].
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use candle_core::{Device, Result, Tensor, bail};
+use image::imageops::{FilterType, resize};
+use serde::{Deserialize, Serialize};
 
 use super::features::FeatureNet;
-use super::mean_per_sample;
 use super::weights::Weights;
+use super::{Loss, Seen, mean_per_sample};
+use crate::rgb::{Rgb, load_image};
+
+/// Longest side of a style picture, in pixels: brush strokes are some tens of them.
+const STYLE_SIDE: u32 = 512;
 
 /// Added to the length of a feature vector in the published code.
 const LENGTH_FLOOR: f64 = 1e-10;
 
 /// Added under the root, so that a vector of zeros has a gradient; far below [`LENGTH_FLOOR`]².
 const SQUARED_LENGTH_FLOOR: f64 = 1e-36;
+
+/// Distance between the features of a net that the user gives, in RGB.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Features {}
+
+impl Loss for Features {
+    fn needs_features(&self) -> bool {
+        true
+    }
+
+    fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor> {
+        Ok(feature_loss(&seen.features(seen.output)?, &seen.features(seen.target)?)?)
+    }
+}
+
+/// Distance between the Gram matrices of those features and of a picture's, in RGB.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Style {
+    /// The picture, relative to the recipe.
+    pub image: PathBuf,
+}
+
+impl Loss for Style {
+    fn has_target(&self) -> bool {
+        false
+    }
+
+    fn needs_features(&self) -> bool {
+        true
+    }
+
+    fn file(&self) -> Option<&Path> {
+        Some(&self.image)
+    }
+
+    fn resolve(&mut self, folder: &Path) -> anyhow::Result<()> {
+        let picture = folder.join(&self.image);
+        self.image =
+            std::path::absolute(&picture).with_context(|| picture.display().to_string())?;
+        Ok(())
+    }
+
+    /// The Gram matrices of the picture.
+    fn prepare(&self, net: Option<&FeatureNet>, device: &Device) -> anyhow::Result<Vec<Tensor>> {
+        let net = net.context("no feature net")?;
+        let rgb = style_picture(&self.image)?;
+        let shape = (1, 3, rgb.height, rgb.width);
+        let features = net.features(&Tensor::from_vec(rgb.data, shape, device)?)?;
+        Ok(features.iter().map(gram).collect::<Result<_>>()?)
+    }
+
+    fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor> {
+        Ok(style_loss(&seen.features(seen.output)?, seen.prepared)?)
+    }
+}
+
+/// A picture, made smaller if a side is longer than [`STYLE_SIDE`].
+fn style_picture(path: &Path) -> anyhow::Result<Rgb> {
+    let image = load_image(path)?;
+    let (width, height) = image.dimensions();
+    let longest = width.max(height);
+    if longest <= STYLE_SIDE {
+        return Ok(Rgb::from_image(&image));
+    }
+    let scaled = |side: u32| (side * STYLE_SIDE).div_ceil(longest);
+    let (width, height) = (scaled(width), scaled(height));
+    Ok(Rgb::from_image(&resize(&image, width, height, FilterType::CatmullRom)))
+}
 
 /// Mean squared distance of features, averaged over the taps (Johnson et al., ECCV 2016, sec. 3.2).
 /// To the features of what a picture shall show it is the content loss.

@@ -1,8 +1,67 @@
 //! Losses between samples at the same place.
 
+use anyhow::ensure;
 use candle_core::{Result, Tensor, bail};
+use serde::{Deserialize, Serialize};
 
-use super::mean_per_sample;
+use super::{Loss, Seen, mean_per_sample};
+
+/// Mean absolute error of the planes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct L1 {}
+
+impl Loss for L1 {
+    fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor> {
+        Ok(l1(seen.output, seen.target)?)
+    }
+}
+
+/// Mean squared error of the planes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct L2 {}
+
+impl Loss for L2 {
+    fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor> {
+        Ok(l2(seen.output, seen.target)?)
+    }
+}
+
+/// Mean of √(d² + ε²) over the planes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Charbonnier {
+    /// ε.
+    pub epsilon: f64,
+}
+
+impl Loss for Charbonnier {
+    fn check(&self) -> anyhow::Result<()> {
+        let epsilon = self.epsilon;
+        ensure!(epsilon > 0.0 && epsilon <= 1.0, "epsilon = {epsilon}, expected 0 < x ≤ 1");
+        Ok(())
+    }
+
+    fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor> {
+        Ok(charbonnier(seen.output, seen.target, self.epsilon)?)
+    }
+}
+
+/// Total variation of the output, in RGB.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TotalVariation {}
+
+impl Loss for TotalVariation {
+    fn has_target(&self) -> bool {
+        false
+    }
+
+    fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor> {
+        Ok(total_variation(&seen.rgb(seen.output)?)?)
+    }
+}
 
 /// Mean absolute error. Its gradient is 0 where the inputs are equal.
 ///

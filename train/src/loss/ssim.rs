@@ -4,8 +4,11 @@
 //! K₂ = 0.03 (Wang, Bovik, Sheikh, Simoncelli, IEEE TIP 2004).
 
 use candle_core::{Result, Tensor, bail};
+use serde::{Deserialize, Serialize};
 use tunableconv::nn::conv::conv2d;
 use tunableconv::nn::{Activation, ConvGeometry};
+
+use super::{Loss, Seen};
 
 /// Side of the window in pixels.
 const WINDOW: usize = 11;
@@ -18,6 +21,30 @@ const SCALE_WEIGHTS: [f64; 5] = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333];
 
 /// Least value of a factor of [`ms_ssim`]: its power has no gradient at 0, nor a value below.
 const FLOOR: f64 = 1e-4;
+
+/// 1 − SSIM of luma.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ssim {}
+
+impl Loss for Ssim {
+    fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor> {
+        let similarity = ssim(&seen.luma(seen.output)?, &seen.luma(seen.target)?)?;
+        Ok(similarity.affine(-1.0, 1.0)?)
+    }
+}
+
+/// 1 − MS-SSIM of luma, over as many scales as the crop has room for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MsSsim {}
+
+impl Loss for MsSsim {
+    fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor> {
+        let similarity = ms_ssim(&seen.luma(seen.output)?, &seen.luma(seen.target)?)?;
+        Ok(similarity.affine(-1.0, 1.0)?)
+    }
+}
 
 /// Mean structural similarity over windows and channels; 1 for identical inputs.
 ///

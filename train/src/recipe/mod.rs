@@ -18,7 +18,7 @@ use crate::degrade::{Degradation, check_chain};
 
 pub use batch::{Batch, Tunings};
 pub use link::{Level, Link};
-pub use objective::{Discriminator, ErrorScale, LossKind, Objective, Target};
+pub use objective::{Discriminator, Objective, Target};
 pub use optimiser::Optimiser;
 
 /// A recipe, as its TOML file holds it; unknown keys are refused.
@@ -103,12 +103,8 @@ impl Recipe {
             Self::parse(&text).with_context(|| format!("recipe {}", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         for objective in &mut recipe.objectives {
-            if let LossKind::Style { image } = &mut objective.loss {
-                // A run keeps the recipe elsewhere.
-                let picture = folder.join(&image);
-                *image =
-                    std::path::absolute(&picture).with_context(|| picture.display().to_string())?;
-            }
+            // A run keeps the recipe elsewhere.
+            objective.loss.as_loss_mut().resolve(folder)?;
         }
         Ok(recipe)
     }
@@ -246,8 +242,8 @@ impl Recipe {
             let context = || format!("objective `{}`", objective.name());
             objective.validate(&self.tuning).with_context(context)?;
         }
-        let has = |kind: &LossKind| self.objectives.iter().any(|o| &o.loss == kind);
-        match (&self.discriminator, has(&LossKind::Adversarial {})) {
+        let is_game = self.objectives.iter().any(|objective| objective.loss.as_loss().is_game());
+        match (&self.discriminator, is_game) {
             (None, true) => bail!("an adversarial objective needs a [discriminator]"),
             (Some(_), false) => bail!("discriminator: no objective is adversarial"),
             (Some(discriminator), true) => discriminator.validate().context("discriminator")?,
@@ -264,7 +260,7 @@ impl Recipe {
 
     /// Whether an objective needs the net given with `--features`.
     pub fn needs_features(&self) -> bool {
-        self.objectives.iter().any(|objective| objective.loss.needs_features())
+        self.objectives.iter().any(|objective| objective.loss.as_loss().needs_features())
     }
 
     /// Whether a degradation is a recorded one.
@@ -296,12 +292,12 @@ impl Recipe {
 
     /// Whether the targets of the corners are needed.
     pub fn has_corner_targets(&self) -> bool {
-        self.objectives.iter().any(|objective| objective.loss.is_corner_targets())
+        self.objectives.iter().any(|objective| objective.is_corner_targets())
     }
 
     /// Whether nothing else is asked for than the targets of the corners.
     pub fn is_restoration(&self) -> bool {
-        self.objectives.iter().all(|objective| objective.loss.is_corner_targets())
+        self.objectives.iter().all(|objective| objective.is_corner_targets())
     }
 
     /// Which degradations the picture keeps that an objective compares the output with; `None` if

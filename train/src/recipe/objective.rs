@@ -1,12 +1,12 @@
 //! What a net is asked for: the terms of the parametric multi-loss, as a recipe states them.
 
-use std::path::PathBuf;
-
 use anyhow::{bail, ensure};
 use serde::{Deserialize, Serialize};
 use tunableconv::tuning::{Domain, TuningSpace};
 
+use crate::loss::LossKind;
 use crate::loss::adversarial::{AdversarialKind, DiscriminatorConfig};
+use crate::loss::corners::CornerTargets;
 
 /// One term of `L(θ; ω) = Σ w(ω) λ L(f(x; ω, θ), target)` (Maggioni et al., CVPR 2023, sec. 3).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,85 +40,6 @@ pub enum Target {
     Restored,
 }
 
-/// A loss. Those on pictures in RGB see the planes' chroma replicated.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum LossKind {
-    /// The targets of all corners of the domain by squared error, see [`crate::corner_targets`].
-    CornerTargets {
-        /// What makes errors of weak and of strong degradations alike.
-        #[serde(default)]
-        scale: ErrorScale,
-    },
-    /// Mean absolute error of the planes.
-    L1 {},
-    /// Mean squared error of the planes.
-    L2 {},
-    /// Mean of √(d² + ε²) over the planes.
-    Charbonnier {
-        /// ε.
-        epsilon: f64,
-    },
-    /// 1 − SSIM of luma.
-    Ssim {},
-    /// 1 − MS-SSIM of luma, over as many scales as the crop has room for.
-    MsSsim {},
-    /// Distance between the features of a net that the user gives, in RGB.
-    Features {},
-    /// Distance between the Gram matrices of those features and of a picture's, in RGB.
-    Style {
-        /// The picture, relative to the recipe.
-        image: PathBuf,
-    },
-    /// Total variation of the output, in RGB.
-    TotalVariation {},
-    /// What a discriminator, trained along, says of the output, in RGB.
-    Adversarial {},
-}
-
-/// What makes squared errors of weak and of strong degradations alike, luma's and chroma's apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ErrorScale {
-    /// Each sample's divided by its own between input and clean image.
-    #[default]
-    Input,
-    /// The logarithm of each sample's: equal steps of PSNR count alike, wherever they are.
-    Log,
-}
-
-impl LossKind {
-    /// Whether it is the targets of the corners.
-    pub fn is_corner_targets(&self) -> bool {
-        matches!(self, Self::CornerTargets { .. })
-    }
-
-    /// As in recipes.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::CornerTargets { .. } => "corner-targets",
-            Self::L1 {} => "l1",
-            Self::L2 {} => "l2",
-            Self::Charbonnier { .. } => "charbonnier",
-            Self::Ssim {} => "ssim",
-            Self::MsSsim {} => "ms-ssim",
-            Self::Features {} => "features",
-            Self::Style { .. } => "style",
-            Self::TotalVariation {} => "total-variation",
-            Self::Adversarial {} => "adversarial",
-        }
-    }
-
-    /// Whether it needs a feature net.
-    pub fn needs_features(&self) -> bool {
-        matches!(self, Self::Features {} | Self::Style { .. })
-    }
-
-    fn has_target(&self) -> bool {
-        !matches!(self, Self::CornerTargets { .. } | Self::Style { .. } | Self::TotalVariation {})
-    }
-}
-
 /// The discriminator of adversarial objectives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -139,13 +60,18 @@ impl Objective {
             off: false,
             target: None,
             weight: 1.0,
-            loss: LossKind::CornerTargets { scale: ErrorScale::default() },
+            loss: LossKind::CornerTargets(CornerTargets::default()),
         }
+    }
+
+    /// Whether it is the targets of the corners.
+    pub fn is_corner_targets(&self) -> bool {
+        matches!(self.loss, LossKind::CornerTargets(_))
     }
 
     /// What the output is compared with, if with anything.
     pub fn target(&self) -> Option<Target> {
-        self.loss.has_target().then(|| self.target.unwrap_or(Target::Clean))
+        self.loss.as_loss().has_target().then(|| self.target.unwrap_or(Target::Clean))
     }
 
     /// Short name for logs, such as `deblur.l1`.
@@ -174,23 +100,19 @@ impl Objective {
         }
         let weight = self.weight;
         ensure!(weight > 0.0 && weight.is_finite(), "weight = {weight}, expected > 0");
-        let corner_targets = self.loss.is_corner_targets();
-        if corner_targets && self.parameter.is_some() {
+        if self.is_corner_targets() && self.parameter.is_some() {
             bail!("corner-targets are weighted by every parameter, expected none of its own");
         }
         if self.off && (self.parameter.is_none() || space.domain == Domain::Simplex) {
             bail!("`off` needs a parameter of a box");
         }
-        if self.target.is_some() && !self.loss.has_target() {
+        if self.target.is_some() && !self.loss.as_loss().has_target() {
             bail!("{} has no target to choose", self.loss.name());
         }
         if self.target == Some(Target::Restored) && self.parameter.is_none() {
             bail!("target = \"restored\" needs a parameter");
         }
-        if let LossKind::Charbonnier { epsilon } = self.loss {
-            ensure!(epsilon > 0.0 && epsilon <= 1.0, "epsilon = {epsilon}, expected 0 < x ≤ 1");
-        }
-        Ok(())
+        self.loss.as_loss().check()
     }
 }
 

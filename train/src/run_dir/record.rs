@@ -1,12 +1,12 @@
 //! What a run was made of: a resumed run must have the same.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::content::{Hash, hash_file};
-use crate::recipe::{LossKind, Recipe};
+use crate::recipe::Recipe;
 use crate::trainer::{Cadence, Sources};
 
 /// All that decides a run besides its recipe; `run.json` holds it.
@@ -91,17 +91,13 @@ pub fn hash_features(path: Option<&Path>) -> anyhow::Result<Option<String>> {
     path.map(|path| Ok(hash_file(path)?.to_string())).transpose()
 }
 
-/// Hashes of the style pictures of a recipe.
+/// Hashes of the files that a recipe's losses read.
 ///
 /// # Errors
 /// If one cannot be read.
 pub fn hash_styles(recipe: &Recipe) -> anyhow::Result<Vec<String>> {
-    let style = |kind: &LossKind| match kind {
-        LossKind::Style { image } => Some(image.clone()),
-        _ => None,
-    };
-    let pictures = recipe.objectives.iter().filter_map(|objective| style(&objective.loss));
-    pictures.map(|path: PathBuf| Ok(hash_file(&path)?.to_string())).collect()
+    let files = recipe.objectives.iter().filter_map(|objective| objective.loss.as_loss().file());
+    files.map(|path| Ok(hash_file(path)?.to_string())).collect()
 }
 
 impl RunRecord {

@@ -1,0 +1,140 @@
+//! What every loss says of itself, and what it is computed from.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use candle_core::{Device, Tensor};
+
+use super::adversarial::{AdversarialKind, Discriminator};
+use super::colour;
+use super::features::FeatureNet;
+use crate::yuv::Matrix;
+
+/// A loss of an objective, by the numbers that recipes give.
+pub trait Loss {
+    /// Whether the output is compared with a picture.
+    fn has_target(&self) -> bool {
+        true
+    }
+
+    /// Whether it needs the net given with `--features`.
+    fn needs_features(&self) -> bool {
+        false
+    }
+
+    /// Whether it is one side of a game, whose value says nothing of how far a run has come.
+    fn is_game(&self) -> bool {
+        false
+    }
+
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// Names one and what was expected.
+    fn check(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// The file that it reads.
+    fn file(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Takes the file's name as one in `folder`.
+    ///
+    /// # Errors
+    /// Where the current folder is not known.
+    fn resolve(&mut self, _folder: &Path) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// What is the same in every step; [`Seen::prepared`] in each.
+    ///
+    /// # Errors
+    /// A file that cannot be read; a failing device.
+    fn prepare(&self, _: Option<&FeatureNet>, _: &Device) -> anyhow::Result<Vec<Tensor>> {
+        Ok(vec![])
+    }
+
+    /// The loss of each sample, `[N]`.
+    ///
+    /// # Errors
+    /// Crops too small for it; a failing device.
+    fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor>;
+}
+
+/// What losses are computed from in a step.
+pub struct Seen<'a> {
+    /// The net's output, planes `[N, 6, H, W]`.
+    pub output: &'a Tensor,
+    /// What it is compared with, likewise.
+    pub target: &'a Tensor,
+    /// Where the recipe has corner targets, what they are compared by.
+    pub corners: Option<Corners<'a>>,
+    /// Matrix of each sample's planes.
+    pub matrices: &'a [Matrix],
+    /// The net given with `--features`.
+    pub features: Option<&'a FeatureNet>,
+    /// As [`Loss::prepare`] made it.
+    pub prepared: &'a [Tensor],
+    /// Who judges, and by which game.
+    pub game: Option<(&'a Discriminator, AdversarialKind)>,
+}
+
+/// What corner targets are compared by.
+#[derive(Clone, Copy)]
+pub struct Corners<'a> {
+    /// Output minus input, `[N, 6, H, W]`.
+    pub residual: &'a Tensor,
+    /// What that should be.
+    pub wanted: &'a Tensor,
+    /// Factor of each channel's mean squared error, `[N, 6]`.
+    pub scales: &'a Tensor,
+}
+
+impl Seen<'_> {
+    /// Planes in RGB, `[N, 3, 2 H, 2 W]`.
+    pub(super) fn rgb(&self, planes: &Tensor) -> candle_core::Result<Tensor> {
+        colour::rgb(planes, self.matrices)
+    }
+
+    /// Luma of planes, `[N, 1, 2 H, 2 W]`.
+    pub(super) fn luma(&self, planes: &Tensor) -> candle_core::Result<Tensor> {
+        colour::luma(planes)
+    }
+
+    /// Features of planes, one tensor for each tap.
+    pub(super) fn features(&self, planes: &Tensor) -> anyhow::Result<Vec<Tensor>> {
+        let net = self.features.context("no feature net")?;
+        Ok(net.features(&self.rgb(planes)?)?)
+    }
+}
+
+/// The losses there are, as [`LossKind`](super::LossKind).
+macro_rules! losses {
+    ($($(#[$doc:meta])* $module:ident::$loss:ident as $name:literal,)*) => {
+        /// A loss. Those on pictures in RGB see the planes' chroma replicated.
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum LossKind {
+            $($(#[$doc])* #[serde(rename = $name)] $loss($module::$loss),)*
+        }
+
+        impl LossKind {
+            /// As in recipes.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$loss(_) => $name,)* }
+            }
+
+            /// What it does.
+            pub fn as_loss(&self) -> &dyn Loss {
+                match self { $(Self::$loss(loss) => loss,)* }
+            }
+
+            pub(crate) fn as_loss_mut(&mut self) -> &mut dyn Loss {
+                match self { $(Self::$loss(loss) => loss,)* }
+            }
+        }
+    };
+}
+pub(super) use losses;
