@@ -35,6 +35,7 @@ fn nets(phi: PhiConfig) -> Vec<Architecture> {
     };
     let mut nets = vec![Architecture::Video(video), Architecture::TwoScale(two_scale)];
     nets.extend([Colour::Rgb, Colour::Luma].map(|colour| Architecture::Plain(plain(colour, phi))));
+    nets.push(Architecture::Plain(coarse(phi)));
     nets.extend([1, 2, 3, 4].map(edsr));
     nets
 }
@@ -52,6 +53,18 @@ fn plain(colour: Colour, phi: PhiConfig) -> PlainConfig {
         PlainLayer { shuffle: 2, ..layer("up", 3, 4 * colours, Activation::None) },
     ];
     PlainConfig { colour, scale: 2, residual: true, layers, phi }
+}
+
+/// A chain that works on two pixels as one.
+fn coarse(phi: PhiConfig) -> PlainConfig {
+    let layer =
+        |name: &str, channels| PlainLayer::new(name, 3, channels, Activation::LeakyRelu(0.1));
+    let layers = vec![
+        PlainLayer { stride: 2, ..layer("first", 5) },
+        layer("second", 5),
+        PlainLayer { shuffle: 4, activation: Activation::None, ..layer("up", 16) },
+    ];
+    PlainConfig { colour: Colour::Luma, scale: 2, residual: true, layers, phi }
 }
 
 /// One φ of each kind.

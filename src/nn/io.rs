@@ -118,10 +118,23 @@ impl Io {
             None => run(x)?,
         };
         match (self.output, &mean) {
-            (Output::Residual, _) => repeated(x, self.scale)? + y,
-            (Output::Direct, Some(mean)) => y.broadcast_add(mean),
-            (Output::Direct, None) => Ok(y),
+            (Output::Residual, _) => repeated(x, self.scale)? + self.cropped(x, y)?,
+            (Output::Direct, Some(mean)) => self.cropped(x, y)?.broadcast_add(mean),
+            (Output::Direct, None) => self.cropped(x, y),
         }
+    }
+}
+
+impl Io {
+    /// Where the grid is coarser than pixels, the output for `x` may be larger than the picture, at the right
+    /// and the bottom.
+    fn cropped(&self, x: &Tensor, y: Tensor) -> Result<Tensor> {
+        let (_, _, height, width) = x.dims4()?;
+        let (height, width) = (height * self.scale, width * self.scale);
+        if y.dims()[2..] == [height, width] {
+            return Ok(y);
+        }
+        y.narrow(2, 0, height)?.narrow(3, 0, width)?.contiguous()
     }
 }
 

@@ -16,13 +16,16 @@ use crate::{Error, Result};
 /// Most layers.
 const MAX_LAYERS: usize = 128;
 
+/// What the strides of a chain may multiply to.
+const MAX_STRIDES: usize = 8;
+
 /// Configuration of a plain chain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlainConfig {
     /// What it reads and writes: RGB, or luma.
     pub colour: Colour,
-    /// Output size over input size: the product of all shuffles.
+    /// Output size over input size: the product of all shuffles, divided by all strides.
     pub scale: usize,
     /// Whether the output is added to the input, enlarged by repeating its pixels.
     pub residual: bool,
@@ -42,14 +45,33 @@ pub struct PlainLayer {
     pub kernel: usize,
     /// Output channels of the convolution, before shuffling.
     pub channels: usize,
+    /// Step of its kernels, 1 or 2.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub stride: usize,
     /// Whether it has a bias.
+    #[serde(default = "yes")]
     pub bias: bool,
     /// Applied to the output.
     pub activation: Activation,
     /// Factor of the pixel shuffle, 1 for none.
+    #[serde(default = "one")]
     pub shuffle: usize,
     /// Outputs that are added: 0 the input, l + 1 that of layer l; at most two.
+    #[serde(default)]
     pub add: Vec<usize>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_one(value: &usize) -> bool {
+    *value == 1
 }
 
 impl PlainLayer {
@@ -60,8 +82,8 @@ impl PlainLayer {
         channels: usize,
         activation: Activation,
     ) -> Self {
-        let (name, bias, shuffle, add) = (name.into(), true, 1, vec![]);
-        Self { name, kernel, channels, bias, activation, shuffle, add }
+        let (name, stride, bias, shuffle, add) = (name.into(), 1, true, 1, vec![]);
+        Self { name, kernel, channels, stride, bias, activation, shuffle, add }
     }
 
     fn link(&self) -> Link {
@@ -86,12 +108,12 @@ impl NetConfig for PlainConfig {
         if self.colour == Colour::Yuv420 {
             return fail("colour = yuv420, expected rgb or luma".into());
         }
-        // Channels of each edge, and its size over the input's.
-        let colours = self.colours();
-        let mut edges = vec![(colours, 1)];
+        // Channels of each edge, and its size over the input's, in units of the smallest there may be.
+        let (colours, unit) = (self.colours(), MAX_STRIDES);
+        let mut edges = vec![(colours, unit)];
         for layer in &self.layers {
             let fail = |reason: String| fail(format!("layer `{}`: {reason}", layer.name));
-            let PlainLayer { name, kernel, channels, shuffle, activation, add, .. } = layer;
+            let PlainLayer { name, kernel, channels, stride, shuffle, activation, add, .. } = layer;
             let is_taken = self.layers.iter().filter(|other| other.name == *name).count() > 1;
             let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
             if is_taken || name.is_empty() || !name.chars().all(is_plain) {
@@ -112,15 +134,23 @@ impl NetConfig for PlainConfig {
                 }
                 _ => {}
             }
-            let size = edges.last().map_or(1, |(_, size)| *size) * shuffle;
+            if ![1, 2].contains(stride) {
+                return fail(format!("stride = {stride}, expected 1 or 2"));
+            }
+            let size = edges.last().map_or(unit, |(_, size)| *size) * shuffle;
+            if !size.is_multiple_of(*stride) {
+                return fail(format!("strides of more than {MAX_STRIDES} together"));
+            }
+            let size = size / stride;
             let edge = (channels / (shuffle * shuffle), size);
             if add.len() > 2 || add.iter().any(|from| edges.get(*from) != Some(&edge)) {
                 return fail(format!("add = {add:?}, expected two edges of its own size at most"));
             }
             edges.push(edge);
         }
-        if edges.last() != Some(&(colours, self.scale)) || !(1..=4).contains(&self.scale) {
-            let (got, scale) = (edges.last(), self.scale);
+        if edges.last() != Some(&(colours, unit * self.scale)) || !(1..=4).contains(&self.scale) {
+            let got = edges.last().map(|&(channels, size)| (channels, size as f64 / unit as f64));
+            let scale = self.scale;
             return fail(format!(
                 "channels and scale of the output are {got:?}, expected {colours} and {scale}, at most 4"
             ));
@@ -131,8 +161,9 @@ impl NetConfig for PlainConfig {
     fn chain(&self) -> Vec<ChainLayer> {
         let mut c_in = self.colours();
         let layer = |layer: &PlainLayer| {
-            let PlainLayer { name, kernel, channels, bias, activation, .. } = layer;
+            let PlainLayer { name, kernel, channels, stride, bias, activation, .. } = layer;
             let config = TunableConv2dConfig {
+                stride: *stride,
                 bias: *bias,
                 activation: *activation,
                 phi: self.phi,
@@ -153,12 +184,13 @@ impl NetConfig for PlainConfig {
     }
 
     fn io(&self) -> Io {
+        let chain = self.chain();
         Io {
             colour: self.colour,
             channels: self.colours(),
             scale: self.scale,
-            grid: 1,
-            reach: Reach::Pixels(chain::reach(&self.chain())),
+            grid: chain::grid(&chain),
+            reach: Reach::Pixels(chain::reach(&chain)),
             output: if self.residual { Output::Residual } else { Output::Direct },
             mean: None,
             history: 0,
@@ -216,5 +248,8 @@ mod tests {
         refused(&|c| c.colour = Colour::Luma, "expected 1 and 2");
         refused(&|c| c.colour = Colour::Yuv420, "colour = yuv420");
         refused(&|c| c.layers[2].channels = 16, "output are");
+        refused(&|c| c.layers[1].stride = 3, "layer `b`: stride = 3");
+        refused(&|c| c.layers[1].stride = 2, "layer `b`: add = [1]");
+        refused(&|c| c.layers[0].stride = 2, "expected 3 and 2");
     }
 }

@@ -25,6 +25,9 @@ const MAX_KERNEL: usize = 5;
 pub(crate) struct ChainSpec {
     /// Parts that an input row is stored in; each has an equal share of the channels.
     pub(crate) input_parts: usize,
+    /// Width and height of the output over the input's, where the last shuffle may have made up to one group
+    /// more; `None` to keep all that there is.
+    pub(crate) scale: Option<usize>,
     /// First to last.
     pub(crate) layers: Vec<LayerSpec>,
 }
@@ -155,7 +158,7 @@ impl ChainSpec {
         let last = chain.len() - 1;
         let layers = chain.into_iter().enumerate().map(|(at, l)| LayerSpec::of(l, at == last));
         let layers = layers.collect::<Result<_, _>>()?;
-        Ok(Self { input_parts, layers })
+        Ok(Self { input_parts, scale: Some(io.scale), layers })
     }
 
     /// Channels of an edge.
@@ -328,6 +331,9 @@ impl Plan {
             let shuffled = |len: usize| layer.convolved(len) * layer.shuffle;
             let size = (shuffled(width), shuffled(height));
             sizes.push(layer.added().next().map_or(size, |from| sizes[from]));
+        }
+        if let (Some(scale), Some(last)) = (self.spec.scale, sizes.last_mut()) {
+            *last = (last.0.min(scale * input.0), last.1.min(scale * input.1));
         }
         Ok(sizes)
     }

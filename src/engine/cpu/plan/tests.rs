@@ -15,7 +15,7 @@ fn layer(kernel: usize, c_in: usize, c_out: usize) -> LayerSpec {
 }
 
 fn plan(layers: Vec<LayerSpec>) -> Result<Plan, String> {
-    Plan::new(ChainSpec { input_parts: 1, layers }, 1)
+    Plan::new(ChainSpec { input_parts: 1, scale: None, layers }, 1)
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn chains_that_cannot_be_computed_are_refused_with_the_layer() {
     assert!(plan(vec![]).unwrap_err().contains("0 layers"));
     let many = (0..65).map(|_| good()).collect();
     assert!(plan(many).unwrap_err().contains("65 layers, expected 1 to 64"));
-    let parts = ChainSpec { input_parts: 3, layers: vec![layer(3, 8, 8)] };
+    let parts = ChainSpec { input_parts: 3, scale: None, layers: vec![layer(3, 8, 8)] };
     assert!(Plan::new(parts, 1).unwrap_err().contains("8 input channels do not fill 3 parts"));
 }
 

@@ -11,7 +11,7 @@ struct Chain {
 
 impl Chain {
     fn new(layers: Vec<LayerSpec>, seed: u64) -> Self {
-        let spec = ChainSpec { input_parts: 1, layers };
+        let spec = ChainSpec { input_parts: 1, scale: None, layers };
         let mut random = Random(seed);
         let mut tensors = BTreeMap::new();
         for layer in &spec.layers {

@@ -240,6 +240,7 @@ fn frames_through_nets_in_rgb_are_candles() {
         plain(Colour::Rgb, 8, 1, false),
         plain(Colour::Luma, 8, 1, true),
         plain(Colour::Luma, 8, 2, false),
+        coarse(16, 1),
     ] {
         let scale = architecture.io().scale;
         let mut checkpoint = net(architecture.clone(), 5);
