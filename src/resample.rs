@@ -75,6 +75,32 @@ impl Axis {
     }
 }
 
+/// Resamples planes of one size to another.
+pub struct Resize {
+    from_width: usize,
+    across: Axis,
+    down: Axis,
+    scratch: [Vec<f32>; 2],
+}
+
+impl Resize {
+    /// From one width and height to another, all at least 1.
+    pub fn new(filter: Filter, from: (usize, usize), to: (usize, usize)) -> Self {
+        let (across, down) = (Axis::new(filter, from.0, to.0), Axis::new(filter, from.1, to.1));
+        Self { from_width: from.0, across, down, scratch: Default::default() }
+    }
+
+    /// A plane `[height, width]` of the old size at the new one.
+    pub fn plane(&mut self, plane: &[f32], out: &mut Vec<f32>) {
+        let [columns, rows] = &mut self.scratch;
+        self.down.columns(plane, self.from_width, columns);
+        // Rows are resampled as the columns of the transposed plane.
+        transpose(columns, self.from_width, rows);
+        self.across.columns(rows, self.down.len(), columns);
+        transpose(columns, self.down.len(), out);
+    }
+}
+
 /// `[height, width]` to `[width, height]`.
 pub fn transpose(plane: &[f32], width: usize, out: &mut Vec<f32>) {
     out.clear();

@@ -30,7 +30,7 @@ use tunableconv::nn::{
 };
 use tunableconv_train::batch::{Batches, Pictures};
 use tunableconv_train::data::{ImageFolder, Keep};
-use tunableconv_train::multi_loss::{DeviceBatch, MultiLoss};
+use tunableconv_train::multi_loss::{DeviceBatch, Made, MultiLoss};
 use tunableconv_train::optimiser::{Adam, initial_slots};
 use tunableconv_train::recipe::{self, Recipe};
 
@@ -270,8 +270,9 @@ impl Trainer {
     fn step(&mut self) -> Result<(), Failure> {
         let batch = self.batches.next().ok_or("the loader stopped")?;
         let batch = DeviceBatch::new(&batch, &self.recipe, &Device::Cpu)?;
-        let residual = self.net.fold(&batch.tunings)?.forward(&batch.input)?;
-        let loss = self.multi_loss.evaluate(&batch, &residual, None)?.total;
+        let net = self.net.fold(&batch.tunings)?;
+        let made = Made::by(&self.recipe.net.io(), &batch.input, |x| net.forward(x))?;
+        let loss = self.multi_loss.evaluate(&batch, &made, None)?.total;
         self.adam.step(self.step, &loss.backward()?)?;
         self.step += 1;
         Ok(())

@@ -10,7 +10,6 @@ use std::time::Duration;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, StandardNormal};
-use tunableconv::frame::CHANNELS;
 
 use crate::corner_targets::{channel_scales, corner_weights, mean_target};
 use crate::data::ImageFolder;
@@ -20,7 +19,8 @@ use crate::pairs::PairFolder;
 use crate::recipe::{Level, Link, Recipe};
 use crate::rgb::Rgb;
 use crate::tunings::{sample_any_tuning, sample_tuning};
-use crate::yuv::{Matrix, Range, Yuv420};
+use crate::view::View;
+use crate::yuv::{Matrix, Range};
 
 /// Batches that are made ahead, for each thread.
 const AHEAD: u64 = 2;
@@ -28,19 +28,20 @@ const AHEAD: u64 = 2;
 /// How long the trainer sleeps before it looks again whether it can help.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// One step's samples, on the host. N samples in B micro-batches; H and W are half the crop.
+/// One step's samples, on the host: planes of C channels as the net's [`View`] has them. N samples in B
+/// micro-batches; targets are larger than inputs where the net enlarges.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HostBatch {
     /// Tunings, `[B, p]`.
     pub tunings: Vec<f32>,
-    /// Degraded input, `[N, 6, H, W]`.
+    /// Degraded input, `[N, C, H, W]`.
     pub input: Vec<f32>,
-    /// Weighted mean of the corners' targets minus input, `[N, 6, H, W]`: what the residual should
+    /// Weighted mean of the corners' targets minus input, `[N, C, H, W]`: what the residual should
     /// be. Empty for recipes without corner targets.
     pub residual: Vec<f32>,
-    /// Factor of each channel's mean squared error to it, `[N, 6]`.
+    /// Factor of each channel's mean squared error to it, `[N, C]`.
     pub scales: Vec<f32>,
-    /// The picture of each of [`Recipe::target_masks`], `[N, 6, H, W]`.
+    /// The picture of each of [`Recipe::target_masks`], `[N, C, H, W]`.
     pub targets: Vec<Vec<f32>>,
     /// Matrix of each sample's planes, `[N]`.
     pub matrices: Vec<Matrix>,
@@ -118,11 +119,16 @@ fn jittered(value: f32, level: Level, rng: &mut ChaCha8Rng) -> f32 {
 }
 
 /// Level of a degraded picture by its error to one without that degradation.
-pub(crate) fn measured_level(degraded: &[f32], without: &[f32], level: Level) -> Option<f32> {
+pub(crate) fn measured_level(
+    view: View,
+    degraded: &[f32],
+    without: &[f32],
+    level: Level,
+) -> Option<f32> {
     let most = level.error? / 255.0;
-    let luma = degraded.len() / CHANNELS * 4;
-    let squares = degraded[..luma].iter().zip(without).map(|(a, b)| f64::from(a - b).powi(2));
-    let error = (squares.sum::<f64>() / luma as f64).sqrt();
+    let luma = view.luma(degraded);
+    let squares = luma.iter().zip(without).map(|(a, b)| f64::from(a - b).powi(2));
+    let error = (squares.sum::<f64>() / luma.len() as f64).sqrt();
     Some((error / most).min(1.0) as f32)
 }
 
@@ -147,7 +153,7 @@ fn push_sample(
     rng: &mut ChaCha8Rng,
 ) {
     let chain = recipe.chain();
-    let (crop, halo) = (recipe.batch.crop, recipe.batch.halo);
+    let (crop, halo, view) = (recipe.batch.crop, recipe.batch.halo, recipe.view());
     let mut active_links = chain.iter().zip(active).filter(|(_, active)| **active);
     let recorded = active_links.find_map(|(degradation, _)| degradation.as_recorded());
     let (clean, twin) = if let Some(Recorded { folder }) = recorded {
@@ -195,24 +201,25 @@ fn push_sample(
         }
     }
 
-    let images = apply_all_corners(&chain, &draw, &masks, &clean, twin.as_ref());
-    let mut planes = images.iter().map(|image| {
-        let mut yuv = Yuv420::from_rgb(&centre(image, crop), matrix, range);
-        // Video arrives rounded; so does the input here, and whatever is compared with it.
-        yuv.round_to_8bit();
-        yuv.normalised(range)
-    });
+    let small = view.small(&clean);
+    let images = apply_all_corners(&chain, &draw, &masks, &small, twin.as_ref());
+    let of = |image: &Rgb, side: usize| view.planes(&centre(image, side), matrix, range);
+    let mut planes = images.iter().map(|image| of(image, crop / view.scale));
     let Some(input) = planes.next() else { return };
     for (target, picture) in batch.targets.iter_mut().zip(planes.by_ref()) {
-        target.extend(picture);
+        match view.scale {
+            1 => target.extend(picture),
+            // Nothing is compared with a small picture.
+            _ => target.extend(of(&clean, crop)),
+        }
     }
     for ((j, level), without) in to_measure.into_iter().zip(planes.by_ref()) {
-        measured[j].extend(measured_level(&input, &without, level));
+        measured[j].extend(measured_level(view, &input, &without, level));
     }
     if let Some(clean) = planes.next() {
         let corners: Vec<Vec<f32>> = planes.collect();
         let mean = mean_target(&weights, &corners);
-        batch.scales.extend(channel_scales(&input, &clean));
+        batch.scales.extend(channel_scales(view, &input, &clean));
         batch.residual.extend(mean.iter().zip(&input).map(|(mean, input)| mean - input));
     }
     batch.input.extend(input);

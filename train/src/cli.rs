@@ -281,15 +281,21 @@ fn draw_sweep(args: &SweepArgs, threads: usize) -> anyhow::Result<()> {
         twin.is_some() || !condition.is_recorded(),
         "give the recorded image: --degraded IMAGE"
     );
-    let (width, height) =
-        (clean.width.min(args.crop as usize), clean.height.min(args.crop as usize));
+    let scale = checkpoint.metadata.architecture.io().scale;
+    ensure!(
+        scale == 1 || twin.is_none(),
+        "--degraded: the net makes pictures of {scale} times the size, the two images are of one"
+    );
+    let side = |side: usize| side.min(args.crop as usize) / scale * scale;
+    let (width, height) = (side(clean.width), side(clean.height));
+    ensure!(width.min(height) > 0, "{}: smaller than {scale} pixels", args.image.display());
     let (x, y) = ((clean.width - width) / 2, (clean.height - height) / 2);
     let crop = |image: &Rgb| image.crop(x, y, width, height);
     let name = args.image.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let recipe = &checkpoint.metadata.provenance.recipe;
     let title = format!("{recipe} on {name}, {}", condition.label());
     let (clean, twin) = (crop(&clean), twin.as_ref().map(crop));
-    let picture = TestPicture { name, clean, twin, folders: vec![] };
+    let picture = TestPicture { name, clean, scale, twin, folders: vec![] };
     let mut engine = args.engine.open(&checkpoint, threads)?;
     sweep(engine.as_mut(), &title, &picture, &condition)?.save(&args.out)
 }

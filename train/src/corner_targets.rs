@@ -11,10 +11,10 @@
 //! are small beside luma's. [`ErrorScale::Log`](crate::loss::ErrorScale) takes their logarithms
 //! instead, whose gradient divides by what is left of an error rather than by what there was.
 
-use tunableconv::frame::CHANNELS;
 use tunableconv::tuning::Domain;
 
 use crate::recipe::Recipe;
+use crate::view::View;
 
 /// Added to the divisor: errors far below two code values do not matter to anyone.
 const FLOOR: f64 = (2.0 / 255.0) * (2.0 / 255.0);
@@ -48,19 +48,21 @@ pub fn mean_target(weights: &[f32], targets: &[Vec<f32>]) -> Vec<f32> {
     mean
 }
 
-/// What the mean squared error of each of a sample's six channels is multiplied with:
-/// 1 / (input-to-clean error + floor), one value for the four of luma and one for the two of chroma.
+/// What the mean squared error of each of a sample's channels is multiplied with: 1 / (input-to-clean error +
+/// floor), one value for each [group](View::groups) of channels.
 ///
 /// # Shapes
-/// - `input`, `clean`: `[6, H, W]`
-pub fn channel_scales(input: &[f32], clean: &[f32]) -> [f32; CHANNELS] {
-    let luma = input.len() / CHANNELS * 4;
-    let scale = |input: &[f32], clean: &[f32]| {
+/// - `input`, `clean`: `[C, H, W]`; returns `[C]`
+pub fn channel_scales(view: View, input: &[f32], clean: &[f32]) -> Vec<f32> {
+    let each = input.len() / view.channels();
+    let (mut first, mut scales) = (0, vec![]);
+    for count in view.groups() {
+        let part = first * each..(first + count) * each;
         let squared = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
-        let error = input.iter().zip(clean).map(squared).sum::<f64>() / input.len() as f64;
-        (1.0 / (error + FLOOR)) as f32
-    };
-    let of_luma = scale(&input[..luma], &clean[..luma]);
-    let of_chroma = scale(&input[luma..], &clean[luma..]);
-    [of_luma, of_luma, of_luma, of_luma, of_chroma, of_chroma]
+        let squares = input[part.clone()].iter().zip(&clean[part.clone()]).map(squared);
+        let error = squares.sum::<f64>() / part.len() as f64;
+        scales.extend(vec![(1.0 / (error + FLOOR)) as f32; *count]);
+        first += count;
+    }
+    scales
 }

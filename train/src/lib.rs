@@ -46,4 +46,5 @@ pub mod trainer;
 pub mod tunings;
 pub mod validation;
 pub mod video;
+pub mod view;
 pub mod yuv;

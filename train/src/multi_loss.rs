@@ -3,13 +3,15 @@
 
 use anyhow::{Context as _, ensure};
 use candle_core::{Device, Tensor};
-use tunableconv::frame::CHANNELS;
+use tunableconv::nn::{Io, Output};
+use tunableconv::resample::{Filter, Resize};
 
 use crate::batch::HostBatch;
 use crate::loss::adversarial::{AdversarialKind, Discriminator};
 use crate::loss::features::FeatureNet;
 use crate::loss::{Corners, Seen, colour};
 use crate::recipe::{Objective, Recipe, Target};
+use crate::view::View;
 use crate::yuv::{Matrix, Range};
 
 /// Decay of the running means of adaptive weights, per step.
@@ -19,7 +21,7 @@ const MEAN_DECAY: f32 = 0.99;
 pub struct DeviceBatch {
     /// `[B, p]`.
     pub tunings: Tensor,
-    /// `[N, 6, H, W]`.
+    /// `[N, C, H, W]`.
     pub input: Tensor,
     /// Range of each sample's planes before they were normalised, `[N]`.
     pub ranges: Vec<Range>,
@@ -37,10 +39,13 @@ impl DeviceBatch {
     /// # Errors
     /// A failing device.
     pub fn new(batch: &HostBatch, recipe: &Recipe, device: &Device) -> anyhow::Result<Self> {
-        let (n, side) = (batch.matrices.len(), recipe.batch.crop / 2);
-        let picture = |values: &Vec<f32>| {
-            Tensor::from_slice(values, (n, CHANNELS, side, side), device).map_err(Into::into)
+        let (n, view) = (batch.matrices.len(), recipe.view());
+        let (crop, channels) = (recipe.batch.crop, view.channels());
+        let planes = |values: &Vec<f32>, side: usize| -> anyhow::Result<Tensor> {
+            let side = view.planes_side(side);
+            Ok(Tensor::from_slice(values, (n, channels, side, side), device)?)
         };
+        let picture = |values: &Vec<f32>| planes(values, crop);
         let p = recipe.tuning.len();
         let each = n / recipe.batch.micro_batches;
         let weights = recipe.objectives.iter().map(|objective| {
@@ -50,10 +55,10 @@ impl DeviceBatch {
         });
         let weights = weights.collect::<anyhow::Result<_>>()?;
         let has_corners = !batch.residual.is_empty();
-        let scales = || Tensor::from_slice(&batch.scales, (n, CHANNELS), device);
+        let scales = || Tensor::from_slice(&batch.scales, (n, channels), device);
         Ok(Self {
             tunings: Tensor::from_slice(&batch.tunings, (n / each, p), device)?,
-            input: picture(&batch.input)?,
+            input: planes(&batch.input, crop / view.scale)?,
             residual: has_corners.then(|| picture(&batch.residual)).transpose()?,
             scales: has_corners.then(scales).transpose()?,
             targets: batch.targets.iter().map(picture).collect::<anyhow::Result<_>>()?,
@@ -67,14 +72,68 @@ impl DeviceBatch {
         self.matrices.len()
     }
 
-    fn corners<'b>(&'b self, residual: &'b Tensor) -> Option<Corners<'b>> {
+    fn corners<'b>(&'b self, made: &'b Made) -> Option<Corners<'b>> {
         let (wanted, scales) = (self.residual.as_ref()?, self.scales.as_ref()?);
-        Some(Corners { residual, wanted, scales })
+        Some(Corners { residual: made.residual.as_ref()?, wanted, scales })
+    }
+}
+
+/// What a net makes of a batch.
+pub struct Made {
+    /// The pictures, planes `[N, C, H, W]`.
+    picture: Tensor,
+    /// Them minus the input, where they are of its size.
+    residual: Option<Tensor>,
+}
+
+impl Made {
+    /// By `run`, the net itself, of what it reads.
+    ///
+    /// # Errors
+    /// Those of `run`; a failing device.
+    pub fn by(
+        io: &Io,
+        input: &Tensor,
+        run: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
+    ) -> candle_core::Result<Self> {
+        let mut output = None;
+        let picture = io.picture(input, |x| {
+            let y = run(x)?;
+            output = Some(y.clone());
+            Ok(y)
+        })?;
+        let residual = match (io.scale, io.output) {
+            (1, Output::Residual) => output,
+            (1, Output::Direct) => Some((&picture - input)?),
+            _ => None,
+        };
+        Ok(Self { picture, residual })
+    }
+
+    /// By no net: the input, enlarged bicubically.
+    ///
+    /// # Errors
+    /// A failing device.
+    pub fn unfiltered(view: View, input: &Tensor) -> candle_core::Result<Self> {
+        if view.scale == 1 {
+            return Ok(Self { picture: input.clone(), residual: Some(input.zeros_like()?) });
+        }
+        let (n, c, h, w) = input.dims4()?;
+        let large = (view.scale * w, view.scale * h);
+        let mut resize = Resize::new(Filter::Bicubic, (w, h), large);
+        let (mut plane, mut all) = (vec![], vec![]);
+        for values in input.flatten_all()?.to_vec1::<f32>()?.chunks_exact(h * w) {
+            resize.plane(values, &mut plane);
+            all.extend_from_slice(&plane);
+        }
+        let shape = (n, c, large.1, large.0);
+        Ok(Self { picture: Tensor::from_vec(all, shape, input.device())?, residual: None })
     }
 }
 
 /// The losses of a recipe, ready to be evaluated.
 pub struct MultiLoss {
+    view: View,
     terms: Vec<Term>,
     features: Option<FeatureNet>,
     /// Running mean of each loss where weights are adaptive; 0 before the first.
@@ -143,7 +202,7 @@ impl MultiLoss {
         };
         let terms: Vec<Term> = recipe.objectives.iter().map(term).collect::<anyhow::Result<_>>()?;
         let means = recipe.adaptive_weights.then(|| vec![0.0; terms.len()]);
-        Ok(Self { terms, features, means })
+        Ok(Self { view: recipe.view(), terms, features, means })
     }
 
     /// The running means of the losses, part of a run's state.
@@ -151,7 +210,7 @@ impl MultiLoss {
         self.means.as_mut()
     }
 
-    /// The loss of a net's `residual` on a batch; `discriminator` judges where an objective is
+    /// The loss of what a net has made of a batch; `discriminator` judges where an objective is
     /// adversarial, and receives no gradient.
     ///
     /// # Errors
@@ -159,23 +218,22 @@ impl MultiLoss {
     pub fn evaluate(
         &mut self,
         batch: &DeviceBatch,
-        residual: &Tensor,
+        made: &Made,
         discriminator: Option<(&Discriminator, &crate::recipe::Discriminator)>,
     ) -> anyhow::Result<Evaluation> {
-        let output = (&batch.input + residual)?;
         let game = discriminator.map(|(net, config)| (net, config.loss));
-        let corners = batch.corners(residual);
+        let corners = batch.corners(made);
         let (mut total, mut luma_error, mut judged) = (None::<Tensor>, None, None);
         let mut sums = Vec::with_capacity(self.terms.len());
         for (index, term) in self.terms.iter().enumerate() {
             let is_game = term.objective.loss.as_loss().is_game();
-            let per_sample = self.per_sample(term, batch, &output, corners, game)?;
+            let per_sample = self.per_sample(term, batch, &made.picture, corners, game)?;
             if term.objective.is_corner_targets() {
-                luma_error = corners.map(|corners| corners.luma_error()).transpose()?;
+                luma_error = corners.map(|corners| corners.luma_error(self.view)).transpose()?;
             }
             if is_game {
-                let real = colour::rgb(term.target(batch), &batch.matrices)?;
-                let fake = colour::rgb(&output.detach(), &batch.matrices)?;
+                let rgb = |planes| colour::of_view(self.view, planes, &batch.matrices);
+                let (real, fake) = (rgb(term.target(batch))?, rgb(&made.picture.detach())?);
                 judged = Some(Judged { real, fake, weights: batch.weights[index].clone() });
             }
             let weighted = (&per_sample * &batch.weights[index])?.sum_all()?;
@@ -204,15 +262,14 @@ impl MultiLoss {
     ///
     /// # Errors
     /// As for that.
-    pub fn measure(&self, batch: &DeviceBatch, residual: &Tensor) -> anyhow::Result<f64> {
-        let output = (&batch.input + residual)?;
-        let corners = batch.corners(residual);
+    pub fn measure(&self, batch: &DeviceBatch, made: &Made) -> anyhow::Result<f64> {
+        let corners = batch.corners(made);
         let mut total = 0.0;
         for (term, weights) in self.terms.iter().zip(&batch.weights) {
             if term.objective.loss.as_loss().is_game() {
                 continue;
             }
-            let per_sample = self.per_sample(term, batch, &output, corners, None)?;
+            let per_sample = self.per_sample(term, batch, &made.picture, corners, None)?;
             let sum = f64::from((per_sample * weights)?.sum_all()?.to_scalar::<f32>()?);
             total += term.objective.weight * sum / batch.samples() as f64;
         }
@@ -229,6 +286,7 @@ impl MultiLoss {
         game: Option<(&Discriminator, AdversarialKind)>,
     ) -> anyhow::Result<Tensor> {
         let seen = Seen {
+            view: self.view,
             output,
             target: term.target(batch),
             corners,

@@ -147,6 +147,8 @@ pub fn measure(
     settings: &Settings,
 ) -> anyhow::Result<Vec<Row>> {
     let metadata = &checkpoint.metadata;
+    let scale = metadata.architecture.io().scale;
+    ensure!(scale == 1, "the net makes pictures of {scale} times the size, clips are of one");
     let levels = Levels::new(metadata)?;
     let encoders = settings.cases.iter().filter_map(|case| case.encoder);
     encoders.into_iter().try_for_each(|(encoder, _)| encoder.check())?;
@@ -332,6 +334,7 @@ impl Shown<'_> {
                 let picture = TestPicture {
                     name: String::new(),
                     clean: clean.to_rgb(MATRIX, RANGE),
+                    scale: 1,
                     twin: case.encoder.map(|_| degraded.to_rgb(MATRIX, RANGE)),
                     folders: vec![case.folder()],
                 };

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, RgbImage};
+use tunableconv::resample::{Filter, Resize};
 
 use crate::content::{Hash, hash_bytes};
 
@@ -47,6 +48,21 @@ impl Rgb {
     pub fn plane(&self, c: usize) -> &[f32] {
         let size = self.width * self.height;
         &self.data[c * size..][..size]
+    }
+
+    /// At another size, clipped to `[0, 1]`.
+    ///
+    /// # Panics
+    /// If a side is 0.
+    #[must_use]
+    pub fn resized(&self, width: usize, height: usize, filter: Filter) -> Self {
+        let mut resize = Resize::new(filter, (self.width, self.height), (width, height));
+        let (mut data, mut plane) = (Vec::with_capacity(3 * width * height), vec![]);
+        for c in 0..3 {
+            resize.plane(self.plane(c), &mut plane);
+            data.extend(plane.iter().map(|value| value.clamp(0.0, 1.0)));
+        }
+        Self::new(width, height, data)
     }
 
     /// The part `width × height` whose top left pixel is `(x, y)`.

@@ -4,6 +4,8 @@
 //! Clean picture → the [`Condition`]'s degradations in RGB, seeded by the picture's index, clipped, not
 //! rounded → BT.601 limited 4:2:0, chroma the mean of 2×2, planes rounded to 8 bit → engine. The
 //! reference is the clean picture, or one that keeps some degradations, through the same conversion.
+//! For a net that enlarges, the clean picture is first scaled down bicubically (Keys, a = −0.5, stretched),
+//! and what it is compared with, beside the clean one, is the input enlarged the same way.
 //! PSNR has peak 255 and is averaged over pictures in dB; UV is both chroma planes together. Nothing
 //! is cropped.
 
@@ -21,6 +23,7 @@ use crate::rgb::Rgb;
 use crate::tell;
 use crate::terminal::causes;
 use crate::test_set::{TestPicture, TestSet};
+use crate::view::View;
 use crate::yuv::{Matrix, Range, Yuv420};
 
 pub(crate) const MATRIX: Matrix = Matrix::Bt601;
@@ -37,9 +40,20 @@ pub(crate) fn planes(picture: &Rgb) -> Yuv420 {
 }
 
 impl TestPicture {
-    /// What of a condition's degradations `keep` says, as 8-bit planes.
+    /// What of a condition's degradations `keep` says, as 8-bit planes of the size that the net gets.
     pub(crate) fn planes(&self, condition: &Condition, index: usize, keep: &[bool]) -> Yuv420 {
-        planes(&condition.apply(&self.clean, self.twin.as_ref(), index as u64, keep))
+        let small = View { scale: self.scale, ..View::YUV420 }.small(&self.clean);
+        planes(&condition.apply(&small, self.twin.as_ref(), index as u64, keep))
+    }
+
+    /// The same at the size of what the net makes; where that is larger, without degradation.
+    pub(crate) fn target(&self, condition: &Condition, index: usize, keep: &[bool]) -> Yuv420 {
+        if self.scale == 1 { self.planes(condition, index, keep) } else { self.reference() }
+    }
+
+    /// What there is of a degraded picture without a net: enlarged bicubically.
+    pub(crate) fn unfiltered(&self, degraded: &Yuv420) -> Yuv420 {
+        degraded.enlarged(self.scale)
     }
 
     /// Under all of a condition's degradations.
@@ -100,6 +114,10 @@ pub fn score(
     tuning: &Tuning,
     own: Option<&OwnTuning<'_>>,
 ) -> anyhow::Result<Report> {
+    ensure!(
+        set.scale() == 1 || keep.iter().all(|keep| !keep),
+        "the net makes pictures of another size, of which none keeps degradations"
+    );
     engine.set_tuning(tuning)?;
     let bar = ProgressBar::new(set.len() as u64).with_style(bar_style("images"));
     let (mut output, mut input) = (Mean::default(), Mean::default());
@@ -115,13 +133,13 @@ pub fn score(
             }
         };
         let degraded = picture.degraded(&condition, index);
-        let reference = picture.planes(&condition, index, keep);
+        let reference = picture.target(&condition, index, keep);
         if let Some(own) = own {
             engine.set_tuning(&own(&picture, &condition, index)?)?;
         }
         let scores =
             |picture: &Yuv420| Scores::of(picture, &reference).with_context(|| set.describe(index));
-        input.add(scores(&degraded)?);
+        input.add(scores(&picture.unfiltered(&degraded))?);
         output.add(scores(&filter(engine, &degraded)?)?);
     }
     bar.finish_and_clear();
@@ -168,11 +186,12 @@ pub(crate) fn filter_in(
         samples: SampleFormat::U8,
     };
     let input = Picture::new(format, picture.to_bytes())?;
-    let mut output = input.clone();
+    let (width, height) = engine.output_size(picture.width, picture.height);
+    let mut output = Picture::grey(FrameFormat { width, height, ..format })?;
     // Of what clips are made of, the nets in 4:2:0 do not ask.
     engine
         .process(&input.frame().with_matrix(MATRIX), &mut output.frame_mut().with_matrix(MATRIX))?;
-    Yuv420::from_bytes(picture.width, picture.height, output.planes())
+    Yuv420::from_bytes(width, height, output.planes())
 }
 
 /// Sums of scores.

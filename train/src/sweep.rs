@@ -28,7 +28,7 @@ pub fn sweep(
     condition: &Condition,
 ) -> anyhow::Result<Sheet> {
     let degraded = picture.degraded(condition, 0);
-    let reference = picture.reference();
+    let (reference, unfiltered) = (picture.reference(), picture.unfiltered(&degraded));
     let quality = |picture: &Yuv420| {
         let db = psnr(&picture.y, &reference.y, 255.0);
         if db.is_finite() { format!("{db:.2} dB") } else { "identical".into() }
@@ -38,7 +38,7 @@ pub fn sweep(
     let mut sheet = Sheet::new(COLUMNS)
         .title(title)
         .tile(show(&reference), "reference")
-        .tile(show(&degraded), format!("input  {}", quality(&degraded)));
+        .tile(show(&unfiltered), format!("input  {}", quality(&unfiltered)));
     // The tunings begin on a row of their own.
     for _ in 2..COLUMNS {
         sheet = sheet.gap();

@@ -11,6 +11,7 @@ use crate::data::{default_cache, list_images};
 use crate::metrics::WINDOW;
 use crate::pairs::PairFolder;
 use crate::rgb::Rgb;
+use crate::view::View;
 
 /// Pairs of frames used at most, evenly spread: neighbours are alike.
 const PAIRS: usize = 64;
@@ -18,6 +19,8 @@ const PAIRS: usize = 64;
 /// Pictures to measure on; they are read as they are needed.
 pub struct TestSet {
     folder: PathBuf,
+    /// See [`TestPicture::scale`].
+    scale: usize,
     source: Source,
 }
 
@@ -34,8 +37,10 @@ enum Source {
 pub struct TestPicture {
     /// Short, for captions.
     pub name: String,
-    /// Without degradation.
+    /// Without degradation, at full size.
     pub clean: Rgb,
+    /// The net gets a picture whose sides are this many times smaller, and is to make this one of it.
+    pub scale: usize,
     /// The degraded one of a pair.
     pub twin: Option<Rgb>,
     /// Names of the folders that a pair is in, which may say what degraded it.
@@ -48,7 +53,7 @@ impl TestSet {
     /// # Errors
     /// If it cannot be listed.
     pub fn images(folder: &Path) -> anyhow::Result<Self> {
-        Ok(Self { folder: folder.into(), source: Source::Images(list_images(folder)?) })
+        Ok(Self { folder: folder.into(), scale: 1, source: Source::Images(list_images(folder)?) })
     }
 
     /// Frames of the [pairs of clips](crate::pairs) below a folder.
@@ -59,7 +64,25 @@ impl TestSet {
         let pairs = PairFolder::load(&[folder.into()], WINDOW, default_cache())?;
         let count = pairs.len().min(PAIRS);
         let frames = (0..count).map(|i| i * pairs.len() / count).collect();
-        Ok(Self { folder: folder.into(), source: Source::Pairs { pairs, frames } })
+        Ok(Self { folder: folder.into(), scale: 1, source: Source::Pairs { pairs, frames } })
+    }
+
+    /// For a net that enlarges so many times: pictures are cut to multiples of that.
+    ///
+    /// # Errors
+    /// Pairs, which are of one size.
+    pub fn for_scale(self, scale: usize) -> anyhow::Result<Self> {
+        ensure!(
+            scale == 1 || !self.has_pairs(),
+            "the net makes pictures of {scale} times the size, pairs of clips are of one: give --data DIR"
+        );
+        Ok(Self { scale, ..self })
+    }
+
+    /// See [`TestPicture::scale`].
+    #[must_use]
+    pub fn scale(&self) -> usize {
+        self.scale
     }
 
     /// Where they are.
@@ -109,14 +132,18 @@ impl TestSet {
             Source::Images(paths) => {
                 let path = &paths[index];
                 let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                Ok(TestPicture { name, clean: Rgb::load(path)?, twin: None, folders: vec![] })
+                let (clean, scale) = (Rgb::load(path)?, self.scale);
+                let smaller = clean.width.min(clean.height);
+                ensure!(smaller >= scale, "{}: a side of {smaller} pixels", path.display());
+                let clean = View { scale, ..View::YUV420 }.fitting(clean);
+                Ok(TestPicture { name, clean, scale, twin: None, folders: vec![] })
             }
             Source::Pairs { pairs, frames } => {
                 let frame = frames[index];
                 let (clean, twin) = pairs.whole(frame);
                 let (name, twin) = (format!("pair {frame}"), Some(twin));
                 let folders = pairs.folders_of(frame).map(str::to_owned).collect();
-                Ok(TestPicture { name, clean, twin, folders })
+                Ok(TestPicture { name, clean, scale: 1, twin, folders })
             }
         }
     }
@@ -132,9 +159,10 @@ impl TestSet {
         let picture = self.read(index)?;
         let (width, height) = (picture.clean.width, picture.clean.height);
         ensure!(
-            width.min(height) >= WINDOW && width.max(height) <= MAX_SIDE,
-            "{}: {width}x{height}, expected sides of {WINDOW} to {MAX_SIDE} pixels",
-            self.describe(index)
+            width.min(height) >= self.scale * WINDOW && width.max(height) <= MAX_SIDE,
+            "{}: {width}x{height}, expected sides of {} to {MAX_SIDE} pixels",
+            self.describe(index),
+            self.scale * WINDOW
         );
         Ok(picture)
     }

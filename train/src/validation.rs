@@ -21,7 +21,6 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::engine::{self, DeviceChoice, Options, Precision};
-use tunableconv::frame::CHANNELS;
 use tunableconv::tuning::{Domain, Tuning, TuningSpace};
 
 use crate::batch::{Pictures, measured_level};
@@ -32,6 +31,7 @@ use crate::metrics::{Scores, psnr};
 use crate::recipe::{Level, Link, Recipe};
 use crate::score::{IDENTICAL_DB, MATRIX, Mean, RANGE, filter, planes};
 use crate::sheet::Sheet;
+use crate::view::View;
 use crate::yuv::Yuv420;
 
 /// Pictures measured on, of images evenly spaced through the set.
@@ -79,8 +79,10 @@ struct Picture {
     name: String,
     clean: Yuv420,
     degraded: Yuv420,
+    /// The same at the size of the clean one.
+    enlarged: Yuv420,
     /// Of each channel's error.
-    scales: [f32; CHANNELS],
+    scales: Vec<f32>,
     /// One for each point where there is something to learn.
     targets: Vec<Option<Yuv420>>,
     /// For each parameter the level that it tells, where it does.
@@ -178,7 +180,7 @@ impl Validation {
         let mut sums = Sums::new(&self.points);
         for picture in &self.pictures {
             for point in 0..self.points.len() {
-                let scores = picture.compare(&picture.degraded, point)?;
+                let scores = picture.compare(&picture.enlarged, point)?;
                 scores.into_iter().for_each(|scores| sums.add(point, scores));
             }
         }
@@ -252,12 +254,12 @@ impl Validation {
             .column_titles(["clean".to_owned(), "input".to_owned()].into_iter().chain(titles));
         for (picture, row) in self.pictures.iter().zip(shown) {
             sheet = sheet.tile(show(&picture.clean), picture.name.clone());
-            let db = psnr(&picture.degraded.y, &picture.clean.y, 255.0);
+            let db = psnr(&picture.enlarged.y, &picture.clean.y, 255.0);
             let caption = match db > IDENTICAL_DB {
                 true => "as clean".to_owned(),
                 false => format!("{db:.2} dB from clean"),
             };
-            sheet = sheet.tile(show(&picture.degraded), caption);
+            sheet = sheet.tile(show(&picture.enlarged), caption);
             for (filtered, db) in row {
                 let caption = match db {
                     None => "nothing to change".to_owned(),
@@ -295,7 +297,7 @@ impl Picture {
             (clean, Some(twin), format!("pair {index}"))
         } else {
             let (clean, name) = held.images.middle(spread(held.images.len()), SIDE);
-            (clean, None, name)
+            (recipe.view().fitting(clean), None, name)
         };
         let draw = Draw::sample(&chain, &active, &mut ChaCha8Rng::seed_from_u64(number as u64));
         let mut masks = vec![vec![true; chain.len()], vec![false; chain.len()]];
@@ -308,11 +310,14 @@ impl Picture {
         if recipe.has_corner_targets() {
             masks.extend(recipe.corners().into_iter().map(|corner| recipe.kept_at(corner)));
         }
-        let images = apply_all_corners(&chain, &draw, &masks, &clean, twin.as_ref());
+        let view = recipe.view();
+        let images = apply_all_corners(&chain, &draw, &masks, &view.small(&clean), twin.as_ref());
         let mut all = images.iter().map(planes);
-        let (Some(degraded), Some(clean)) = (all.next(), all.next()) else {
+        let (Some(degraded), Some(undegraded)) = (all.next(), all.next()) else {
             unreachable!("there are two masks at least")
         };
+        let clean = if view.scale == 1 { undegraded } else { planes(&clean) };
+        let enlarged = degraded.enlarged(view.scale);
         let without: Vec<Yuv420> = all.by_ref().take(levels.len()).collect();
         let level = |(j, level): (usize, &Option<Level>)| {
             let level = (*level)?;
@@ -320,7 +325,8 @@ impl Picture {
             let own = links.filter(|(link, _)| recipe.parameter_of(link) == Some(j));
             let told = own.filter_map(|(link, s)| Some(link.degradation.level((*s)?)));
             let values = |planes: &Yuv420| planes.normalised(RANGE);
-            let measured = measured_level(&values(&degraded), &values(&without[j]), level);
+            let measured =
+                measured_level(View::YUV420, &values(&degraded), &values(&without[j]), level);
             Some(f64::from(measured.unwrap_or_else(|| told.fold(0.0, f32::max))))
         };
         let levels: Vec<_> = levels.iter().enumerate().map(level).collect();
@@ -334,10 +340,11 @@ impl Picture {
             Some(mean(&weights, &corners)).filter(|target| *target != degraded)
         };
         let targets = points.iter().map(target).collect();
-        let scales = channel_scales(&degraded.normalised(RANGE), &clean.normalised(RANGE));
-        let picture = Self { name, clean, degraded, scales, targets, levels };
+        let scales =
+            channel_scales(View::YUV420, &enlarged.normalised(RANGE), &clean.normalised(RANGE));
+        let picture = Self { name, clean, degraded, enlarged, scales, targets, levels };
         // As what is too small to be compared never can be.
-        Scores::of(&picture.degraded, &picture.clean).with_context(|| picture.name.clone())?;
+        Scores::of(&picture.enlarged, &picture.clean).with_context(|| picture.name.clone())?;
         Ok(picture)
     }
 
@@ -346,13 +353,13 @@ impl Picture {
     fn compare(&self, filtered: &Yuv420, point: usize) -> anyhow::Result<Option<(f64, Scores)>> {
         let Some(target) = &self.targets[point] else { return Ok(None) };
         let (values, wanted) = (filtered.normalised(RANGE), target.normalised(RANGE));
-        let each = values.len() / CHANNELS;
-        let channels = values.chunks(each).zip(wanted.chunks(each)).zip(self.scales);
+        let each = values.len() / self.scales.len();
+        let channels = values.chunks(each).zip(wanted.chunks(each)).zip(&self.scales);
         let loss = channels.map(|((values, wanted), scale)| {
             let squares = values.iter().zip(wanted).map(|(a, b)| f64::from(a - b).powi(2));
-            f64::from(scale) * squares.sum::<f64>() / each as f64
+            f64::from(*scale) * squares.sum::<f64>() / each as f64
         });
-        Ok(Some((loss.sum::<f64>() / CHANNELS as f64, Scores::of(filtered, target)?)))
+        Ok(Some((loss.sum::<f64>() / self.scales.len() as f64, Scores::of(filtered, target)?)))
     }
 }
 

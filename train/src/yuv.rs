@@ -3,6 +3,7 @@
 
 use anyhow::ensure;
 pub use tunableconv::frame::{Matrix, Range};
+use tunableconv::resample::{Filter, Resize};
 
 use crate::rgb::Rgb;
 
@@ -62,6 +63,29 @@ impl Yuv420 {
             *value = range.luma(8).0 + range.luma(8).1 * *value;
         }
         Self { width, height, y, u, v }
+    }
+
+    /// Enlarged bicubically and rounded: what there is without a net.
+    #[must_use]
+    pub fn enlarged(&self, scale: usize) -> Self {
+        if scale == 1 {
+            return self.clone();
+        }
+        let (width, height) = (scale * self.width, scale * self.height);
+        let half = |side: usize| side.div_ceil(2);
+        let plane = |values: &[f32], from: (usize, usize), to: (usize, usize)| {
+            let mut out = vec![];
+            Resize::new(Filter::Bicubic, from, to).plane(values, &mut out);
+            out
+        };
+        let chroma = |values: &[f32]| {
+            plane(values, (half(self.width), half(self.height)), (half(width), half(height)))
+        };
+        let y = plane(&self.y, (self.width, self.height), (width, height));
+        let (u, v) = (chroma(&self.u), chroma(&self.v));
+        let mut enlarged = Self { width, height, y, u, v };
+        enlarged.round_to_8bit();
+        enlarged
     }
 
     /// Rounds every sample to the nearest integer (ties away from zero) and clamps it to 0–255.

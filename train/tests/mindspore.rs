@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use common::{Workplace, apart};
+use common::{Workplace, apart, picture};
 use safetensors::SafeTensors;
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::tuning::Domain;
@@ -84,9 +84,14 @@ fn a_checkpoint_says_what_it_is() {
     let said = at.succeed("inspect net.safetensors");
     assert!(said.contains("EDSR ×4 in RGB, 2 blocks of 16 channels"), "{said}");
     assert!(said.contains("reach       7 pixels, scale ×4"), "{said}");
-    // What cannot run it says so, and leaves nothing.
+    // It is measured on pictures that a smaller one is made of.
+    std::fs::create_dir(at.path("large")).unwrap();
+    picture(67, 49, 1).save(at.path("large/0.png")).unwrap();
+    let said = at.succeed("score net.safetensors --data large --tuning sharp=1");
+    assert!(said.starts_with("1 images, clean"), "{said}");
     let error = at.fail("score net.safetensors --data data --tuning sharp=1");
-    assert!(error.contains("frame: output is (40, 36), expected (160, 144)"), "{error}");
+    assert!(error.contains("40x36, expected sides of 44 to 8192 pixels"), "{error}");
+    // What cannot run it says so, and leaves nothing.
     let error = at.fail("export-onnx net.safetensors --out net.onnx");
     assert!(error.contains("turns Rgb into 4 × the size"), "{error}");
     assert!(!at.path("net.onnx").exists());

@@ -9,10 +9,11 @@ use tunableconv::checkpoint::Checkpoint;
 use tunableconv_train::batch::{self, Pictures};
 use tunableconv_train::corner_targets::{channel_scales, corner_weights, mean_target};
 use tunableconv_train::data::{ImageFolder, Keep};
-use tunableconv_train::multi_loss::{DeviceBatch, MultiLoss};
+use tunableconv_train::multi_loss::{DeviceBatch, Made, MultiLoss};
 use tunableconv_train::pairs::PairFolder;
 use tunableconv_train::recipe::Recipe;
 use tunableconv_train::tunings::sample_tuning;
+use tunableconv_train::view::View;
 
 #[test]
 fn same_seed_same_weights_whatever_the_thread_count() {
@@ -193,7 +194,7 @@ fn the_mean_target_stands_for_the_weighted_objectives() {
 fn luma_and_chroma_are_each_measured_against_their_own_error() {
     let clean = vec![0.5f32; 6 * 4];
     let input: Vec<f32> = (0..24).map(|i| if i < 16 { 0.6 } else { 0.51 }).collect();
-    let scales = channel_scales(&input, &clean);
+    let scales = channel_scales(View::YUV420, &input, &clean);
     let floor = (2.0f32 / 255.0).powi(2);
     for (channel, scale) in scales.iter().enumerate() {
         let error = if channel < 4 { 0.01 } else { 0.0001 };
@@ -213,7 +214,7 @@ fn a_logarithmic_error_counts_factors_alike() {
     let device = candle_core::Device::Cpu;
     let loss = MultiLoss::new(&recipe, None, &device).unwrap();
     let on_device = DeviceBatch::new(&batch, &recipe, &device).unwrap();
-    let nothing = on_device.input.zeros_like().unwrap();
+    let nothing = Made::unfiltered(recipe.view(), &on_device.input).unwrap();
     // Of a net that changes nothing the error is what was asked of it.
     let floor = (0.5f64 / 255.0).powi(2);
     let log = |wanted: &[f32]| {

@@ -60,7 +60,8 @@ pub fn run(args: EvaluateArgs, threads: usize) -> anyhow::Result<()> {
         (Some(net), Some(heads)) => Some(lpips(net, heads)?),
         _ => None,
     };
-    let mut set = args.pictures.open()?;
+    let scale = checkpoint.metadata.architecture.io().scale;
+    let mut set = args.pictures.open()?.for_scale(scale)?;
     set.truncate(args.images);
     let conditions = args.conditions.conditions(&checkpoint.metadata, &set, |noise, blur| {
         Condition::noise_and_blur(noise.unwrap_or(&NOISE), blur.unwrap_or(&BLUR))

@@ -89,7 +89,7 @@ impl ConditionsArgs {
         let (recorded, made): (Vec<_>, Vec<_>) =
             chain.into_iter().partition(|link| link.is_recorded());
         let mut conditions = if made.is_empty() { vec![] } else { Condition::all_of_chain(&made) };
-        if set.has_pairs() {
+        if set.has_pairs() || set.scale() > 1 {
             conditions.insert(0, Condition::default());
         }
         if conditions.is_empty() {

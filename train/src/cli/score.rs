@@ -61,7 +61,8 @@ pub fn run(args: &ScoreArgs, threads: usize) -> anyhow::Result<()> {
         Ok(checkpoint.metadata.tuning.tuning(&values)?)
     };
     let own = args.level.map(|_| &own as &OwnTuning<'_>);
-    let set = args.pictures.open()?;
+    let scale = checkpoint.metadata.architecture.io().scale;
+    let set = args.pictures.open()?.for_scale(scale)?;
     let condition = set.settle(args.degradation.condition()?)?;
     for kept in &args.keep {
         let kinds: Vec<_> = condition.kinds().collect();

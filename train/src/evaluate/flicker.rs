@@ -119,6 +119,7 @@ impl Track {
         range: Range,
     ) -> anyhow::Result<()> {
         let output = filter_in(engine, input, range)?;
+        let input = input.enlarged(engine.metadata().architecture.io().scale);
         let change: Vec<f32> = output.y.iter().zip(&input.y).map(|(out, x)| out - x).collect();
         if !self.change.is_empty() {
             let pairs = change.iter().zip(&self.change);

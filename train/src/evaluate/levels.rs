@@ -8,6 +8,7 @@ use crate::condition::{Condition, trained_for};
 use crate::recipe::Link;
 use crate::score::RANGE;
 use crate::test_set::TestPicture;
+use crate::view::View;
 
 /// What the level is multiplied with.
 pub const FACTORS: [f64; 3] = [1.0, 0.5, 2.0];
@@ -105,7 +106,7 @@ impl Levels {
             let others: Vec<bool> = condition.kinds().map(|kind| own(kind).is_none()).collect();
             let degraded = picture.degraded(condition, index).normalised(RANGE);
             let without = picture.planes(condition, index, &others).normalised(RANGE);
-            return measured_level(&degraded, &without, level).map_or(0.0, f64::from);
+            return measured_level(View::YUV420, &degraded, &without, level).map_or(0.0, f64::from);
         }
         let levels = condition
             .strengths()

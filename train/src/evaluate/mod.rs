@@ -115,7 +115,7 @@ pub fn evaluate(
     let set = &settings.set;
     let conditions = set.settle_all(&settings.conditions)?;
     ensure!(
-        conditions.iter().any(|condition| condition.kinds().len() > 0),
+        set.scale() > 1 || conditions.iter().any(|condition| condition.kinds().len() > 0),
         "no condition: give a degradation"
     );
     let roles = Roles::new(metadata, &settings.undoes)?;

@@ -54,26 +54,31 @@ pub fn sheet(
     let shown = usable.len().min(IMAGES);
     for index in (0..shown).map(|k| usable[k * usable.len() / shown]) {
         let whole = set.load(index)?;
-        let (width, height) = (whole.clean.width.min(SIDE), whole.clean.height.min(SIDE));
+        let side = |side: usize| side.min(SIDE) / whole.scale * whole.scale;
+        let (width, height) = (side(whole.clean.width), side(whole.clean.height));
         // Even places keep the pairs of pixels that share chroma.
-        let place = |whole: usize, part: usize| ((whole - part) / 2) & !1;
+        let grid = 2 * whole.scale;
+        let place = |whole: usize, part: usize| (whole - part) / 2 / grid * grid;
         let (x, y) = (place(whole.clean.width, width), place(whole.clean.height, height));
         let crop = |picture: &Rgb| picture.crop(x, y, width, height);
         let picture = TestPicture {
             clean: crop(&whole.clean),
+            scale: whole.scale,
             twin: whole.twin.as_ref().map(crop),
             name: whole.name,
             folders: whole.folders,
         };
         let reference = picture.reference();
         let degraded = picture.degraded(condition, index);
+        let unfiltered = picture.unfiltered(&degraded);
         let show = |picture: &Yuv420| picture.to_rgb(MATRIX, RANGE).to_image();
         let quality = |picture: &Yuv420| {
             let db = psnr(&picture.y, &reference.y, 255.0);
             if db.is_finite() { format!("{db:.2} dB") } else { "identical".into() }
         };
-        sheet =
-            sheet.tile(show(&reference), picture.name).tile(show(&degraded), quality(&degraded));
+        sheet = sheet
+            .tile(show(&reference), picture.name)
+            .tile(show(&unfiltered), quality(&unfiltered));
         for tuning in &tunings {
             engine.set_tuning(tuning)?;
             let filtered = filter(engine, &degraded)?;

@@ -181,7 +181,12 @@ pub fn measure(
     let points = points(&space);
     let own: Vec<Vec<Option<Vec<bool>>>> = conditions
         .iter()
-        .map(|condition| points.iter().map(|point| roles.kept_at(point, condition)).collect())
+        .map(|condition| {
+            let kept = points.iter().map(|point| roles.kept_at(point, condition));
+            // What is kept there is only at the size that the net gets.
+            let is_there = |keep: &Vec<bool>| set.scale() == 1 || keep.iter().all(|keep| !keep);
+            kept.map(|keep| keep.filter(is_there)).collect()
+        })
         .collect();
     let mut clean = vec![vec![Sum::default(); points.len()]; conditions.len()];
     let mut targets = clean.clone();
@@ -208,14 +213,14 @@ pub fn measure(
         let reference = picture.reference();
         for (c, condition) in conditions.iter().enumerate() {
             let degraded = picture.degraded(condition, index);
-            inputs[c].add(&degraded, &reference, lpips)?;
+            inputs[c].add(&picture.unfiltered(&degraded), &reference, lpips)?;
             for (k, point) in points.iter().enumerate() {
                 engine.set_tuning(&space.tuning(&point.tuning)?)?;
                 identity[k] = engine.is_identity();
                 let filtered = filter(engine, &degraded)?;
                 clean[c][k].add(&filtered, &reference, lpips)?;
                 if let Some(keep) = &own[c][k] {
-                    let target = picture.planes(condition, index, keep);
+                    let target = picture.target(condition, index, keep);
                     targets[c][k].add(&filtered, &target, lpips)?;
                 }
             }
@@ -226,7 +231,7 @@ pub fn measure(
                 told.tunings.iter_mut().zip(tuning).for_each(|(sum, value)| *sum += value);
             }
             for sweep in sweeps.iter_mut().filter(|sweep| sweep.condition == c) {
-                let reference = picture.planes(condition, index, &sweep.keep);
+                let reference = picture.target(condition, index, &sweep.keep);
                 for (sum, t) in sweep.psnr_y.iter_mut().zip(ways()) {
                     let values = along(&space, sweep.parameter, t);
                     engine.set_tuning(&space.extrapolated_tuning(&values)?)?;
@@ -325,8 +330,9 @@ fn control(
 /// Whether the net's own output is finite on a picture of stripes: 8-bit planes cannot tell.
 fn finite(net: &Net, tuning: &[f64]) -> anyhow::Result<bool> {
     const SIDE: usize = 32;
-    let stripes: Vec<f32> = (0..6 * SIDE * SIDE).map(|i| (i % 7) as f32 / 6.0).collect();
-    let x = Tensor::from_vec(stripes, (1, 6, SIDE, SIDE), net.device())?;
+    let channels = net.metadata().architecture.io().channels;
+    let stripes: Vec<f32> = (0..channels * SIDE * SIDE).map(|i| (i % 7) as f32 / 6.0).collect();
+    let x = Tensor::from_vec(stripes, (1, channels, SIDE, SIDE), net.device())?;
     let entries: Vec<f32> = tuning.iter().map(|&v| v as f32).collect();
     let omega = Tensor::from_vec(entries, (1, tuning.len()), net.device())?;
     let y = net.forward(&x, &omega)?.flatten_all()?.to_vec1::<f32>()?;

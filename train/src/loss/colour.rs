@@ -1,12 +1,15 @@
-//! From the video net's planes to what the losses look at.
+//! From a net's planes to what the losses look at.
 //!
-//! Planes are `[N, 6, H, W]` as in [`tunableconv::frame`]: luma's 2×2 phases Y00 Y01 Y10 Y11, each
+//! Of nets on 4:2:0 planes are `[N, 6, H, W]` as in [`tunableconv::frame`]: luma's 2×2 phases Y00 Y01 Y10 Y11, each
 //! 0 (black) to 1 (white), then U and V in 0 to 1 around 0.5.
 
 use candle_core::{Result, Tensor, bail};
 use tunableconv::frame::CHANNELS;
 
+use tunableconv::nn::Colour;
+
 use super::shuffle;
+use crate::view::View;
 use crate::yuv::Matrix;
 
 /// Planes of luma's phases.
@@ -43,6 +46,32 @@ pub fn rgb(planes: &Tensor, matrices: &[Matrix]) -> Result<Tensor> {
     let colour = weights.to_dtype(planes.dtype())?.matmul(&chroma)?.reshape((n, 3, 1, h, w))?;
     let luma = planes.narrow(1, 0, PHASES)?.unsqueeze(1)?;
     shuffle(&colour.broadcast_add(&luma)?.reshape((n, 3 * PHASES, h, w))?)
+}
+
+/// Planes of any view in RGB, `[N, 3, H, W]` of the picture; luma alone as grey.
+///
+/// # Errors
+/// Planes of another shape than the view's, another number of matrices.
+pub fn of_view(view: View, planes: &Tensor, matrices: &[Matrix]) -> Result<Tensor> {
+    match view.colour {
+        Colour::Yuv420 => rgb(planes, matrices),
+        Colour::Rgb => Ok(planes.clone()),
+        Colour::Luma => Tensor::cat(&[planes, planes, planes], 1),
+    }
+}
+
+/// Luma of a picture in RGB.
+///
+/// # Shapes
+/// - `rgb`: `[N, 3, H, W]`; `matrices`: one per sample; returns `[N, 1, H, W]`
+///
+/// # Errors
+/// Another shape, another number of matrices.
+pub fn luma_of_rgb(rgb: &Tensor, matrices: &[Matrix]) -> Result<Tensor> {
+    let (n, c, h, w) = rgb.dims4()?;
+    let weights: Vec<f32> = matrices.iter().flat_map(|matrix| matrix.weights()).collect();
+    let weights = Tensor::from_vec(weights, (matrices.len(), 1, 3), rgb.device())?;
+    weights.to_dtype(rgb.dtype())?.matmul(&rgb.reshape((n, c, h * w))?)?.reshape((n, 1, h, w))
 }
 
 fn check(planes: &Tensor) -> Result<(usize, usize, usize, usize)> {

@@ -3,12 +3,9 @@
 use anyhow::Context as _;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
-use tunableconv::frame::CHANNELS;
 
 use super::{Corners, Loss, Seen};
-
-/// Channels of luma.
-const LUMA: usize = 4;
+use crate::view::View;
 
 /// Squared error below which its logarithm hardly changes: half a code value does not matter to anyone.
 const LOG_FLOOR: f64 = (0.5 / 255.0) * (0.5 / 255.0);
@@ -44,11 +41,16 @@ impl Loss for CornerTargets {
         Ok(match self.scale {
             ErrorScale::Input => of_channels.mul(corners.scales)?.mean(1)?,
             ErrorScale::Log => {
-                let log = |first: usize, count: usize| {
+                let channels = seen.view.channels() as f64;
+                let (mut first, mut logs) = (0, vec![]);
+                for &count in seen.view.groups() {
                     let error = of_channels.narrow(1, first, count)?.mean(1)?;
-                    error.affine(1.0 / LOG_FLOOR, 1.0)?.log()? * (count as f64 / CHANNELS as f64)
-                };
-                (log(0, LUMA)? + log(LUMA, CHANNELS - LUMA)?)?
+                    let log = error.affine(1.0 / LOG_FLOOR, 1.0)?.log()?;
+                    logs.push((log * (count as f64 / channels))?);
+                    first += count;
+                }
+                let (first, others) = logs.split_first().context("no channels")?;
+                others.iter().try_fold(first.clone(), |sum, log| sum + log)?
             }
         })
     }
@@ -60,13 +62,14 @@ impl Corners<'_> {
         (self.residual - self.wanted)?.sqr()
     }
 
-    /// Mean squared error of luma.
+    /// Mean squared error of luma, or of all where there is nothing beside it.
     ///
     /// # Errors
     /// A failing device.
-    pub fn luma_error(&self) -> candle_core::Result<f64> {
+    pub fn luma_error(&self, view: View) -> candle_core::Result<f64> {
         let here = Corners { residual: &self.residual.detach(), ..*self };
-        let error = here.errors()?.narrow(1, 0, LUMA)?.mean_all()?.to_scalar::<f32>()?;
+        let error =
+            here.errors()?.narrow(1, 0, view.groups()[0])?.mean_all()?.to_scalar::<f32>()?;
         Ok(f64::from(error))
     }
 }

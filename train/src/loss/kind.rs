@@ -4,10 +4,12 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use candle_core::{Device, Tensor};
+use tunableconv::nn::Colour;
 
 use super::adversarial::{AdversarialKind, Discriminator};
 use super::colour;
 use super::features::FeatureNet;
+use crate::view::View;
 use crate::yuv::Matrix;
 
 /// A loss of an objective, by the numbers that recipes give.
@@ -65,7 +67,9 @@ pub trait Loss {
 
 /// What losses are computed from in a step.
 pub struct Seen<'a> {
-    /// The net's output, planes `[N, 6, H, W]`.
+    /// What planes are.
+    pub view: View,
+    /// The net's output, planes `[N, C, H, W]`.
     pub output: &'a Tensor,
     /// What it is compared with, likewise.
     pub target: &'a Tensor,
@@ -84,23 +88,27 @@ pub struct Seen<'a> {
 /// What corner targets are compared by.
 #[derive(Clone, Copy)]
 pub struct Corners<'a> {
-    /// Output minus input, `[N, 6, H, W]`.
+    /// Output minus input, `[N, C, H, W]`.
     pub residual: &'a Tensor,
     /// What that should be.
     pub wanted: &'a Tensor,
-    /// Factor of each channel's mean squared error, `[N, 6]`.
+    /// Factor of each channel's mean squared error, `[N, C]`.
     pub scales: &'a Tensor,
 }
 
 impl Seen<'_> {
-    /// Planes in RGB, `[N, 3, 2 H, 2 W]`.
+    /// Planes in RGB, see [`colour::of_view`].
     pub(super) fn rgb(&self, planes: &Tensor) -> candle_core::Result<Tensor> {
-        colour::rgb(planes, self.matrices)
+        colour::of_view(self.view, planes, self.matrices)
     }
 
-    /// Luma of planes, `[N, 1, 2 H, 2 W]`.
+    /// Luma of planes, `[N, 1, H, W]` of the picture.
     pub(super) fn luma(&self, planes: &Tensor) -> candle_core::Result<Tensor> {
-        colour::luma(planes)
+        match self.view.colour {
+            Colour::Yuv420 => colour::luma(planes),
+            Colour::Luma => Ok(planes.clone()),
+            Colour::Rgb => colour::luma_of_rgb(planes, self.matrices),
+        }
     }
 
     /// Features of planes, one tensor for each tap.

@@ -15,6 +15,7 @@ use tunableconv::checkpoint::Architecture;
 use tunableconv::tuning::{Domain, RESERVED_NAMES, TuningSpace};
 
 use crate::degrade::{Degradation, check_chain};
+use crate::view::View;
 
 pub use batch::{Batch, Tunings};
 pub use link::{Level, Link};
@@ -158,7 +159,7 @@ impl Recipe {
             reserved.map_or("", |p| &p.name)
         );
         ensure!(self.steps > 0, "steps = 0, expected at least 1");
-        self.net.io().check_yuv420("recipes").context("net")?;
+        self.check_net().context("net")?;
 
         let known = |name: &str| self.tuning.parameters.iter().any(|p| p.name == name);
         for link in &self.degradations {
@@ -206,6 +207,43 @@ impl Recipe {
         ensure!((1..=4096).contains(&size), "batch: {size} samples a step, expected 1 to 4096");
         tunings.validate(&self.tuning).context("batch.tunings")?;
         self.optimiser.validate()
+    }
+
+    /// Checks that the net can be asked for what the recipe says.
+    fn check_net(&self) -> anyhow::Result<()> {
+        let io = self.net.io();
+        if self.quantised {
+            io.check_yuv420("quantised recipes")?;
+        }
+        ensure!(io.history == 0, "it remembers frames, which samples do not have");
+        if io.scale == 1 {
+            return Ok(());
+        }
+        let scale = io.scale;
+        for objective in &self.objectives {
+            let clean = matches!(objective.target(), None | Some(Target::Clean));
+            ensure!(
+                clean && !objective.is_corner_targets(),
+                "it makes pictures of {scale} times the size: objective `{}` compares them with what is \
+                 not of that size, expected the target \"clean\"",
+                objective.name()
+            );
+        }
+        ensure!(
+            !self.needs_pairs(),
+            "it makes pictures of {scale} times the size, pairs are of one"
+        );
+        let Batch { crop, halo, .. } = self.batch;
+        ensure!(
+            crop.is_multiple_of(scale) && halo.is_multiple_of(scale),
+            "batch.crop = {crop}, batch.halo = {halo}: expected multiples of {scale}, by which it enlarges"
+        );
+        Ok(())
+    }
+
+    /// What the net sees of pictures.
+    pub fn view(&self) -> View {
+        View::of(&self.net.io())
     }
 
     /// Checks that every parameter can have an effect.

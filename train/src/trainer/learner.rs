@@ -15,7 +15,7 @@ use super::window::Window;
 use crate::adversary::{self, Adversary};
 use crate::collapse::{collapse, trained_tensors};
 use crate::loss::features::FeatureNet;
-use crate::multi_loss::{DeviceBatch, Evaluation, MultiLoss};
+use crate::multi_loss::{DeviceBatch, Evaluation, Made, MultiLoss};
 use crate::optimiser::{Adam, Slot, initial_slots};
 use crate::quantised::{QuantisedNet, initial_ranges, project_ranges, range_names};
 use crate::recipe::Recipe;
@@ -114,10 +114,10 @@ impl Learner {
     /// # Errors
     /// Losses or gradients that are not finite; a failing device.
     pub fn step(&mut self, batch: &DeviceBatch) -> anyhow::Result<Taken> {
-        let residual = self.residual(self.tensors()?, batch)?;
+        let made = self.made(self.tensors()?, batch)?;
         let judge = self.adversary.as_ref().map(Adversary::judge).transpose()?;
         let judge = judge.as_ref().zip(self.adversary.as_ref().map(Adversary::config));
-        let evaluation = self.multi_loss.evaluate(batch, &residual, judge)?;
+        let evaluation = self.multi_loss.evaluate(batch, &made, judge)?;
 
         let gradient_norm = self.adam.step(self.steps, &evaluation.total.backward()?)?;
         if self.recipe.quantised {
@@ -142,8 +142,8 @@ impl Learner {
     pub fn measure(&self, batches: &[DeviceBatch]) -> anyhow::Result<f64> {
         let averages = self.averages()?;
         let loss = |batch: &DeviceBatch| {
-            let residual = self.residual(averages.clone(), batch)?;
-            self.multi_loss.measure(batch, &residual)
+            let made = self.made(averages.clone(), batch)?;
+            self.multi_loss.measure(batch, &made)
         };
         mean(batches, loss)
     }
@@ -153,22 +153,26 @@ impl Learner {
     /// # Errors
     /// A failing device.
     pub fn measure_unfiltered(&self, batches: &[DeviceBatch]) -> anyhow::Result<f64> {
-        mean(batches, |batch| self.multi_loss.measure(batch, &batch.input.zeros_like()?))
+        let view = self.recipe.view();
+        let loss = |batch: &DeviceBatch| {
+            self.multi_loss.measure(batch, &Made::unfiltered(view, &batch.input)?)
+        };
+        mean(batches, loss)
     }
 
-    /// What the net with these tensors adds to a batch.
-    fn residual(
-        &self,
-        tensors: HashMap<String, Tensor>,
-        batch: &DeviceBatch,
-    ) -> anyhow::Result<Tensor> {
+    /// What the net with these tensors makes of a batch.
+    fn made(&self, tensors: HashMap<String, Tensor>, batch: &DeviceBatch) -> anyhow::Result<Made> {
+        let io = self.recipe.net.io();
         if !self.recipe.quantised {
-            return Ok(self.fold(tensors, batch)?.forward(&batch.input)?);
+            let folded = self.fold(tensors, batch)?;
+            return Ok(Made::by(&io, &batch.input, |x| folded.forward(x))?);
         }
         let inputs: Vec<_> =
             batch.ranges.iter().map(|range| InputScale::of_frames(*range, 8)).collect();
         let net = QuantisedNet::new(self.metadata.clone(), tensors)?;
-        net.fold(&batch.tunings, &inputs)?.forward(&batch.input)
+        let folded = net.fold(&batch.tunings, &inputs)?;
+        let residual = folded.forward(&batch.input)?;
+        Ok(Made::by(&io, &batch.input, |_| Ok(residual))?)
     }
 
     /// The net's averaged tensors.
