@@ -100,7 +100,7 @@ fn checkpoint() -> Checkpoint {
 }
 
 fn options(precision: Precision, threads: usize) -> Options {
-    Options { device: DeviceChoice::Cpu, precision, threads }
+    Options { device: DeviceChoice::Cpu, precision, threads, ..Options::default() }
 }
 
 fn picture((width, height): (usize, usize)) -> Picture {

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 pub const MAX_PARAMETERS: usize = 16;
 
 /// Names that parameters cannot have in the element, whose other properties have them.
-pub const RESERVED_NAMES: [&str; 16] = [
+pub const RESERVED_NAMES: [&str; 17] = [
     "auto-level",
     "compare",
     "cuda-device-id",
@@ -28,6 +28,7 @@ pub const RESERVED_NAMES: [&str; 16] = [
     "qos",
     "stats",
     "threads",
+    "tile-size",
 ];
 
 /// How far the sum of a simplex tuning may be from 1.

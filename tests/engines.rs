@@ -5,13 +5,13 @@
 mod common;
 
 use candle_core::{Device, Tensor};
-use common::{Picture, random_checkpoint};
+use common::{Picture, random_checkpoint, random_checkpoint_of, small_config, two_knobs};
 use tunableconv::engine::{self, DeviceChoice, Engine, Options, Precision};
 use tunableconv::frame::{
     Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, Range, SampleFormat, Subsampling,
 };
 use tunableconv::net::Net;
-use tunableconv::nn::Mode;
+use tunableconv::nn::{Mode, VideoNetConfig};
 
 const SIZES: [(usize, usize); 6] = [(1, 1), (2, 2), (3, 2), (16, 16), (33, 17), (64, 50)];
 
@@ -256,4 +256,23 @@ fn a_cuda_device_that_cannot_be_used_is_one_clear_error() {
     let auto = engine::open(&checkpoint, &options(0)).unwrap();
     assert!(auto.description().contains("no CUDA: "), "{}", auto.description());
     assert!("gpu".parse::<DeviceChoice>().is_err());
+}
+
+#[test]
+fn the_size_of_tiles_is_not_seen() {
+    // A width that the row pipeline has no kernels for.
+    let config = VideoNetConfig { channels: 5, ..small_config(Mode::Linear) };
+    let checkpoint = random_checkpoint_of(config, two_knobs(), 3);
+    let input = Picture::random(70, 44, 0, 5);
+    let with = |tile_size: usize| {
+        let mut engine = engine::open(&checkpoint, &Options { tile_size, ..options(1) }).unwrap();
+        assert!(engine.description().starts_with("candle"), "{}", engine.description());
+        tune(engine.as_mut(), [0.7, 0.4]);
+        filtered(engine.as_mut(), &input, 0).planes
+    };
+    let whole = with(0);
+    assert!(whole != input.planes);
+    for tile_size in [1, 9, 32] {
+        assert!(with(tile_size) == whole, "{tile_size}");
+    }
 }

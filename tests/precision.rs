@@ -20,7 +20,10 @@ fn open_with(
     precision: Precision,
     threads: usize,
 ) -> Result<Box<dyn Engine>> {
-    engine::open(checkpoint, &Options { device: DeviceChoice::Cpu, precision, threads })
+    engine::open(
+        checkpoint,
+        &Options { device: DeviceChoice::Cpu, precision, threads, ..Options::default() },
+    )
 }
 
 fn open(checkpoint: &Checkpoint, precision: Precision) -> Result<Box<dyn Engine>> {

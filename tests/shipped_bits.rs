@@ -41,7 +41,7 @@ fn picture(width: usize, height: usize) -> Picture {
 
 fn hash(precision: Precision, threads: usize) -> String {
     let checkpoint = Checkpoint::built_in().unwrap();
-    let options = Options { device: DeviceChoice::Cpu, precision, threads };
+    let options = Options { device: DeviceChoice::Cpu, precision, threads, ..Options::default() };
     let mut engine = engine::open(&checkpoint, &options).unwrap();
     let mut hasher = blake3::Hasher::new();
     for (width, height) in [(194, 130), (67, 35)] {

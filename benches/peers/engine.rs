@@ -136,7 +136,7 @@ impl Peer {
         if !self.engines.contains_key(precision) {
             let precision: Precision = precision.parse()?;
             let (device, threads) = (DeviceChoice::Cpu, self.threads);
-            let options = Options { device, precision, threads };
+            let options = Options { device, precision, threads, ..Options::default() };
             let mut engine = CpuEngine::new(&self.checkpoint, &options)?;
             engine.set_tuning(&self.tuning)?;
             self.engines.insert(precision.to_string(), engine);

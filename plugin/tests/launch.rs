@@ -65,6 +65,7 @@ fn gst_inspect_shows_the_properties() {
         "delta",
         "controllable, changeable in NULL, READY, PAUSED or PLAYING state",
         "threads",
+        "tile-size",
         "precision",
         "stats",
         "in the built-in model `denoise`",

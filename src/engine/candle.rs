@@ -61,6 +61,12 @@ impl CandleEngine {
         })
     }
 
+    /// With tiles of so many rows and columns at most; 0 for 512.
+    #[must_use]
+    pub fn with_tile_size(self, tile_size: usize) -> Self {
+        Self { tile_side: if tile_size == 0 { TILE_SIDE } else { tile_size }, ..self }
+    }
+
     fn run(&self, input: &Frame<'_>, output: &mut FrameMut<'_>) -> Result<()> {
         let from = input.format();
         match self.io.colour {
@@ -178,7 +184,9 @@ mod tests {
     use crate::frame::{
         FrameFormat, Matrix, Plane, PlaneMut, Planes, Range, RgbPixel, SampleFormat,
     };
-    use crate::nn::{EdsrConfig, PhiConfig, TwoScaleConfig, VideoNetConfig};
+    use crate::nn::{
+        Activation, EdsrConfig, PhiConfig, PlainConfig, PlainLayer, TwoScaleConfig, VideoNetConfig,
+    };
     use crate::tuning::{Domain, Parameter, TuningSpace};
 
     fn random(state: &mut u64) -> f32 {
@@ -206,12 +214,23 @@ mod tests {
         });
         let checkpoint = Checkpoint { tensors: tensors.collect(), metadata };
         let net = Arc::new(Net::new(&checkpoint, &Device::Cpu).unwrap());
-        CandleEngine { tile_side, ..CandleEngine::new(net, 1, "").unwrap() }
+        CandleEngine::new(net, 1, "").unwrap().with_tile_size(tile_side)
     }
 
     fn edsr(scale: usize) -> Architecture {
         let phi = PhiConfig::default();
         Architecture::Edsr(EdsrConfig { channels: 8, blocks: 2, scale, phi, ..Default::default() })
+    }
+
+    /// Luma at twice the size, made of pairs of pixels.
+    fn coarse() -> Architecture {
+        let layer = |name: &str, channels| PlainLayer::new(name, 3, channels, Activation::None);
+        let layers = vec![
+            PlainLayer { stride: 2, ..layer("first", 4) },
+            PlainLayer { shuffle: 4, ..layer("last", 16) },
+        ];
+        let (colour, phi) = (Colour::Luma, PhiConfig::default());
+        Architecture::Plain(PlainConfig { colour, scale: 2, residual: true, layers, phi })
     }
 
     /// An engine's frame of noise in RGB; `width` and `height` are the input's.
@@ -242,6 +261,7 @@ mod tests {
         let two_scale = TwoScaleConfig { channels: 8, inner_channels: 8, ..Default::default() };
         let mut nets = vec![Architecture::Video(video), Architecture::TwoScale(two_scale)];
         nets.extend([1, 2, 3, 4].map(edsr));
+        nets.push(coarse());
         for architecture in nets {
             let io = architecture.io();
             let size = [67, 90];

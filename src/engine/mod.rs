@@ -79,6 +79,9 @@ pub struct Options {
     pub precision: Precision,
     /// CPU threads; 0 for one per core.
     pub threads: usize,
+    /// Rows and columns that [`CandleEngine`] makes at once, at most, which bounds its memory; 0 for 512. The
+    /// output does not depend on it. The row pipeline keeps some rows of each layer, whatever the frame's size.
+    pub tile_size: usize,
 }
 
 /// The engine of a checkpoint that runs only once, see [`Model::open`].

@@ -55,7 +55,7 @@ impl Model {
     /// [`Error::Device`] when the device cannot be used; [`Error::Precision`] when the net does not
     /// run in that precision there; [`Error::Candle`].
     pub fn open(&self, options: &Options) -> Result<Box<dyn Engine>> {
-        let Options { device, precision, threads } = *options;
+        let Options { device, precision, threads, tile_size } = *options;
         let opened = device.open()?;
         let mut note = opened.note;
         let refused = if opened.device.is_cpu() {
@@ -82,7 +82,8 @@ impl Model {
             let others = if note.is_empty() { String::new() } else { format!("; {note}") };
             note = format!("the row pipeline cannot run the net: {refused}{others}");
         }
-        Ok(Box::new(CandleEngine::new(self.net(&opened.device)?, threads, &note)?))
+        let engine = CandleEngine::new(self.net(&opened.device)?, threads, &note)?;
+        Ok(Box::new(engine.with_tile_size(tile_size)))
     }
 
     /// The net on a device, shared with the engines that already run it there.

@@ -1,6 +1,6 @@
 //! What configurations of nets have in common, checked: sizes that no real net has are refused.
 
-use super::tunable_conv::{Mode, PhiConfig};
+use super::phi::{Mode, PhiConfig};
 use crate::{Error, Result};
 
 pub(super) fn check_channels(name: &str, channels: usize) -> Result<()> {

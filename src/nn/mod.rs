@@ -6,6 +6,7 @@ mod checks;
 pub mod conv;
 mod init;
 mod io;
+mod phi;
 mod tunable_conv;
 
 pub use architecture::NetConfig;
@@ -14,9 +15,9 @@ pub use conv::{Activation, ConvGeometry};
 pub use init::{Init, TensorSpec};
 pub(crate) use io::IoV1;
 pub use io::{Colour, Io, Output, Reach};
-pub use tunable_conv::{
-    FoldedConv2d, Mode, PhiConfig, TunableConv2d, TunableConv2dConfig, TunableParameter,
-};
+pub(crate) use phi::Phi;
+pub use phi::{Mode, PhiConfig};
+pub use tunable_conv::{FoldedConv2d, TunableConv2d, TunableConv2dConfig, TunableParameter};
 
 // The nets there are: a file, what it is called in recipes and checkpoints, and its configuration. One line
 // more in tests/nets.rs has all that holds of every net tested.

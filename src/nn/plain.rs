@@ -10,7 +10,8 @@ use super::chain::{self, ChainLayer, Link};
 use super::checks::{check_channels, check_phi};
 use super::conv::Activation;
 use super::io::{Colour, Io, Output, Reach};
-use super::tunable_conv::{PhiConfig, TunableConv2dConfig};
+use super::phi::PhiConfig;
+use super::tunable_conv::TunableConv2dConfig;
 use crate::{Error, Result};
 
 /// Most layers.

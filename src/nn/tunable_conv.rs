@@ -26,118 +26,13 @@
 
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use serde::{Deserialize, Serialize};
 
 use super::conv::{Activation, ConvGeometry, conv2d, prelu};
 use super::init::{Init, TensorSpec};
+use super::phi::{Phi, PhiConfig};
 
 /// Slopes of PReLU before training, as PyTorch has them.
 const PRELU: f64 = 0.25;
-
-/// How the tuning becomes mixing coefficients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// a = ω (with `expand` > 1: as `Mlp`).
-    Linear,
-    /// a = W ω + c.
-    Mlp,
-    /// One kernel per corner of the unit box: a_c = Π_j (ω_j if corner c has bit j, else 1 − ω_j).
-    Multilinear,
-}
-
-/// Configuration of φ, the map from a tuning to mixing coefficients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PhiConfig {
-    /// The kind of map.
-    pub mode: Mode,
-    /// Kernels per parameter, P = p·expand; must be 1 for [`Mode::Multilinear`], where P = 2^p.
-    pub expand: usize,
-}
-
-impl Default for PhiConfig {
-    fn default() -> Self {
-        Self { mode: Mode::Mlp, expand: 1 }
-    }
-}
-
-impl PhiConfig {
-    /// Number of kernels P in a bank for `p` parameters.
-    pub fn kernels(&self, p: usize) -> usize {
-        match self.mode {
-            Mode::Linear | Mode::Mlp => p * self.expand,
-            Mode::Multilinear => 1 << p,
-        }
-    }
-
-    fn has_affine(&self) -> bool {
-        match self.mode {
-            Mode::Linear => self.expand > 1,
-            Mode::Mlp => true,
-            Mode::Multilinear => false,
-        }
-    }
-
-    fn tensors(&self, p: usize, prefix: &str) -> Vec<TensorSpec> {
-        if !self.has_affine() {
-            return vec![];
-        }
-        // At ω = 0 the bank's mean (scaled to keep its variance) is used; W is small beside it, so
-        // that activations start at the same scale all over the domain.
-        let kernels = self.kernels(p);
-        let (weight, bias) = (0.5 / (p as f64).sqrt(), 1.0 / (kernels as f64).sqrt());
-        vec![
-            TensorSpec::new(format!("{prefix}mlp.weight"), &[kernels, p], Init::Uniform(weight)),
-            TensorSpec::new(format!("{prefix}mlp.bias"), &[kernels], Init::Constant(bias)),
-        ]
-    }
-}
-
-/// φ: maps tunings `[B, p]` to mixing coefficients `[B, P]`.
-#[derive(Clone, Debug)]
-enum Phi {
-    Identity,
-    Affine { weight: Tensor, bias: Tensor },
-    Multilinear,
-}
-
-impl Phi {
-    fn new(p: usize, config: PhiConfig, vb: VarBuilder) -> Result<Self> {
-        if config.expand == 0 || (config.mode == Mode::Multilinear && config.expand != 1) {
-            bail!("expand = {} is not possible with {:?}", config.expand, config.mode);
-        }
-        if config.has_affine() {
-            let kernels = config.kernels(p);
-            let vb = vb.pp("mlp");
-            let (weight, bias) = (vb.get((kernels, p), "weight")?, vb.get(kernels, "bias")?);
-            return Ok(Phi::Affine { weight, bias });
-        }
-        Ok(if config.mode == Mode::Multilinear { Phi::Multilinear } else { Phi::Identity })
-    }
-
-    fn coefficients(&self, omega: &Tensor) -> Result<Tensor> {
-        match self {
-            Phi::Identity => Ok(omega.clone()),
-            Phi::Affine { weight, bias } => omega.matmul(&weight.t()?)?.broadcast_add(bias),
-            Phi::Multilinear => {
-                let (batch, p) = omega.dims2()?;
-                if p == 0 {
-                    return Tensor::ones((batch, 1), omega.dtype(), omega.device());
-                }
-                let rest = omega.affine(-1.0, 1.0)?;
-                let corners = (0..1usize << p).map(|corner| {
-                    let factor = |j: usize| {
-                        let source = if corner >> j & 1 == 1 { omega } else { &rest };
-                        source.narrow(1, j, 1)
-                    };
-                    (1..p).try_fold(factor(0)?, |product, j| product.mul(&factor(j)?))
-                });
-                Tensor::cat(&corners.collect::<Result<Vec<_>>>()?, 1)
-            }
-        }
-    }
-}
 
 /// Mixes `bank`, `[1, P, …]`, by coefficients `[B, P]`; returns `[B, …]`.
 fn mix(bank: &Tensor, coefficients: &Tensor) -> Result<Tensor> {
@@ -229,7 +124,7 @@ pub struct TunableConv2d {
     weight: Tensor,
     bias: Option<Tensor>,
     slope: Option<Tensor>,
-    phi: Phi,
+    phi: Phi<Tensor>,
     geometry: ConvGeometry,
     activation: Activation,
 }
@@ -364,7 +259,7 @@ impl Module for FoldedConv2d {
 pub struct TunableParameter {
     parameters: usize,
     weight: Tensor,
-    phi: Phi,
+    phi: Phi<Tensor>,
 }
 
 impl TunableParameter {

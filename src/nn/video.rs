@@ -10,7 +10,8 @@ use super::architecture::NetConfig;
 use super::chain::ChainLayer;
 use super::checks::{check_channels, check_layers, check_phi, check_slope};
 use super::conv::Activation;
-use super::tunable_conv::{Mode, PhiConfig, TunableConv2dConfig};
+use super::phi::{Mode, PhiConfig};
+use super::tunable_conv::TunableConv2dConfig;
 use crate::Result;
 use crate::frame::CHANNELS;
 

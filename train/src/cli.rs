@@ -311,7 +311,7 @@ fn degrade(args: &DegradeArgs) -> anyhow::Result<()> {
 impl EngineArgs {
     fn open(&self, checkpoint: &Checkpoint, threads: usize) -> anyhow::Result<Box<dyn Engine>> {
         let Self { device, precision } = *self;
-        Ok(engine::open(checkpoint, &Options { device, precision, threads })?)
+        Ok(engine::open(checkpoint, &Options { device, precision, threads, ..Options::default() })?)
     }
 }
 

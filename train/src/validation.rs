@@ -230,7 +230,8 @@ impl Validation {
         pictures: &[Picture],
     ) -> anyhow::Result<Vec<Vec<Filtered>>> {
         let device = DeviceChoice::Cpu;
-        let options = Options { device, precision: self.precision, threads: 1 };
+        let options =
+            Options { device, precision: self.precision, threads: 1, ..Options::default() };
         let mut engine = engine::open(checkpoint, &options)?;
         let space = &checkpoint.metadata.tuning;
         let mut rows = vec![Vec::with_capacity(self.points.len()); pictures.len()];

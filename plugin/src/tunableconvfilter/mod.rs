@@ -25,7 +25,7 @@
 //! `overload=passthrough` does so before a frame is late, and `overload=wait` never. Each such frame
 //! is counted in `stats` and posted as a QoS message.
 //!
-//! `model`, `device`, `precision` and `threads` may be set while playing: another engine is made
+//! `model`, `device`, `precision`, `threads` and `tile-size` may be set while playing: another engine is made
 //! beside the one that runs, and takes its place between two frames. What cannot be loaded is told
 //! in a warning, and the property stands at what runs again.
 //!

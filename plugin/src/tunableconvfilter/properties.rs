@@ -41,6 +41,15 @@ pub fn common() -> &'static [glib::ParamSpec] {
                 .maximum(1024)
                 .mutable_playing()
                 .build(),
+            glib::ParamSpecUInt::builder("tile-size")
+                .nick("Tile size")
+                .blurb(
+                    "Most rows and columns made at once where the engine would hold whole frames, as on \
+                     CUDA: bounds its memory, not what comes out; 0 for 512",
+                )
+                .maximum(8192)
+                .mutable_playing()
+                .build(),
             glib::ParamSpecEnum::builder_with_default("compare", Compare::default())
                 .nick("Compare")
                 .blurb("How to show what the filter does")
@@ -178,6 +187,7 @@ pub fn set(
                 "cuda-device-id" => choice.cuda_device_id = value.get().expect(TYPE),
                 "precision" => choice.precision = value.get().expect(TYPE),
                 "threads" => choice.threads = value.get().expect(TYPE),
+                "tile-size" => choice.tile_size = value.get().expect(TYPE),
                 _ => unreachable!("GObject sets properties that there are"),
             }
             return Part::Choice;
@@ -194,6 +204,7 @@ pub fn differing(first: &Choice, second: &Choice) -> Vec<&'static str> {
         ("cuda-device-id", first.cuda_device_id != second.cuda_device_id),
         ("precision", first.precision != second.precision),
         ("threads", first.threads != second.threads),
+        ("tile-size", first.tile_size != second.tile_size),
     ];
     all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
@@ -214,6 +225,7 @@ pub fn get(
         "cuda-device-id" => settings.choice.cuda_device_id.to_value(),
         "precision" => settings.choice.precision.to_value(),
         "threads" => settings.choice.threads.to_value(),
+        "tile-size" => settings.choice.tile_size.to_value(),
         "keyframes" => settings.keyframes.to_value(),
         "compare" => settings.live.compare.to_value(),
         "overload" => settings.live.overload.to_value(),

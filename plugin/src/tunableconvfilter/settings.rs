@@ -81,6 +81,8 @@ pub struct Choice {
     pub precision: Precision,
     /// Threads on the CPU; 0 for all cores, shared with other elements.
     pub threads: u32,
+    /// Rows and columns that are made at once, where whole frames would be; 0 for the library's choice.
+    pub tile_size: u32,
 }
 
 impl Choice {
@@ -98,6 +100,7 @@ impl Choice {
                 Precision::Int8 => engine::Precision::Int8,
             },
             threads: self.threads as usize,
+            tile_size: self.tile_size as usize,
         }
     }
 }

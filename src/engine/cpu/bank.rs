@@ -7,19 +7,12 @@ use std::sync::Arc;
 
 use super::plan::{ChainSpec, LayerSpec};
 use crate::checkpoint::Checkpoint;
-use crate::tuning::corner_weights;
+use crate::nn::Phi;
 use crate::{Error, Result};
-
-/// How a tuning becomes mixing coefficients, see [`crate::nn::Mode`].
-enum Phi {
-    Identity,
-    Affine { weight: Vec<f32>, bias: Vec<f32> },
-    Multilinear,
-}
 
 /// The kernels of one tunable layer.
 pub(crate) struct Bank {
-    phi: Phi,
+    phi: Phi<Vec<f32>>,
     /// Per kernel `[c_out][segment][run]`, output channels in the order of the output's rows, times the
     /// layer's factor.
     weights: Vec<Vec<f32>>,
@@ -110,19 +103,13 @@ impl Bank {
             let (got, each) = (weights.len(), order.len());
             return Err(Error::Config(format!("tensor `{name}` has {got} values for {each} each")));
         }
-        let phi = match (find("mlp.weight"), find("mlp.bias")) {
-            (Some((_, weight)), Some((_, bias)))
-                if bias.len() == kernels && weight.len() == kernels * p =>
-            {
-                Phi::Affine { weight: weight.to_vec(), bias: bias.to_vec() }
-            }
-            (None, None) if kernels == p => Phi::Identity,
-            (None, None) if kernels == 1 << p => Phi::Multilinear,
-            _ => {
-                let reason = format!("tensor `{name}` has {kernels} kernels for {p} parameters");
-                return Err(Error::Config(reason));
-            }
-        };
+        let expected = layer.phi.kernels(p);
+        if kernels != expected {
+            return Err(Error::Config(format!(
+                "tensor `{name}` has {kernels} kernels for {p} parameters, expected {expected}"
+            )));
+        }
+        let phi = Phi::of(p, layer.phi, find)?;
         let (outputs, factor) = (output_order(layer), layer.factor);
         // One value for each output channel and kernel.
         let per_channel = |suffix: &str, factor: f32| match find(suffix) {
@@ -161,20 +148,6 @@ impl Bank {
         mix(&self.weights, &into.coefficients, &mut into.weights);
         mix(&self.biases, &into.coefficients, &mut into.bias);
         mix(&self.slopes, &into.coefficients, &mut into.slopes);
-    }
-}
-
-impl Phi {
-    fn coefficients(&self, omega: &[f32], a: &mut [f32]) {
-        match self {
-            Phi::Identity => a.copy_from_slice(omega),
-            Phi::Affine { weight, bias } => {
-                for ((a, row), bias) in a.iter_mut().zip(weight.chunks(omega.len())).zip(bias) {
-                    *a = row.iter().zip(omega).map(|(w, o)| w * o).sum::<f32>() + bias;
-                }
-            }
-            Phi::Multilinear => corner_weights(omega, a),
-        }
     }
 }
 

@@ -11,7 +11,8 @@ use std::ops::Range;
 
 use crate::frame::CHANNELS;
 use crate::nn::{
-    Activation, Architecture, ChainLayer, Colour, Io, Link, Output, TunableConv2dConfig,
+    Activation, Architecture, ChainLayer, Colour, Io, Link, Mode, Output, PhiConfig,
+    TunableConv2dConfig,
 };
 
 /// Most layers of a chain.
@@ -48,6 +49,8 @@ pub(crate) struct LayerSpec {
     pub(crate) slope: Option<f32>,
     /// Kernels and biases are multiplied by this, which is positive.
     pub(crate) factor: f32,
+    /// What mixes its kernels.
+    pub(crate) phi: PhiConfig,
     /// Pixel unshuffle by this factor before the convolution; 1 for none.
     pub(crate) unshuffle: usize,
     /// Step of the kernel: an output pixel for every so many.
@@ -72,6 +75,7 @@ impl LayerSpec {
             c_out,
             slope: Some(slope),
             factor: 1.0,
+            phi: PhiConfig { mode: Mode::Linear, expand: 1 },
             unshuffle: 1,
             stride: 1,
             shuffle: 1,
@@ -87,7 +91,7 @@ impl LayerSpec {
         if !is_last && !channels.is_multiple_of(8) {
             return Err(format!("layer `{name}`: {channels} channels, expected a multiple of 8"));
         }
-        let TunableConv2dConfig { stride, padding, dilation, groups, activation, .. } = config;
+        let TunableConv2dConfig { stride, padding, dilation, groups, activation, phi, .. } = config;
         if padding != kernel / 2 || dilation != 1 || groups != 1 {
             return Err(format!("layer `{name}`: padding, dilation or groups of another kind"));
         }
@@ -101,7 +105,7 @@ impl LayerSpec {
             return Err(format!("layer `{name}`: multiplied by {factor}, expected more than 0"));
         }
         let layer = Self::new(name, c_in, c_out, 1.0);
-        Ok(Self { kernel, stride, shuffle, add, factor, slope, ..layer })
+        Ok(Self { kernel, stride, shuffle, add, factor, phi, slope, ..layer })
     }
 
     /// The edges that are added.
