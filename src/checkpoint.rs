@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
+use half::f16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 pub use file::{MAX_ACTIVATION, MAX_FILE_BYTES, MAX_WEIGHT};
@@ -93,19 +94,51 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Tensor`] when the tensors are not those of the metadata.
     pub fn to_bytes(&self, file: &str) -> Result<Vec<u8>> {
+        self.bytes_of(file, Dtype::F32, |v| v.to_le_bytes().to_vec())
+    }
+
+    /// With every value rounded to the nearest of 16 bits, as [`Self::write_half`] stores it.
+    #[must_use]
+    pub fn rounded_to_half(mut self) -> Self {
+        for values in self.tensors.values_mut() {
+            values.iter_mut().for_each(|value| *value = f16::from_f32(*value).to_f32());
+        }
+        self
+    }
+
+    /// Writes a file of half the size, whole or not at all: every value in 16 bits. Read again it is as
+    /// [`Self::rounded_to_half`].
+    ///
+    /// # Errors
+    /// As [`Self::write`]; [`Error::Tensor`] for a value beyond ±65504, which 16 bits do not hold.
+    pub fn write_half(&self, path: &Path) -> Result<()> {
+        let rounded = self.clone().rounded_to_half();
+        let file = path.display().to_string();
+        let bytes =
+            rounded.bytes_of(&file, Dtype::F16, |v| f16::from_f32(v).to_le_bytes().to_vec())?;
+        atomic_file::write(path, |file| file.write_all(&bytes))
+            .map_err(|source| Error::Io { path: path.into(), source })
+    }
+
+    fn bytes_of(
+        &self,
+        file: &str,
+        dtype: Dtype,
+        bytes_of: impl Fn(f32) -> Vec<u8>,
+    ) -> Result<Vec<u8>> {
         let specs = self.metadata.tensors();
         let bytes: BTreeMap<&str, Vec<u8>> = self
             .tensors
             .iter()
             .map(|(name, values)| {
-                (name.as_str(), values.iter().flat_map(|v| v.to_le_bytes()).collect())
+                (name.as_str(), values.iter().flat_map(|v| bytes_of(*v)).collect())
             })
             .collect();
         let views = specs.iter().map(|spec| {
             let data = bytes.get(spec.name.as_str()).ok_or_else(|| {
                 tensor_error(file, &spec.name, format!("missing, expected {spec}"))
             })?;
-            let view = TensorView::new(Dtype::F32, spec.shape.clone(), data)
+            let view = TensorView::new(dtype, spec.shape.clone(), data)
                 .map_err(|_| tensor_error(file, &spec.name, format!("expected {spec}")))?;
             Ok((spec.name.as_str(), view))
         });

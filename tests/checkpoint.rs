@@ -171,6 +171,44 @@ fn a_header_alone_tells_all_but_the_values() {
 }
 
 #[test]
+fn sixteen_bits_take_half_the_space_and_are_what_was_rounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("half.safetensors");
+    for bytes in [bytes(), calibrated_bytes()] {
+        let mut checkpoint = Checkpoint::from_bytes("memory", &bytes).unwrap();
+        checkpoint.write_half(&path).unwrap();
+        let values: usize = checkpoint.tensors.values().map(Vec::len).sum();
+        let saved = bytes.len() as u64 - std::fs::metadata(&path).unwrap().len();
+        assert!(saved.abs_diff(2 * values as u64) < 64, "{saved} of {}", bytes.len());
+        let read = Checkpoint::read(&path).unwrap();
+        assert_eq!(read, checkpoint.clone().rounded_to_half());
+        assert_ne!(read.weights_hash(), checkpoint.weights_hash());
+        assert_eq!(Metadata::read(&path).unwrap(), checkpoint.metadata);
+        for (name, values) in &checkpoint.tensors {
+            for (got, value) in read.tensors[name].iter().zip(values) {
+                assert!(
+                    (got - value).abs() <= value.abs() / 2048.0 + 1e-7,
+                    "{name}: {got} {value}"
+                );
+            }
+        }
+        // Any of its bits may be damaged, and any byte cut off.
+        let half = std::fs::read(&path).unwrap();
+        for keep in [half.len() - 1, half.len() - 2, half.len() / 2] {
+            assert!(Checkpoint::from_bytes("cut", &half[..keep]).is_err(), "{keep}");
+        }
+        let mut damaged = half.clone();
+        damaged[half.len() - 2] ^= 4;
+        assert!(Checkpoint::from_bytes("damaged", &damaged).is_err());
+        // What 16 bits do not hold is named, and the file stays.
+        checkpoint.tensors.get_mut("head.weight").unwrap()[3] = 1e5;
+        let error = checkpoint.write_half(&path).unwrap_err().to_string();
+        assert!(error.contains("tensor `head.weight`: element 3 is inf"), "{error}");
+        assert!(std::fs::read(&path).unwrap() == half);
+    }
+}
+
+#[test]
 fn tensors_that_do_not_fit_are_named_with_what_was_expected() {
     let missing = rewritten(|_| (), |parts| parts.retain(|p| p.0 != "body.0.bias"));
     assert_eq!(

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use safetensors::tensor::TensorView;
+use half::f16;
+use safetensors::tensor::{Dtype, TensorView};
 
 use crate::nn::TensorSpec;
 use crate::{Error, Result};
@@ -71,10 +72,18 @@ pub(super) fn check_names(file: &str, json: &[u8]) -> Result<()> {
         .map_err(|e| malformed(file, &e))
 }
 
-/// Values of a tensor that has its shape.
+/// Types that tensors are stored in.
+pub(super) const DTYPES: [Dtype; 2] = [Dtype::F32, Dtype::F16];
+
+/// Values of a tensor that has its shape, and one of the [`DTYPES`].
 pub(super) fn values_of(file: &str, spec: &TensorSpec, view: &TensorView<'_>) -> Result<Vec<f32>> {
-    let (words, _) = view.data().as_chunks::<4>();
-    let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+    let values: Vec<f32> = if view.dtype() == Dtype::F16 {
+        let (words, _) = view.data().as_chunks::<2>();
+        words.iter().map(|word| f16::from_le_bytes(*word).to_f32()).collect()
+    } else {
+        let (words, _) = view.data().as_chunks::<4>();
+        words.iter().map(|word| f32::from_le_bytes(*word)).collect()
+    };
     // True of NaN too.
     match values.iter().position(|v| !(-MAX_WEIGHT..=MAX_WEIGHT).contains(v)) {
         None => Ok(values),

@@ -5,11 +5,12 @@ use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
-use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::file::{HEADER_LENGTH_BYTES, check_length, check_names, malformed, tensor_error};
+use super::file::{
+    DTYPES, HEADER_LENGTH_BYTES, check_length, check_names, malformed, tensor_error,
+};
 use super::provenance::{Calibration, Provenance};
 use crate::nn::{Architecture, ChainLayer, Init, Io, IoV1, TensorSpec};
 use crate::tuning::TuningSpace;
@@ -186,7 +187,7 @@ impl Metadata {
             let Some(info) = header.info(&spec.name) else {
                 return Err(tensor_error(file, &spec.name, format!("missing, expected {spec}")));
             };
-            if info.dtype != Dtype::F32 || info.shape != spec.shape {
+            if !DTYPES.contains(&info.dtype) || info.shape != spec.shape {
                 let got = format!("{:?} {:?}, expected {spec}", info.dtype, info.shape);
                 return Err(tensor_error(file, &spec.name, got));
             }

@@ -64,6 +64,14 @@ enum Command {
     ImportOnnx(import::ImportOnnxArgs),
     /// Make one tunable net of two of the same shape, with a knob from the one to the other.
     ImportDni(import::ImportDniArgs),
+    /// Write a checkpoint with its values in 16 bits, in half the space.
+    Half {
+        /// Checkpoint.
+        checkpoint: PathBuf,
+        /// Checkpoint to write; - is stdout.
+        #[arg(long, value_name = "FILE", value_parser = output)]
+        out: PathBuf,
+    },
     /// Say what a checkpoint is.
     Inspect {
         /// Checkpoint.
@@ -222,6 +230,10 @@ impl Cli {
             Command::ImportMindspore(args) => import_mindspore::run(args)?,
             Command::ImportOnnx(args) => import::onnx(&args)?,
             Command::ImportDni(args) => import::dni(&args)?,
+            Command::Half { checkpoint, out } => {
+                check_output(&out, &[&checkpoint])?;
+                Checkpoint::read(&checkpoint)?.write_half(&out)?;
+            }
             Command::Inspect { checkpoint } => {
                 say(&describe(&Checkpoint::read(&checkpoint)?))?;
             }

@@ -165,3 +165,21 @@ fn degrade_writes_a_clip_of_the_same_size() {
     assert!(at.fail("degrade short.y4m --noise 25 --out d.y4m").contains("frame 1"));
     assert!(!at.path("d.y4m").exists());
 }
+
+#[test]
+fn half_writes_what_is_used_like_the_whole() {
+    let at = trained();
+    at.succeed("half c.safetensors --out half.safetensors");
+    assert!(at.read("half.safetensors").len() < at.read("c.safetensors").len());
+    let said = |name: &str| at.succeed(&format!("inspect {name}.safetensors"));
+    assert_eq!(said("half").lines().count(), said("c").lines().count());
+    let score = |name: &str| {
+        let line =
+            format!("score {name}.safetensors --data data --noise 25 --json --tuning denoise=1");
+        let report: serde_json::Value = serde_json::from_str(&at.succeed(&line)).unwrap();
+        report["psnr_y"].as_f64().unwrap()
+    };
+    assert!((score("half") - score("c")).abs() < 0.05);
+    let error = at.fail("half c.safetensors --out c.safetensors");
+    assert!(error.contains("c.safetensors"), "{error}");
+}

@@ -57,8 +57,10 @@ fn templates_train() {
     picture(90, 80, 77).save(at.path("style.jpg")).unwrap();
     candle_core::safetensors::save(&tiny_nets::tiny_squeezenet(), at.path("net.safetensors"))
         .unwrap();
-    for (name, text) in &TEMPLATES[..3] {
-        let small = text.replace("channels = 32\nlayers = 4", "channels = 4\nlayers = 1");
+    for (name, text) in &TEMPLATES[..4] {
+        let small = text
+            .replace("channels = 32\nlayers = 4", "channels = 4\nlayers = 1")
+            .replace("channels = 32,", "channels = 4,");
         assert_ne!(*text, small);
         std::fs::write(at.path("t.toml"), small).unwrap();
         let line =
@@ -169,6 +171,12 @@ fn every_key_is_documented_and_no_other() {
     let mut net = with("net = \"video\"");
     let two_scale = "net = \"two-scale\"\nchannels = 4\nzzz = 1";
     net.extend(known(&FULL.replace("net = \"video\"\nchannels = 4\nlayers = 1", two_scale)));
+    let video = "net = \"video\"\nchannels = 4\nlayers = 1\nnegative_slope = 0.1\n";
+    for other in ["net = \"edsr\"\nzzz = 1\n", "net = \"plain\"\nzzz = 1\n"] {
+        net.extend(known(&FULL.replace(video, other)));
+    }
+    let layers = "net = \"plain\"\nlayers = [{ zzz = 1 }]\n";
+    assert_eq!(keys(&document, "### net", 1), known(&FULL.replace(video, layers)));
     net.insert("net".into());
     assert_eq!(keys(&document, "### net", 0), net);
     let phi = known(&FULL.replace("expand = 2", "expand = 2, zzz = 1"));
