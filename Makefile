@@ -23,7 +23,8 @@ libdir = $(call gstreamer,libdir --define-variable=prefix=$(prefix))
 datadir = $(prefix)/share
 INSTALLED = $(libdir)/gstreamer-1.0/libgsttunableconv.so \
 	$(addprefix $(datadir)/gstreamer-1.0/presets/,$(notdir $(wildcard plugin/presets/*.prs))) \
-	$(addprefix $(datadir)/metainfo/,$(notdir $(wildcard plugin/data/*.metainfo.xml)))
+	$(addprefix $(datadir)/metainfo/,$(notdir $(wildcard plugin/data/*.metainfo.xml))) \
+	$(datadir)/tunableconv/models/broadcast-hq.safetensors
 # Building is not root's work, and neither is writing to a folder of one's own.
 AS_ROOT = $(if $(DESTDIR)$(shell test -w "$(prefix)" && echo writable),,$(SUDO))
 # The plugin looks for installed models beside what else is installed.
@@ -53,18 +54,20 @@ demo: setup
 test: setup
 	cargo test --release --workspace $(TEST_FLAGS)
 
-# Trains the model that the project carries on DATA, folders of photographs. Called again, it goes on.
+# Trains the models that the project carries on DATA, folders of photographs. Called again, it goes on.
 models: setup
 	@test -n "$(DATA)" || { echo "make models needs photographs: make models DATA='DIR DIR'" >&2; exit 1; }
 	$(CARGO) build --release -p tunableconv-train
 	train/models.sh "$(RUNS)" $(DATA)
 
-# Builds as `make demo` does, and puts plugin, presets and metainfo where GStreamer and others look.
+# Builds as `make demo` does, and puts plugin, presets, metainfo and the larger model where GStreamer and others
+# look.
 install:
 	$(MODEL_DIR) $(BUILD)
 	$(AS_ROOT) install -D -m 644 -t "$(DESTDIR)$(libdir)/gstreamer-1.0" "$(LIBRARY)"
 	$(AS_ROOT) install -D -m 644 -t "$(DESTDIR)$(datadir)/gstreamer-1.0/presets" plugin/presets/*.prs
 	$(AS_ROOT) install -D -m 644 -t "$(DESTDIR)$(datadir)/metainfo" plugin/data/*.metainfo.xml
+	$(AS_ROOT) install -D -m 644 -t "$(DESTDIR)$(datadir)/tunableconv/models" checkpoints/broadcast-hq.safetensors
 
 uninstall:
 	$(AS_ROOT) rm -f $(foreach file,$(INSTALLED),"$(DESTDIR)$(file)")

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Trains the model that the project carries, from photographs to runs/narrowed/checkpoint.safetensors:
+# Trains the models that the project carries, from photographs to runs/narrowed/checkpoint.safetensors and
+# runs/broadcast-hq.safetensors:
 #   train/models.sh RUNS PHOTOS...
 # Called again, it goes on where it was stopped. `STEPS=10` in the environment tries the way with few steps.
 set -eu
@@ -43,7 +44,18 @@ train "$runs/broadcast-int8" "$here/recipes/broadcast-int8.toml" --from "$runs/c
 # Ranges that nothing fills cost int8 its precision.
 calibrate "$runs/broadcast-int8/checkpoint.safetensors" "$runs/narrowed.safetensors" --data "$1" \
     --narrow --quantile 1
-STEPS=${STEPS:-6000}
+given=${STEPS:-}
+STEPS=${given:-6000}
 train "$runs/narrowed" "$here/recipes/broadcast-int8.toml" --from "$runs/narrowed.safetensors" \
     --data "$@" --pairs "$runs/pairs"
+STEPS=$given
+# The larger one grows out of it.
+train "$runs/broadcast-hq" "$here/recipes/broadcast-hq.toml" --from "$runs/narrowed/checkpoint.safetensors" \
+    --data "$@" --pairs "$runs/pairs"
+calibrate "$runs/broadcast-hq/checkpoint.safetensors" "$runs/calibrated-hq.safetensors" --data "$1"
+train "$runs/broadcast-hq-int8" "$here/recipes/broadcast-hq-int8.toml" --from "$runs/calibrated-hq.safetensors" \
+    --data "$@" --pairs "$runs/pairs"
+calibrate "$runs/broadcast-hq-int8/checkpoint.safetensors" "$runs/narrowed-hq.safetensors" --data "$1" \
+    --narrow --quantile 1
+"$trainer" half "$runs/narrowed-hq.safetensors" --out "$runs/broadcast-hq.safetensors"
 echo "$runs/narrowed/checkpoint.safetensors"

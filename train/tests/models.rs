@@ -44,6 +44,11 @@ fn photographs_become_the_model_and_what_was_done_is_not_done_again() {
     assert_eq!(first.metadata.tuning, built_in.tuning);
     assert!(first.metadata.calibration.is_some());
     assert_eq!(first.metadata.provenance.steps, 6);
+    let larger = Checkpoint::read(&at.path("runs/broadcast-hq.safetensors")).unwrap();
+    assert_eq!(larger.metadata.tuning, built_in.tuning);
+    assert!(larger.metadata.calibration.is_some());
+    assert_eq!(larger, larger.clone().rounded_to_half());
+    assert_eq!(larger.metadata.provenance.steps, 6 + 4);
 
     fs::remove_dir_all(at.path("runs/narrowed")).unwrap();
     let read = || ["calibrated", "narrowed"].map(|n| at.read(&format!("runs/{n}.safetensors")));

@@ -1,4 +1,4 @@
-//! What the shipped checkpoint does to two photographs: that each knob works and that the whole net,
+//! What the shipped checkpoints do to two photographs: that each knob works and that the whole net,
 //! not only its last layer, tunes.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -12,11 +12,14 @@ use tunableconv_train::freeze::freeze_inner_layers;
 use tunableconv_train::score::score as score_set;
 use tunableconv_train::test_set::TestSet;
 
-fn shipped() -> Checkpoint {
-    Checkpoint::built_in().unwrap()
+/// The built-in model, and the larger one.
+fn shipped() -> [Checkpoint; 2] {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let larger = Checkpoint::read(&root.join("checkpoints/broadcast-hq.safetensors")).unwrap();
+    [Checkpoint::built_in().unwrap(), larger]
 }
 
-/// What the built-in model is made for.
+/// What they are made for.
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Int8];
 
 /// PSNR-Y of output and input on the photographs, in dB.
@@ -52,16 +55,18 @@ const JPEG_10: f64 = 0.5;
 /// Checks that quality rises from 0 to what is right for `condition`, at least by so many dB.
 fn check_rise(condition: &str, right: [f64; 3], gain: f64) {
     let condition = &condition.parse().unwrap();
-    for precision in PRECISIONS {
-        let at = |share: f64| {
-            score(&shipped(), precision, (condition, &[false]), right.map(|value| share * value))
-        };
-        let along: Vec<f64> = [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| at(share).0).into();
-        // Near what is right there is little left to win.
-        assert!(along[..4].is_sorted_by(|a, b| a < b), "{precision}: {along:?}");
-        assert!(along[4] > along[3] - 0.1, "{precision}: {along:?}");
-        assert_eq!(along[0], at(0.0).1);
-        assert!(along[4] > along[0] + gain, "{precision}: {along:?}");
+    for checkpoint in &shipped() {
+        for precision in PRECISIONS {
+            let at = |share: f64| {
+                score(checkpoint, precision, (condition, &[false]), right.map(|v| share * v))
+            };
+            let along: Vec<f64> = [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| at(share).0).into();
+            // Near what is right there is little left to win.
+            assert!(along[..4].is_sorted_by(|a, b| a < b), "{precision}: {along:?}");
+            assert!(along[4] > along[3] - 0.1, "{precision}: {along:?}");
+            assert_eq!(along[0], at(0.0).1);
+            assert!(along[4] > along[0] + gain, "{precision}: {along:?}");
+        }
     }
 }
 
@@ -83,41 +88,47 @@ fn quality_rises_along_deblock_on_compressed_photographs() {
 
 #[test]
 fn a_knob_helps_beside_the_other_on_blurred_noisy_photographs() {
-    let at = |condition: &str, tuning| {
-        let condition = &condition.parse().unwrap();
-        score(&shipped(), Precision::F32, (condition, &[false; 2]), tuning).0
-    };
-    for (condition, noise, other) in [
-        ("blur:1.5+noise:5", NOISE_5, [NOISE_5, 0.0, 0.0]),
-        ("blur:1.5+noise:25", NOISE_25, [0.0, BLUR_1_5, 0.0]),
-    ] {
-        let (both, one) = (at(condition, [noise, BLUR_1_5, 0.0]), at(condition, other));
-        println!("{condition}: both {both:.2} dB, one {one:.2} dB");
-        assert!(both > one + 0.1, "{condition}: {both} {one}");
+    for checkpoint in &shipped() {
+        let at = |condition: &str, tuning| {
+            let condition = &condition.parse().unwrap();
+            score(checkpoint, Precision::F32, (condition, &[false; 2]), tuning).0
+        };
+        for (condition, noise, other) in [
+            ("blur:1.5+noise:5", NOISE_5, [NOISE_5, 0.0, 0.0]),
+            ("blur:1.5+noise:25", NOISE_25, [0.0, BLUR_1_5, 0.0]),
+        ] {
+            let (both, one) = (at(condition, [noise, BLUR_1_5, 0.0]), at(condition, other));
+            println!("{condition}: both {both:.2} dB, one {one:.2} dB");
+            assert!(both > one + 0.1, "{condition}: {both} {one}");
+        }
     }
 }
 
 #[test]
 fn the_defaults_leave_clean_photographs_as_they_are_to_the_eye() {
-    let space = shipped().metadata.tuning;
-    let defaults = [0, 1, 2].map(|index| space.parameters[index].default);
-    let nothing = &"noise:0".parse().unwrap();
-    for precision in PRECISIONS {
-        let (psnr, _) = score(&shipped(), precision, (nothing, &[false]), defaults);
-        assert!(psnr > 45.0, "{precision}: {psnr}");
+    for checkpoint in &shipped() {
+        let space = &checkpoint.metadata.tuning;
+        let defaults = [0, 1, 2].map(|index| space.parameters[index].default);
+        let nothing = &"noise:0".parse().unwrap();
+        for precision in PRECISIONS {
+            let (psnr, _) = score(checkpoint, precision, (nothing, &[false]), defaults);
+            assert!(psnr > 45.0, "{precision}: {psnr}");
+        }
     }
 }
 
 #[test]
 fn no_setting_breaks_photographs() {
-    for condition in ["clean", "noise:25"] {
-        let condition: &Condition = &condition.parse().unwrap();
-        let keep = vec![false; condition.kinds().len()];
-        for precision in PRECISIONS {
+    let models = shipped();
+    let cases = models.iter().flat_map(|model| PRECISIONS.map(|precision| (model, precision)));
+    for (checkpoint, precision) in cases {
+        for condition in ["clean", "noise:25"] {
+            let condition: &Condition = &condition.parse().unwrap();
+            let keep = vec![false; condition.kinds().len()];
             // Every corner of the domain, and halfway to it.
             for (corner, share) in (0..8).flat_map(|corner| [(corner, 0.5), (corner, 1.0)]) {
                 let tuning = [0, 1, 2].map(|j| if corner & 1 << j == 0 { 0.0 } else { share });
-                let (output, input) = score(&shipped(), precision, (condition, &keep), tuning);
+                let (output, input) = score(checkpoint, precision, (condition, &keep), tuning);
                 let least = (input - 2.0).min(34.0);
                 assert!(
                     output > least,
@@ -130,8 +141,8 @@ fn no_setting_breaks_photographs() {
 
 #[test]
 fn inner_layers_frozen_at_the_far_corner_lose_at_the_others() {
-    let whole = shipped();
-    let mut frozen = shipped();
+    let [whole, _] = shipped();
+    let mut frozen = whole.clone();
     let far = frozen.metadata.tuning.tuning(&[1.0, 1.0, 1.0]).unwrap();
     freeze_inner_layers(&mut frozen, &far).unwrap();
     for (condition, tuning) in
