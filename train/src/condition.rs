@@ -224,7 +224,9 @@ fn parse_link(text: &str) -> anyhow::Result<Degradation> {
         ensure!(value.is_finite(), "{value}, expected a finite number");
         if Degradation::is_whole(kind) {
             ensure!(value.fract() == 0.0, "{value}, expected a whole number");
-            return Ok(serde_json::json!([value as i64, value as i64]));
+            let whole = u8::try_from(value as i64)
+                .with_context(|| format!("{value}, expected a whole number from 0 to 255"))?;
+            return Ok(serde_json::json!([whole, whole]));
         }
         Ok(serde_json::json!([value, value]))
     };
@@ -296,6 +298,8 @@ mod tests {
             ("noise:5:sigma=6", "sigma is given twice"),
             ("jpeg:0", "quality = 0, expected 1 to 100"),
             ("jpeg:40.5", "expected a whole number"),
+            ("jpeg:101", "quality = 101, expected 1 to 100"),
+            ("jpeg:300", "quality: 300, expected a whole number"),
             ("downscale:9", "factor"),
             ("downscale:2:filter=sharp", "sharp"),
             ("noise:5+recorded", "it must be the first"),
