@@ -83,10 +83,10 @@ impl Levels {
     /// Whether a recorded degradation is that of this pair: where the checkpoint was trained on pairs in
     /// folders of certain names, those of the folders that this one is in; if it is in none of them, any.
     fn is_recorded_in(&self, link: &Link, picture: &TestPicture) -> bool {
-        let folder =
-            |link: &'_ Link| link.degradation.as_recorded().and_then(|kind| kind.folder.clone());
-        let is_here =
-            |link: &Link| folder(link).is_some_and(|name| picture.folders.contains(&name));
+        fn folder(link: &Link) -> Option<&String> {
+            link.degradation.as_recorded()?.folder.as_ref()
+        }
+        let is_here = |link: &Link| folder(link).is_some_and(|name| picture.folders.contains(name));
         folder(link).is_none() || is_here(link) || !self.links.iter().flatten().any(is_here)
     }
 
