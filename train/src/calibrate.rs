@@ -10,17 +10,17 @@ use candle_core::{Device, Tensor};
 use indicatif::ProgressBar;
 use tunableconv::checkpoint::{Calibration, Checkpoint, MAX_CORNERS, STATISTICS};
 use tunableconv::engine::CpuEngine;
-use tunableconv::frame::CHANNELS;
 use tunableconv::net::Net;
-use tunableconv::nn::{Colour, FoldedChain, Io};
+use tunableconv::nn::FoldedChain;
 
 use crate::condition::Condition;
 use crate::data::name_of;
 use crate::rgb::Rgb;
-use crate::score::{MATRIX, RANGE, planes};
+use crate::score::{MATRIX, RANGE};
 use crate::tell;
 use crate::terminal::causes;
 use crate::test_set::TestSet;
+use crate::view::View;
 
 /// Standard deviations of noise, of 255, that a net is usually measured with, one after the other.
 pub const NOISE: [f32; 4] = [0.0, 15.0, 25.0, 50.0];
@@ -64,10 +64,11 @@ impl Settings {
     }
 }
 
-/// The checkpoint with ranges measured on pictures of `set`, spread over it.
+/// The checkpoint with ranges measured on pictures of `set`, spread over it; a net that enlarges gets them
+/// reduced, from a set [made for that](TestSet::for_scale).
 ///
 /// # Errors
-/// Settings out of range, too many corners, no usable image, or a net whose activations are not
+/// Settings out of range, a set for another scale, too many corners, no usable image, or a net whose activations are not
 /// finite.
 pub fn calibrate(
     checkpoint: &Checkpoint,
@@ -76,6 +77,13 @@ pub fn calibrate(
 ) -> anyhow::Result<Checkpoint> {
     settings.validate()?;
     let io = checkpoint.metadata.architecture.io();
+    let view = View::of(&io);
+    ensure!(
+        set.scale() == view.scale,
+        "the pictures are for a net of scale {}, this one has {}",
+        set.scale(),
+        view.scale
+    );
     CpuEngine::check_int8(&checkpoint.metadata.architecture)?;
     let is_bounded = checkpoint.metadata.calibration.as_ref().is_some_and(|c| c.bounds);
     ensure!(
@@ -110,8 +118,10 @@ pub fn calibrate(
         let seed = settings.seed.wrapping_add(index as u64);
         let condition = &conditions[index % conditions.len()];
         let keep = vec![true; condition.kinds().len()];
-        let degraded = condition.apply(&picture.clean, picture.twin.as_ref(), seed, &keep);
-        let x = input(&degraded, &io)?;
+        // What a net enlarges is the smaller picture.
+        let small = view.small(&picture.clean);
+        let degraded = condition.apply(&small, picture.twin.as_ref(), seed, &keep);
+        let x = input(&degraded, view, io.mean)?;
         for (corner, chain) in folded.iter().enumerate() {
             chain.forward_showing(&x, |layer, activations| {
                 let Some(ranges) = ranges.get_mut(layer) else { return Ok(()) };
@@ -143,26 +153,14 @@ pub fn calibrate(
 }
 
 /// What the layers of a net read for one image, `[1, C, H, W]`.
-fn input(picture: &Rgb, io: &Io) -> anyhow::Result<Tensor> {
-    let Rgb { width, height, data } = picture;
-    if io.colour != Colour::Yuv420 {
-        let rgb = Tensor::from_slice(data, (1, 3, *height, *width), &Device::Cpu)?;
-        return Ok(match (io.colour, io.mean) {
-            (Colour::Luma, _) => {
-                let weights =
-                    Tensor::new(&MATRIX.weights(), &Device::Cpu)?.reshape((1, 3, 1, 1))?;
-                rgb.broadcast_mul(&weights)?.sum_keepdim(1)?
-            }
-            (_, Some(mean)) => {
-                rgb.broadcast_sub(&Tensor::new(&mean, &Device::Cpu)?.reshape((1, 3, 1, 1))?)?
-            }
-            (_, None) => rgb,
-        });
-    }
-    let planes = planes(picture);
-    let (width, height) = (planes.width.div_ceil(2), planes.height.div_ceil(2));
-    let values = planes.normalised(RANGE);
-    Ok(Tensor::from_vec(values, (1, CHANNELS, height, width), &Device::Cpu)?)
+fn input(picture: &Rgb, view: View, mean: Option<[f32; 3]>) -> anyhow::Result<Tensor> {
+    let (height, width) = (view.planes_side(picture.height), view.planes_side(picture.width));
+    let planes = view.planes(picture, MATRIX, RANGE);
+    let x = Tensor::from_vec(planes, (1, view.channels(), height, width), &Device::Cpu)?;
+    Ok(match mean {
+        Some(mean) => x.broadcast_sub(&Tensor::new(&mean, &Device::Cpu)?.reshape((1, 3, 1, 1))?)?,
+        None => x,
+    })
 }
 
 /// One channel's range so far, and the sum of its means.

@@ -248,7 +248,7 @@ impl Cli {
 
 fn calibrate(args: CalibrateArgs) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::read(&args.checkpoint)?;
-    let set = args.pictures.open()?;
+    let set = args.pictures.open()?.for_scale(checkpoint.metadata.architecture.io().scale)?;
     let conditions = args.conditions.conditions(&checkpoint.metadata, &set, |noise, blur| {
         if noise.is_none() && blur.is_none() {
             return Calibration::default().conditions;

@@ -8,10 +8,12 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use common::{Workplace, entries};
-use tunableconv::checkpoint::{Checkpoint, Metadata, Provenance, STATISTICS};
+use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance, STATISTICS};
 use tunableconv::engine::{self, Options, Precision};
 use tunableconv::frame::Range;
 use tunableconv::net::Net;
+use tunableconv::nn::{Activation, Colour, Mode, PhiConfig, PlainConfig, PlainLayer};
+use tunableconv::resample::Filter;
 use tunableconv_train::calibrate::{Settings, calibrate};
 use tunableconv_train::condition::Condition;
 use tunableconv_train::data::list_images;
@@ -101,6 +103,55 @@ fn ranges_are_those_of_all_images_at_each_corner() {
             }
         }
     }
+}
+
+#[test]
+fn a_net_that_enlarges_is_measured_on_smaller_pictures() {
+    let at = workplace();
+    let layer = |name: &str, channels| PlainLayer::new(name, 3, channels, Activation::None);
+    let layers = vec![layer("first", 3), PlainLayer { shuffle: 2, ..layer("last", 4) }];
+    let phi = PhiConfig { mode: Mode::Linear, expand: 1 };
+    let plain_net = PlainConfig { colour: Colour::Luma, scale: 2, residual: true, layers, phi };
+    let mut net = checkpoint();
+    net.metadata.architecture = Architecture::Plain(plain_net);
+    // The mean of the nine pixels, and with the second knob three times that, for all three channels.
+    let kernels = [1.0, 3.0].map(|scale| [scale / 9.0; 27]).concat();
+    net.tensors = net
+        .metadata
+        .tensors()
+        .into_iter()
+        .map(|spec| {
+            let zeros = vec![0.0; spec.shape.iter().product()];
+            (spec.name, zeros)
+        })
+        .collect();
+    net.tensors.insert("first.weight".into(), kernels);
+
+    let images = || TestSet::images(&at.path("data")).unwrap();
+    let error = calibrate(&net, &images(), &plain()).err().unwrap().to_string();
+    assert!(error.contains("scale"), "{error}");
+    let calibrated = calibrate(&net, &images().for_scale(2).unwrap(), &plain()).unwrap();
+
+    let mut largest = 0f32;
+    for path in list_images(&at.path("data")).unwrap() {
+        let image = Rgb::load(&path).unwrap();
+        let (width, height) = (image.width / 2, image.height / 2);
+        let small = image.resized(width, height, Filter::Bicubic);
+        let mut yuv = Yuv420::from_rgb(&small, Matrix::Bt601, Range::Limited);
+        yuv.round_to_8bit();
+        let y: Vec<f32> = yuv.y.iter().map(|code| (code - 16.0) / 219.0).collect();
+        for row in 1..height - 1 {
+            for column in 1..width - 1 {
+                let around = (0..9).map(|i| y[(row + i / 3 - 1) * width + column + i % 3 - 1]);
+                largest = largest.max(around.sum::<f32>() / 9.0);
+            }
+        }
+    }
+    let at_second = &calibrated.tensors["first.activations"][2 * 3 * STATISTICS..][..STATISTICS];
+    assert!(
+        (at_second[1] - 3.0 * largest).abs() < 1e-4,
+        "{at_second:?}, expected {largest} three times"
+    );
 }
 
 #[test]
