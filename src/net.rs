@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Module as _, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::checkpoint::{Checkpoint, Metadata};
-use crate::nn::{Chain, FoldedChain};
+use crate::nn::{FoldedNet, TunableNet};
 use crate::ranges::Ranges;
 use crate::tuning::Tuning;
 use crate::{Error, Result};
@@ -18,7 +18,7 @@ use crate::{Error, Result};
 pub struct Net {
     metadata: Metadata,
     device: Device,
-    model: Chain,
+    model: TunableNet,
     /// What activations are clamped to, for nets that were trained so.
     bounds: Option<Ranges>,
 }
@@ -62,7 +62,7 @@ impl Net {
         let values = |name: &str| tensors.get(name)?.flatten_all().ok()?.to_vec1().ok();
         let bounds = is_bounded.then(|| Ranges::new(&metadata, values)).flatten();
         let vb = VarBuilder::from_tensors(tensors, DType::F32, device);
-        let model = Chain::new(metadata.tuning.len(), &metadata.architecture.chain(), vb)?;
+        let model = TunableNet::new(metadata.tuning.len(), &metadata.architecture, vb)?;
         Ok(Self { metadata, device: device.clone(), model, bounds })
     }
 
@@ -77,7 +77,7 @@ impl Net {
     }
 
     /// The net itself.
-    pub fn model(&self) -> &Chain {
+    pub fn model(&self) -> &TunableNet {
         &self.model
     }
 
@@ -98,7 +98,7 @@ impl Net {
     ///
     /// # Errors
     /// [`Error::TuningLen`] for a tuning made for another net; [`Error::Candle`].
-    pub fn fold(&self, tuning: &Tuning) -> Result<FoldedChain> {
+    pub fn fold(&self, tuning: &Tuning) -> Result<FoldedNet> {
         let (values, space) = (tuning.values(), &self.metadata.tuning);
         if values.len() != space.len() {
             let (expected, got) = (space.len(), values.len());
@@ -106,9 +106,9 @@ impl Net {
         }
         let omega = Tensor::from_slice(values, (1, values.len()), &self.device)?;
         let mut folded = self.model.fold(&omega)?;
-        if let Some(mut ranges) = self.bounds.clone() {
+        if let (FoldedNet::Chain(chain), Some(mut ranges)) = (&mut folded, self.bounds.clone()) {
             ranges.tune(values);
-            for (index, layer) in folded.layers.iter_mut().enumerate().take(ranges.len()) {
+            for (index, layer) in chain.layers.iter_mut().enumerate().take(ranges.len()) {
                 let (low, high): (Vec<f32>, Vec<f32>) =
                     ranges.bounds(index).map(|[low, high]| (low, high)).unzip();
                 let tensor = |values: Vec<f32>| {

@@ -12,8 +12,8 @@ use common::{Random, two_knobs};
 use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
 use tunableconv::net::Net;
 use tunableconv::nn::{
-    Activation, Chain, Colour, EdsrConfig, Mode, PhiConfig, PlainConfig, PlainLayer,
-    TwoScaleConfig, VideoNetConfig,
+    Activation, Colour, EdsrConfig, Mode, NafNetConfig, PhiConfig, PlainConfig, PlainLayer,
+    StyleNetConfig, SwinIrConfig, TunableNet, TwoScaleConfig, VideoNetConfig,
 };
 
 const DEVICE: Device = Device::Cpu;
@@ -37,6 +37,30 @@ fn nets(phi: PhiConfig) -> Vec<Architecture> {
     nets.extend([Colour::Rgb, Colour::Luma].map(|colour| Architecture::Plain(plain(colour, phi))));
     nets.push(Architecture::Plain(coarse(phi)));
     nets.extend([1, 2, 3, 4].map(edsr));
+    nets.push(Architecture::Nafnet(NafNetConfig {
+        channels: 2,
+        encoder_blocks: vec![1, 0],
+        middle_blocks: 1,
+        decoder_blocks: vec![0, 1],
+        phi,
+    }));
+    let (encoder_layers, decoder_layers) = (2, 1);
+    let style =
+        StyleNetConfig { channels: 2, scales: 1, encoder_layers, blocks: 1, decoder_layers, phi };
+    nets.push(Architecture::Stylenet(style));
+    let swinir = |scale| {
+        let (depths, heads, mlp_ratio) = (vec![2, 1], vec![2, 1], 1.5);
+        Architecture::Swinir(SwinIrConfig {
+            channels: 4,
+            depths,
+            heads,
+            window: 4,
+            mlp_ratio,
+            scale,
+            phi,
+        })
+    };
+    nets.extend([1, 2, 3].map(swinir));
     nets
 }
 
@@ -144,7 +168,10 @@ fn a_corner_is_a_net_of_one_kernel_alone() {
         let net = Net::new(&checkpoint, &DEVICE).unwrap();
         for (corner, tuning) in net.metadata().tuning.corners().enumerate() {
             let folded = net.fold(&tuning).unwrap();
-            for (layer, folded) in architecture.chain().iter().zip(&folded.layers) {
+            let (Some(chain), Some(folded)) = (architecture.chain(), folded.chain()) else {
+                continue;
+            };
+            for (layer, folded) in chain.iter().zip(&folded.layers) {
                 let bank = &checkpoint.tensors[&format!("{}.weight", layer.name)];
                 let kernels = layer.config.phi.kernels(2);
                 if kernels != 4 {
@@ -172,9 +199,9 @@ fn files_give_back_what_was_written() {
 fn score(architecture: &Architecture, tensors: &BTreeMap<String, Tensor>, x: &Tensor) -> Tensor {
     let tensors: HashMap<_, _> = tensors.iter().map(|(n, t)| (n.clone(), t.clone())).collect();
     let vb = VarBuilder::from_tensors(tensors, DType::F64, &DEVICE);
-    let chain = Chain::new(2, &architecture.chain(), vb).unwrap();
+    let net = TunableNet::new(2, architecture, vb).unwrap();
     let omega = Tensor::new(&[[0.9f64, 0.2], [0.3, 0.6]], &DEVICE).unwrap();
-    let folded = chain.fold(&omega).unwrap();
+    let folded = net.fold(&omega).unwrap();
     let y = architecture.io().picture(x, |x| folded.forward(x)).unwrap();
     let weights = random_tensor(y.dims(), 9).to_dtype(DType::F64).unwrap();
     (y * weights).unwrap().sum_all().unwrap()

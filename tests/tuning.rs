@@ -139,9 +139,9 @@ fn a_tuning_of_the_wrong_length_is_an_error_not_a_panic() {
 
 #[test]
 fn a_tunable_parameter_mixes_its_bank() {
-    let weight = Tensor::new(&[[[1f32, 2.0, 3.0], [10.0, 20.0, 30.0]]], &Device::Cpu).unwrap();
+    let data = Tensor::new(&[[[1f32, 2.0, 3.0], [10.0, 20.0, 30.0]]], &Device::Cpu).unwrap();
     let tensors = HashMap::from([
-        ("weight".to_string(), weight),
+        ("data".to_string(), data),
         ("mlp.weight".to_string(), Tensor::new(&[[1f32, 0.0], [0.0, 2.0]], &Device::Cpu).unwrap()),
         ("mlp.bias".to_string(), Tensor::new(&[0f32, 1.0], &Device::Cpu).unwrap()),
     ]);

@@ -25,8 +25,8 @@ use image::RgbImage;
 use mimalloc::MiMalloc;
 use tunableconv::nn::conv::conv2d;
 use tunableconv::nn::{
-    Activation, Chain, ConvGeometry, FoldedConv2d, NetConfig as _, TensorSpec, TunableConv2d,
-    TunableConv2dConfig, VideoNetConfig, chain,
+    Activation, Chain, ConvGeometry, FoldedConv2d, TensorSpec, TunableConv2d, TunableConv2dConfig,
+    TunableNet, VideoNetConfig, chain,
 };
 use tunableconv_train::batch::{Batches, Pictures};
 use tunableconv_train::data::{ImageFolder, Keep};
@@ -233,7 +233,7 @@ impl Layer {
 /// The shipped recipe in training, from pictures on.
 struct Trainer {
     recipe: Arc<Recipe>,
-    net: Chain,
+    net: TunableNet,
     adam: Adam,
     multi_loss: MultiLoss,
     batches: Batches,
@@ -262,7 +262,7 @@ impl Trainer {
         let batches = Batches::new(&recipe, &pictures, 0..u64::MAX);
         let slots = initial_slots(&recipe.net.tensors(P), recipe.seed);
         let adam = Adam::new(recipe.optimiser.clone(), recipe.steps, slots, &Device::Cpu)?;
-        let net = Chain::new(P, &recipe.net.chain(), tensors_of(&adam))?;
+        let net = TunableNet::new(P, &recipe.net, tensors_of(&adam))?;
         let multi_loss = MultiLoss::new(&recipe, None, &Device::Cpu)?;
         Ok(Self { recipe, net, adam, multi_loss, batches, step: 0 })
     }

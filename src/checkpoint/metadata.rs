@@ -12,7 +12,7 @@ use super::file::{
     DTYPES, HEADER_LENGTH_BYTES, check_length, check_names, malformed, tensor_error,
 };
 use super::provenance::{Calibration, Provenance};
-use crate::nn::{Architecture, ChainLayer, Init, Io, IoV1, TensorSpec};
+use crate::nn::{Architecture, Init, Io, IoV1, TensorSpec};
 use crate::tuning::TuningSpace;
 use crate::{Error, Result};
 
@@ -112,9 +112,9 @@ impl Metadata {
             .and_then(|()| tuning.validate())
             .and_then(|()| calibration.as_ref().map_or(Ok(()), Calibration::validate))
             .map_err(|e| refuse(e.to_string()))?;
-        let is_empty = |layer: &ChainLayer| layer.config.phi.kernels(tuning.len()) == 0;
-        if let Some(layer) = architecture.chain().iter().find(|layer| is_empty(layer)) {
-            let reason = format!("layer `{}` mixes no kernels by no parameters", layer.name);
+        let phis = architecture.phis();
+        if let Some((layer, _)) = phis.iter().find(|(_, phi)| phi.kernels(tuning.len()) == 0) {
+            let reason = format!("layer `{layer}` mixes no kernels by no parameters");
             return Err(refuse(reason));
         }
         let expected = architecture.io();

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::checkpoint::Metadata;
 use crate::frame::{CHANNELS, Frame, FrameMut, Recolour};
 use crate::net::Net;
-use crate::nn::{Colour, FoldedChain, Io};
+use crate::nn::{Colour, FoldedNet, Io};
 use crate::tuning::Tuning;
 
 /// Rows and columns of a tensor that are made at once, at most: of 64 channels they are 64 MiB.
@@ -24,7 +24,7 @@ pub struct CandleEngine {
     pool: Option<rayon::ThreadPool>,
     description: String,
     tuning: Tuning,
-    folded: FoldedChain,
+    folded: FoldedNet,
     is_identity: bool,
     smoothing: Smoothing,
     /// Rows and columns that are made at once, at most.
@@ -134,7 +134,7 @@ impl CandleEngine {
 }
 
 /// Whether frames stay what they are.
-fn is_identity(net: &Net, folded: &FoldedChain) -> Result<bool> {
+fn is_identity(net: &Net, folded: &FoldedNet) -> Result<bool> {
     Ok(net.metadata().architecture.io().keeps_frames() && folded.is_zero()?)
 }
 
@@ -185,7 +185,8 @@ mod tests {
         FrameFormat, Matrix, Plane, PlaneMut, Planes, Range, RgbPixel, SampleFormat,
     };
     use crate::nn::{
-        Activation, EdsrConfig, PhiConfig, PlainConfig, PlainLayer, TwoScaleConfig, VideoNetConfig,
+        Activation, EdsrConfig, PhiConfig, PlainConfig, PlainLayer, SwinIrConfig, TwoScaleConfig,
+        VideoNetConfig,
     };
     use crate::tuning::{Domain, Parameter, TuningSpace};
 
@@ -220,6 +221,13 @@ mod tests {
     fn edsr(scale: usize) -> Architecture {
         let phi = PhiConfig::default();
         Architecture::Edsr(EdsrConfig { channels: 8, blocks: 2, scale, phi, ..Default::default() })
+    }
+
+    fn swinir(scale: usize) -> Architecture {
+        let (depths, heads, window) = (vec![2], vec![2], 4);
+        let config =
+            SwinIrConfig { channels: 8, depths, heads, window, scale, ..Default::default() };
+        Architecture::Swinir(config)
     }
 
     /// Luma at twice the size, made of pairs of pixels.
@@ -262,6 +270,7 @@ mod tests {
         let mut nets = vec![Architecture::Video(video), Architecture::TwoScale(two_scale)];
         nets.extend([1, 2, 3, 4].map(edsr));
         nets.push(coarse());
+        nets.extend([1, 2].map(swinir));
         for architecture in nets {
             let io = architecture.io();
             let size = [67, 90];

@@ -1,6 +1,9 @@
 //! What every net says of itself, and what follows from that.
 
+use std::sync::Arc;
+
 use super::chain::{self, ChainLayer};
+use super::graph::{self, Graph};
 use super::{Architecture, Io, PhiConfig, TensorSpec};
 use crate::Result;
 
@@ -10,20 +13,25 @@ pub trait NetConfig {
     /// [`crate::Error::Config`] for sizes that no real net has.
     fn validate(&self) -> Result<()>;
 
-    /// Its layers, in the order in which they run.
-    fn chain(&self) -> Vec<ChainLayer>;
+    /// What it is made of.
+    fn layers(&self) -> Layers;
 
-    /// φ of every layer but the last.
+    /// φ of every layer, but of the last of a net on 4:2:0.
     fn phi(&self) -> PhiConfig;
 
-    /// What it reads and writes: 4:2:0, and what is added to it.
-    fn io(&self) -> Io {
-        let chain = self.chain();
-        Io::yuv420(chain::reach(&chain), chain::grid(&chain))
-    }
+    /// What it reads and writes.
+    fn io(&self) -> Io;
 
     /// Its kind and sizes, for people.
     fn describe(&self) -> String;
+}
+
+/// What a net is made of.
+pub enum Layers {
+    /// Convolutions, one after the other: what all engines run.
+    Chain(Vec<ChainLayer>),
+    /// Layers that it goes through in its own way: the candle engine runs it.
+    Graph(Arc<dyn Graph>),
 }
 
 /// The nets there are, as [`Architecture`].
@@ -57,12 +65,20 @@ impl Architecture {
         self.config().validate()
     }
 
-    /// Its layers, in the order in which they run.
-    pub fn chain(&self) -> Vec<ChainLayer> {
-        self.config().chain()
+    /// What it is made of.
+    pub fn layers(&self) -> Layers {
+        self.config().layers()
     }
 
-    /// φ of every layer but the last.
+    /// Its layers, in the order in which they run, if it is a chain.
+    pub fn chain(&self) -> Option<Vec<ChainLayer>> {
+        match self.layers() {
+            Layers::Chain(chain) => Some(chain),
+            Layers::Graph(_) => None,
+        }
+    }
+
+    /// φ of every layer, but of the last of a net on 4:2:0.
     pub fn phi(&self) -> PhiConfig {
         self.config().phi()
     }
@@ -74,12 +90,37 @@ impl Architecture {
 
     /// The tensors of such a net with `p` parameters.
     pub fn tensors(&self, p: usize) -> Vec<TensorSpec> {
-        chain::tensors(&self.chain(), p)
+        match self.layers() {
+            Layers::Chain(chain) => chain::tensors(&chain, p),
+            Layers::Graph(graph) => graph::tensors(&graph.layers(), p),
+        }
     }
 
-    /// Name and output channels of every layer but the last.
+    /// Multiplications and additions for each pixel of its input, once folded; those of attention are not
+    /// counted.
+    pub fn macs(&self) -> f64 {
+        match self.layers() {
+            Layers::Chain(chain) => chain::macs(&chain),
+            Layers::Graph(graph) => graph::macs(&graph.layers()),
+        }
+    }
+
+    /// Name and φ of each layer that the tuning mixes.
+    pub fn phis(&self) -> Vec<(String, PhiConfig)> {
+        match self.layers() {
+            Layers::Chain(chain) => chain.into_iter().map(|l| (l.name, l.config.phi)).collect(),
+            Layers::Graph(graph) => graph
+                .layers()
+                .into_iter()
+                .filter_map(|l| Some((l.phi()?, l.name)))
+                .map(|(phi, name)| (name, phi))
+                .collect(),
+        }
+    }
+
+    /// Name and output channels of every layer of a chain but the last: what can be calibrated.
     pub fn inner_outputs(&self) -> Vec<(String, usize)> {
-        let mut layers = self.chain();
+        let Some(mut layers) = self.chain() else { return vec![] };
         layers.pop();
         layers.into_iter().map(|layer| (layer.name.clone(), layer.channels())).collect()
     }

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::architecture::NetConfig;
+use super::architecture::{Layers, NetConfig};
 use super::chain::{self, ChainLayer, Link};
 use super::checks::{check_channels, check_layers, check_phi};
 use super::conv::Activation;
@@ -59,24 +59,9 @@ impl EdsrConfig {
     }
 }
 
-impl NetConfig for EdsrConfig {
-    fn validate(&self) -> Result<()> {
-        check_channels("channels", self.channels)?;
-        check_layers("blocks", self.blocks)?;
-        if self.blocks == 0 {
-            return Err(Error::Config("blocks = 0, expected at least 1".into()));
-        }
-        if !(1..=4).contains(&self.scale) {
-            return Err(Error::Config(format!("scale = {}, expected 1 to 4", self.scale)));
-        }
-        if !(self.residual_scale > 0.0 && self.residual_scale <= 1.0) {
-            let got = self.residual_scale;
-            return Err(Error::Config(format!("residual_scale = {got}, expected 0 < x ≤ 1")));
-        }
-        check_phi(self.phi)
-    }
-
-    fn chain(&self) -> Vec<ChainLayer> {
+impl EdsrConfig {
+    /// Its layers, in the order in which they run.
+    pub fn chain(&self) -> Vec<ChainLayer> {
         let (c, plain) =
             (self.channels, TunableConv2dConfig { phi: self.phi, ..Default::default() });
         let rectified = TunableConv2dConfig { activation: Activation::LeakyRelu(0.0), ..plain };
@@ -103,6 +88,28 @@ impl NetConfig for EdsrConfig {
         }
         chain.push(layer("tail".into(), (c, COLOURS), plain));
         chain
+    }
+}
+
+impl NetConfig for EdsrConfig {
+    fn validate(&self) -> Result<()> {
+        check_channels("channels", self.channels)?;
+        check_layers("blocks", self.blocks)?;
+        if self.blocks == 0 {
+            return Err(Error::Config("blocks = 0, expected at least 1".into()));
+        }
+        if !(1..=4).contains(&self.scale) {
+            return Err(Error::Config(format!("scale = {}, expected 1 to 4", self.scale)));
+        }
+        if !(self.residual_scale > 0.0 && self.residual_scale <= 1.0) {
+            let got = self.residual_scale;
+            return Err(Error::Config(format!("residual_scale = {got}, expected 0 < x ≤ 1")));
+        }
+        check_phi(self.phi)
+    }
+
+    fn layers(&self) -> Layers {
+        Layers::Chain(self.chain())
     }
 
     fn phi(&self) -> PhiConfig {

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::ops::repeated;
 use crate::Error;
 use crate::frame::CHANNELS;
 
@@ -79,9 +80,7 @@ impl Io {
             history: 0,
         }
     }
-}
 
-impl Io {
     /// # Errors
     /// [`Error::Config`] unless the net adds to 4:2:0 of the same size, which is all that `user`, such as
     /// "engines", can do.
@@ -123,9 +122,7 @@ impl Io {
             (Output::Direct, None) => self.cropped(x, y),
         }
     }
-}
 
-impl Io {
     /// Where the grid is coarser than pixels, the output for `x` may be larger than the picture, at the right
     /// and the bottom.
     fn cropped(&self, x: &Tensor, y: Tensor) -> Result<Tensor> {
@@ -136,17 +133,6 @@ impl Io {
         }
         y.narrow(2, 0, height)?.narrow(3, 0, width)?.contiguous()
     }
-}
-
-/// Every pixel of `[N, C, H, W]` as a square of so many. (candle's own operation has wrong gradients where
-/// its input is used again.)
-fn repeated(x: &Tensor, scale: usize) -> Result<Tensor> {
-    if scale == 1 {
-        return Ok(x.clone());
-    }
-    let (n, c, h, w) = x.dims4()?;
-    let squares = x.reshape((n * c, h, 1, w, 1))?.broadcast_as((n * c, h, scale, w, scale))?;
-    squares.reshape((n, c, h * scale, w * scale))
 }
 
 /// As files of version 1 say it.

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::architecture::NetConfig;
+use super::architecture::{Layers, NetConfig};
 use super::chain::{self, ChainLayer, Link};
 use super::checks::{check_channels, check_phi};
 use super::conv::Activation;
@@ -100,6 +100,30 @@ impl PlainConfig {
     }
 }
 
+impl PlainConfig {
+    /// Its layers, in the order in which they run.
+    pub fn chain(&self) -> Vec<ChainLayer> {
+        let mut c_in = self.colours();
+        let layer = |layer: &PlainLayer| {
+            let PlainLayer { name, kernel, channels, stride, bias, activation, .. } = layer;
+            let config = TunableConv2dConfig {
+                stride: *stride,
+                bias: *bias,
+                activation: *activation,
+                phi: self.phi,
+                ..Default::default()
+            };
+            let layer = ChainLayer {
+                link: layer.link(),
+                ..ChainLayer::new(name, *kernel, (c_in, *channels), config)
+            };
+            c_in = layer.channels();
+            layer
+        };
+        self.layers.iter().map(layer).collect()
+    }
+}
+
 impl NetConfig for PlainConfig {
     fn validate(&self) -> Result<()> {
         let fail = |reason: String| Err(Error::Config(reason));
@@ -159,25 +183,8 @@ impl NetConfig for PlainConfig {
         check_phi(self.phi)
     }
 
-    fn chain(&self) -> Vec<ChainLayer> {
-        let mut c_in = self.colours();
-        let layer = |layer: &PlainLayer| {
-            let PlainLayer { name, kernel, channels, stride, bias, activation, .. } = layer;
-            let config = TunableConv2dConfig {
-                stride: *stride,
-                bias: *bias,
-                activation: *activation,
-                phi: self.phi,
-                ..Default::default()
-            };
-            let layer = ChainLayer {
-                link: layer.link(),
-                ..ChainLayer::new(name, *kernel, (c_in, *channels), config)
-            };
-            c_in = layer.channels();
-            layer
-        };
-        self.layers.iter().map(layer).collect()
+    fn layers(&self) -> Layers {
+        Layers::Chain(self.chain())
     }
 
     fn phi(&self) -> PhiConfig {

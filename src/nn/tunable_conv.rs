@@ -35,7 +35,7 @@ use super::phi::{Phi, PhiConfig};
 const PRELU: f64 = 0.25;
 
 /// Mixes `bank`, `[1, P, …]`, by coefficients `[B, P]`; returns `[B, …]`.
-fn mix(bank: &Tensor, coefficients: &Tensor) -> Result<Tensor> {
+pub(super) fn mix(bank: &Tensor, coefficients: &Tensor) -> Result<Tensor> {
     let (batch, kernels) = coefficients.dims2()?;
     let dims = bank.dims();
     if dims.len() < 2 || dims[0] != 1 || dims[1] != kernels {
@@ -46,7 +46,7 @@ fn mix(bank: &Tensor, coefficients: &Tensor) -> Result<Tensor> {
     coefficients.matmul(&bank.reshape((kernels, ()))?)?.reshape(mixed)
 }
 
-fn check_tuning(omega: &Tensor, p: usize) -> Result<()> {
+pub(super) fn check_tuning(omega: &Tensor, p: usize) -> Result<()> {
     match omega.dims() {
         [_, entries] if *entries == p => Ok(()),
         dims => bail!("tuning has shape {dims:?}, expected [B, {p}]"),
@@ -251,35 +251,5 @@ impl Module for FoldedConv2d {
             }
             None => conv2d(x, &self.weight, bias, geometry, self.activation),
         }
-    }
-}
-
-/// A plain parameter mixed by the tuning, such as the residual scales β and γ of NAFNet.
-#[derive(Clone, Debug)]
-pub struct TunableParameter {
-    parameters: usize,
-    weight: Tensor,
-    phi: Phi<Tensor>,
-}
-
-impl TunableParameter {
-    /// Reads `weight` `[1, P, shape…]`, and `mlp.weight`, `mlp.bias` when φ has them, from `vb`.
-    ///
-    /// # Errors
-    /// A missing or misshaped tensor, or an impossible configuration.
-    pub fn new(p: usize, shape: &[usize], phi: PhiConfig, vb: VarBuilder) -> Result<Self> {
-        let mut full = vec![1, phi.kernels(p)];
-        full.extend_from_slice(shape);
-        let weight = vb.get(full, "weight")?;
-        Ok(Self { parameters: p, weight, phi: Phi::new(p, phi, vb)? })
-    }
-
-    /// The parameter at tunings `omega`, `[B, p]`; returns `[B, shape…]`.
-    ///
-    /// # Errors
-    /// A tuning of another shape.
-    pub fn fold(&self, omega: &Tensor) -> Result<Tensor> {
-        check_tuning(omega, self.parameters)?;
-        mix(&self.weight, &self.phi.coefficients(omega)?)
     }
 }

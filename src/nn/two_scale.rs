@@ -6,10 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::architecture::NetConfig;
-use super::chain::{ChainLayer, Link};
+use super::architecture::{Layers, NetConfig};
+use super::chain::{self, ChainLayer, Link};
 use super::checks::{check_channels, check_layers, check_phi, check_slope};
 use super::conv::Activation;
+use super::io::Io;
 use super::phi::{Mode, PhiConfig};
 use super::tunable_conv::TunableConv2dConfig;
 use super::video::{inner, tail};
@@ -55,18 +56,9 @@ impl Default for TwoScaleConfig {
     }
 }
 
-impl NetConfig for TwoScaleConfig {
-    fn validate(&self) -> Result<()> {
-        check_channels("channels", self.channels)?;
-        check_channels("inner_channels", self.inner_channels)?;
-        check_layers("layers_before", self.layers_before)?;
-        check_layers("layers_inside", self.layers_inside)?;
-        check_layers("layers_after", self.layers_after)?;
-        check_slope(self.negative_slope)?;
-        check_phi(self.phi)
-    }
-
-    fn chain(&self) -> Vec<ChainLayer> {
+impl TwoScaleConfig {
+    /// Its layers, in the order in which they run.
+    pub fn chain(&self) -> Vec<ChainLayer> {
         let (c, deep, inner) =
             (self.channels, self.inner_channels, inner(self.phi, self.negative_slope));
         let layers = |place: &'static str, count: usize, c: usize| {
@@ -86,9 +78,30 @@ impl NetConfig for TwoScaleConfig {
         chain.push(tail(c));
         chain
     }
+}
+
+impl NetConfig for TwoScaleConfig {
+    fn validate(&self) -> Result<()> {
+        check_channels("channels", self.channels)?;
+        check_channels("inner_channels", self.inner_channels)?;
+        check_layers("layers_before", self.layers_before)?;
+        check_layers("layers_inside", self.layers_inside)?;
+        check_layers("layers_after", self.layers_after)?;
+        check_slope(self.negative_slope)?;
+        check_phi(self.phi)
+    }
+
+    fn layers(&self) -> Layers {
+        Layers::Chain(self.chain())
+    }
 
     fn phi(&self) -> PhiConfig {
         self.phi
+    }
+
+    fn io(&self) -> Io {
+        let chain = self.chain();
+        Io::yuv420(chain::reach(&chain), chain::grid(&chain))
     }
 
     fn describe(&self) -> String {

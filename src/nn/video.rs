@@ -6,10 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::architecture::NetConfig;
-use super::chain::ChainLayer;
+use super::architecture::{Layers, NetConfig};
+use super::chain::{self, ChainLayer};
 use super::checks::{check_channels, check_layers, check_phi, check_slope};
 use super::conv::Activation;
+use super::io::Io;
 use super::phi::{Mode, PhiConfig};
 use super::tunable_conv::TunableConv2dConfig;
 use crate::Result;
@@ -41,6 +42,18 @@ impl Default for VideoNetConfig {
     }
 }
 
+impl VideoNetConfig {
+    /// Its layers, in the order in which they run.
+    pub fn chain(&self) -> Vec<ChainLayer> {
+        let (c, inner) = (self.channels, inner(self.phi, self.negative_slope));
+        let mut chain = vec![ChainLayer::new("head", KERNEL, (CHANNELS, c), inner)];
+        let body = |i| ChainLayer::new(format!("body.{i}"), KERNEL, (c, c), inner);
+        chain.extend((0..self.layers).map(body));
+        chain.push(tail(c));
+        chain
+    }
+}
+
 impl NetConfig for VideoNetConfig {
     fn validate(&self) -> Result<()> {
         check_channels("channels", self.channels)?;
@@ -49,17 +62,17 @@ impl NetConfig for VideoNetConfig {
         check_phi(self.phi)
     }
 
-    fn chain(&self) -> Vec<ChainLayer> {
-        let (c, inner) = (self.channels, inner(self.phi, self.negative_slope));
-        let mut chain = vec![ChainLayer::new("head", KERNEL, (CHANNELS, c), inner)];
-        let body = |i| ChainLayer::new(format!("body.{i}"), KERNEL, (c, c), inner);
-        chain.extend((0..self.layers).map(body));
-        chain.push(tail(c));
-        chain
+    fn layers(&self) -> Layers {
+        Layers::Chain(self.chain())
     }
 
     fn phi(&self) -> PhiConfig {
         self.phi
+    }
+
+    fn io(&self) -> Io {
+        let chain = self.chain();
+        Io::yuv420(chain::reach(&chain), chain::grid(&chain))
     }
 
     fn describe(&self) -> String {

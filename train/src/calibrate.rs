@@ -12,6 +12,7 @@ use tunableconv::checkpoint::{Calibration, Checkpoint, MAX_CORNERS, STATISTICS};
 use tunableconv::engine::CpuEngine;
 use tunableconv::net::Net;
 use tunableconv::nn::FoldedChain;
+use tunableconv::tuning::Tuning;
 
 use crate::condition::Condition;
 use crate::data::name_of;
@@ -97,8 +98,8 @@ pub fn calibrate(
     let corners = space.corner_count();
     ensure!(corners <= MAX_CORNERS, "the domain has {corners} corners, int8 takes {MAX_CORNERS}");
     let net = Net::new(checkpoint, &Device::Cpu)?;
-    let folded: Vec<FoldedChain> =
-        space.corners().map(|corner| Ok(net.fold(&corner)?)).collect::<anyhow::Result<_>>()?;
+    let fold = |corner: Tuning| Ok(net.fold(&corner)?.into_chain()?);
+    let folded: Vec<FoldedChain> = space.corners().map(fold).collect::<anyhow::Result<_>>()?;
     let layers = checkpoint.metadata.architecture.inner_outputs();
     let mut ranges: Vec<Vec<Range3>> =
         layers.iter().map(|(_, channels)| vec![Range3::default(); corners * channels]).collect();

@@ -96,7 +96,7 @@ pub fn model(
     let net = Net::new(checkpoint, &candle_core::Device::Cpu)?;
     // Geometry and activation of a layer are the same at every tuning.
     let anywhere = space.default_tuning()?;
-    let folded = net.fold(tuning.unwrap_or(&anywhere))?;
+    let folded = net.fold(tuning.unwrap_or(&anywhere))?.into_chain()?;
 
     let mut builder = Builder::default();
     let boundary = builder.begin(form);

@@ -27,12 +27,11 @@ pub fn interpolate(nets: [(&str, &Checkpoint); 2], parameter: &str) -> anyhow::R
         tuning.names(),
         second.metadata.tuning.names()
     );
-    let mixed = architecture.chain().into_iter().find(|l| l.config.phi.mode != Mode::Multilinear);
-    if let Some(layer) = mixed {
+    let phis = architecture.phis();
+    if let Some((layer, _)) = phis.iter().find(|(_, phi)| phi.mode != Mode::Multilinear) {
         bail!(
-            "{first_name}: layer `{}` has not a kernel for each corner of the box (phi multilinear), so that \
-             there is no place for a parameter more",
-            layer.name
+            "{first_name}: layer `{layer}` has not a kernel for each corner of the box (phi multilinear), so that \
+             there is no place for a parameter more"
         );
     }
     let on_a_box = tuning.domain == Domain::Box;

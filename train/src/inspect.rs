@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use tunableconv::checkpoint::{Checkpoint, DataSet, Metadata};
-use tunableconv::nn::chain::macs;
 use tunableconv::nn::{Colour, Reach};
 
 /// What a net is: its kind and sizes, how its kernels are mixed, what it costs.
@@ -16,7 +15,7 @@ pub fn describe_net(metadata: &Metadata) -> [String; 3] {
         Colour::Yuv420 => 4.0,
         Colour::Rgb | Colour::Luma => 1.0,
     };
-    let macs = macs(&metadata.architecture.chain()) / pixels / 1000.0;
+    let macs = metadata.architecture.macs() / pixels / 1000.0;
     [
         metadata.architecture.describe(),
         format!("{:?}, expand {}", phi.mode, phi.expand).to_lowercase(),

@@ -67,7 +67,8 @@ fn by_channel(net: &Net, corner: usize, layers: usize, path: &Path) -> Vec<Vec<f
     yuv.round_to_8bit();
     let shape = (1, 6, yuv.height.div_ceil(2), yuv.width.div_ceil(2));
     let x = Tensor::from_vec(yuv.normalised(Range::Limited), shape, &Device::Cpu).unwrap();
-    let chain = net.fold(&net.metadata().tuning.corners().nth(corner).unwrap()).unwrap();
+    let folded = net.fold(&net.metadata().tuning.corners().nth(corner).unwrap()).unwrap();
+    let chain = folded.into_chain().unwrap();
     let run = |x: Tensor, layer: usize| chain.layers[layer].forward(&x, [None; 2]).unwrap();
     (0..layers).fold(x, run).squeeze(0).unwrap().flatten_from(1).unwrap().to_vec2().unwrap()
 }

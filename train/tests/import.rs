@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use common::{Workplace, apart};
+use common::{Workplace, apart, large_pictures};
 use prost::Message as _;
 use prost::bytes::Bytes;
 use tunableconv::checkpoint::{Architecture, Checkpoint};
@@ -87,7 +87,8 @@ fn nets_on_luma_are_taken() {
 #[test]
 fn imported_nets_run_in_int8_once_they_are_calibrated() {
     let at = Workplace::new();
-    for name in ["luma", "compact_a", "denoiser"] {
+    for (name, scale) in [("luma", 2), ("compact_a", 4), ("denoiser", 1)] {
+        large_pictures(&at, scale);
         let file = golden(name).with_extension("onnx");
         at.succeed(&format!("import-onnx {} --output {name}.safetensors", file.display()));
         let path = at.path(&format!("{name}.safetensors"));
@@ -97,7 +98,7 @@ fn imported_nets_run_in_int8_once_they_are_calibrated() {
         );
         let error = error.err().unwrap().to_string();
         assert!(error.contains("calibrate"), "{error}");
-        let line = format!("calibrate {name}.safetensors --data data --quantile 1");
+        let line = format!("calibrate {name}.safetensors --data large --quantile 1");
         if name == "denoiser" {
             let error = at.fail(&line);
             assert!(error.contains("the net adds its input or to its output"), "{error}");

@@ -172,8 +172,8 @@ fn every_key_is_documented_and_no_other() {
     let two_scale = "net = \"two-scale\"\nchannels = 4\nzzz = 1";
     net.extend(known(&FULL.replace("net = \"video\"\nchannels = 4\nlayers = 1", two_scale)));
     let video = "net = \"video\"\nchannels = 4\nlayers = 1\nnegative_slope = 0.1\n";
-    for other in ["net = \"edsr\"\nzzz = 1\n", "net = \"plain\"\nzzz = 1\n"] {
-        net.extend(known(&FULL.replace(video, other)));
+    for other in ["edsr", "plain", "nafnet", "stylenet", "swinir"] {
+        net.extend(known(&FULL.replace(video, &format!("net = \"{other}\"\nzzz = 1\n"))));
     }
     let layers = "net = \"plain\"\nlayers = [{ zzz = 1 }]\n";
     assert_eq!(keys(&document, "### net", 1), known(&FULL.replace(video, layers)));

@@ -148,7 +148,10 @@ impl ChainSpec {
     /// # Errors
     /// Why this engine cannot run it.
     pub(crate) fn of(architecture: &Architecture) -> Result<Self, String> {
-        let (io, chain) = (architecture.io(), architecture.chain());
+        let io = architecture.io();
+        let Some(chain) = architecture.chain() else {
+            return Err(format!("it is no chain of convolutions ({})", architecture.describe()));
+        };
         let input_parts = match io {
             Io { colour: Colour::Yuv420, output: Output::Residual, scale: 1, .. } => 3,
             Io { colour: Colour::Rgb | Colour::Luma, .. } => 1,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device};
 
 use super::*;
-use crate::nn::{EdsrConfig, NetConfig as _, TwoScaleConfig, VideoNetConfig};
+use crate::nn::{EdsrConfig, TwoScaleConfig, VideoNetConfig};
 
 const SIDE: usize = 48;
 

@@ -15,7 +15,8 @@ pub struct ImportMindsporeArgs {
     /// MindSpore checkpoint (.ckpt).
     input: PathBuf,
     /// JSON file that says which net it is, such as {"arch": "edsr", "num_blocks": 16, "num_channels": 64,
-    /// "scale": 4, "num_params": 2, "mode": "mlp"}; what is left out is what the authors' code takes then.
+    /// "scale": 4, "num_params": 2, "mode": "mlp"}; others are nafnet, stylenet and swinir. What is left out
+    /// is what the authors' code takes then.
     #[arg(long, value_name = "JSON")]
     config: PathBuf,
     /// Names of the tuning parameters, in their order; knob-1, knob-2 and so on if not given.

@@ -45,7 +45,7 @@ impl QuantisedChain {
         tunings: &Tensor,
         inputs: &[InputScale],
     ) -> anyhow::Result<Self> {
-        let folded = net.net.model().fold(tunings)?;
+        let folded = net.net.model().fold(tunings)?.into_chain()?;
         let count = tunings.dim(0)?;
         ensure!(
             inputs.len() == 1 || (!inputs.is_empty() && inputs.len().is_multiple_of(count)),

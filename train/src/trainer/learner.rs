@@ -8,7 +8,7 @@ use candle_core::{Device, Module as _, Tensor};
 use tunableconv::checkpoint::{Calibration, Checkpoint, DataSet, Metadata, Provenance};
 use tunableconv::engine::InputScale;
 use tunableconv::net::Net;
-use tunableconv::nn::FoldedChain;
+use tunableconv::nn::FoldedNet;
 
 use super::transfer::{Transfer, transfer};
 use super::window::Window;
@@ -195,18 +195,19 @@ impl Learner {
         &self,
         tensors: HashMap<String, Tensor>,
         batch: &DeviceBatch,
-    ) -> anyhow::Result<FoldedChain> {
+    ) -> anyhow::Result<FoldedNet> {
         let net = Net::from_tensors(self.metadata.clone(), tensors, &self.device)?;
         Ok(net.model().fold(&batch.tunings)?)
     }
 
     /// Share of the channels between layers that are positive somewhere: it falls when a run
-    /// collapses.
+    /// collapses. 1 for a net that is no chain.
     ///
     /// # Errors
     /// A failing device.
     pub fn live_channels(&self, batch: &DeviceBatch) -> anyhow::Result<f64> {
         let folded = self.fold(self.tensors()?, batch)?;
+        let Some(folded) = folded.chain() else { return Ok(1.0) };
         let (mut live, mut all) = (0.0, 0.0);
         let last = folded.layers.len() - 1;
         folded.forward_showing(&batch.input.detach(), |layer, x| {

@@ -123,7 +123,7 @@ fn only_direct(slots: &mut BTreeMap<String, Slot>, layer: &str) {
 /// Lets a layer of the recipe's net pass on its input, where it can: it has as many outputs, nothing is
 /// added to them, and the coefficients of its kernels have the sum 1 for every tuning.
 fn pass_on(slots: &mut BTreeMap<String, Slot>, recipe: &Recipe, layer: &str) -> bool {
-    let chain = recipe.net.chain();
+    let chain = recipe.net.chain().unwrap_or_default();
     let Some(of) = chain.iter().find(|of| of.name == layer) else { return false };
     let simple = of.config.stride == 1 && of.config.groups == 1 && of.link == Link::NONE;
     if !simple || of.c_in != of.c_out || of.config.phi.mode != Mode::Multilinear {

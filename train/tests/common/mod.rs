@@ -8,6 +8,7 @@ use std::process::{Child, Stdio};
 
 use assert_cmd::Command;
 use image::RgbImage;
+use image::imageops::{FilterType, resize};
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::engine::{self, Options, Precision};
 use tunableconv::frame::{FrameFormat, Range, SampleFormat};
@@ -145,6 +146,16 @@ pub fn picture(width: u32, height: u32, seed: u32) -> RgbImage {
         let cell = (x / 7 + 3 * (y / 5) + seed).wrapping_mul(2_654_435_761);
         image::Rgb([(cell >> 8) as u8, (cell >> 16) as u8, (cell >> 24) as u8])
     })
+}
+
+/// A folder `large` of pictures that still have edges when they are made so many times smaller.
+pub fn large_pictures(at: &Workplace, scale: u32) {
+    std::fs::create_dir_all(at.path("large")).unwrap();
+    for seed in 0..3 {
+        let side = 96 * scale;
+        let picture = resize(&picture(96, 96, seed), side, side, FilterType::Nearest);
+        picture.save(at.path(&format!("large/{seed}.png"))).unwrap();
+    }
 }
 
 pub fn entries(dir: &Path) -> usize {

@@ -33,7 +33,7 @@ fn by_candle(
     x: &Tensor,
 ) -> Tensor {
     let net = Net::from_tensors(checkpoint.metadata.clone(), tensors(vars), &DEVICE).unwrap();
-    let folded = net.model().fold(&stack(tunings)).unwrap();
+    let folded = net.model().fold(&stack(tunings)).unwrap().into_chain().unwrap();
     let (corners, sets) = (corner_weights.dim(1).unwrap(), tunings.len());
     let names = checkpoint.metadata.architecture.inner_outputs();
     let mut x = (rounded(&(x * 4096.0).unwrap()) / 4096.0).unwrap();

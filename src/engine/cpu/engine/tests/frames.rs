@@ -245,7 +245,7 @@ fn frames_through_nets_in_rgb_are_candles() {
         let scale = architecture.io().scale;
         let mut checkpoint = net(architecture.clone(), 5);
         // Colours near those of the input.
-        let last = checkpoint.metadata.architecture.chain().pop().unwrap().name;
+        let last = checkpoint.metadata.architecture.chain().unwrap().pop().unwrap().name;
         for (name, values) in &mut checkpoint.tensors {
             if name.starts_with(&last) {
                 values.iter_mut().for_each(|value| *value *= 0.1);
