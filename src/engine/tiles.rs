@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use candle_core::Tensor;
+
 use crate::nn::{Colour, Io, Reach};
 
 /// Part of a tensor: what it makes, and what it reads for that; each as rows and columns.
@@ -14,18 +16,21 @@ pub(super) struct Tile {
 }
 
 impl Tile {
+    /// What it reads of `[N, C, H, W]`.
+    pub(super) fn read(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let [rows, columns] = &self.reads;
+        x.narrow(2, rows.start, rows.len())?.narrow(3, columns.start, columns.len())?.contiguous()
+    }
+
     /// Where what it makes begins in what it reads.
     pub(super) fn margins(&self) -> [usize; 2] {
         [0, 1].map(|side| self.makes[side].start - self.reads[side].start)
     }
 }
 
-/// Cuts a tensor of this height and width into tiles that make at most `side` rows and columns each; in
-/// one where the net looks over all of it.
+/// Cuts a tensor of this height and width into tiles that make at most `side` rows and columns each.
 pub(super) fn tiles(io: &Io, size: [usize; 2], side: usize) -> Vec<Tile> {
-    let Reach::Pixels(reach) = io.reach else {
-        return vec![Tile { makes: size.map(|len| 0..len), reads: size.map(|len| 0..len) }];
-    };
+    let (Reach::Pixels(reach) | Reach::Means(reach)) = io.reach;
     let reach = match io.colour {
         // Of its own channels, which are half as wide and high as the picture.
         Colour::Yuv420 => reach.div_ceil(2),
@@ -58,7 +63,7 @@ mod tests {
     #[test]
     fn tiles_make_all_of_a_picture_once_and_read_as_far_as_the_net_looks() {
         let io = EdsrConfig { channels: 8, blocks: 2, scale: 2, ..Default::default() }.io();
-        let Reach::Pixels(reach) = io.reach else { panic!("EDSR looks {:?}", io.reach) };
+        let (Reach::Pixels(reach) | Reach::Means(reach)) = io.reach;
         for size in [[1, 1], [40, 100], [101, 33]] {
             for side in [16, 33, 500] {
                 let mut made = vec![0; size[0] * size[1]];
@@ -77,13 +82,5 @@ mod tests {
                 assert!(made.iter().all(|count| *count == 1), "{size:?} {side}");
             }
         }
-    }
-
-    #[test]
-    fn a_net_that_looks_over_all_of_a_picture_gets_it_whole() {
-        let io = EdsrConfig::default().io();
-        let whole = tiles(&Io { reach: Reach::Global, ..io }, [300, 200], 64);
-        assert_eq!(whole.len(), 1);
-        assert_eq!((whole[0].makes.clone(), whole[0].margins()), ([0..300, 0..200], [0, 0]));
     }
 }

@@ -9,6 +9,7 @@ use candle_nn::VarBuilder;
 
 use super::init::{Init, TensorSpec};
 use super::phi::PhiConfig;
+use super::statistics::Statistics;
 use super::tunable_conv::{FoldedConv2d, TunableConv2d, TunableConv2dConfig};
 use super::tunable_dense::{FoldedDense, TunableDense};
 use super::tunable_parameter::TunableParameter;
@@ -18,11 +19,17 @@ pub trait Graph: fmt::Debug + Send + Sync {
     /// Its layers, each of another name.
     fn layers(&self) -> Vec<GraphLayer>;
 
-    /// What it makes of `x`, `[N, C, H, W]`, with its layers at some tunings.
+    /// What it makes of `x`, `[N, C, H, W]`, with its layers at some tunings. Means over the picture it takes
+    /// from `statistics`.
     ///
     /// # Errors
     /// Shapes that do not fit.
-    fn forward(&self, layers: &FoldedLayers, x: &Tensor) -> Result<Tensor>;
+    fn forward(
+        &self,
+        layers: &FoldedLayers,
+        statistics: &mut Statistics,
+        x: &Tensor,
+    ) -> Result<Tensor>;
 }
 
 /// A layer of a [`Graph`].
@@ -253,8 +260,12 @@ pub struct FoldedGraph {
     layers: FoldedLayers,
 }
 
-impl candle_core::Module for FoldedGraph {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.graph.forward(&self.layers, x)
+impl FoldedGraph {
+    /// What it makes of `x`, `[N, C, H, W]`, with such means over the picture.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward_with(&self, x: &Tensor, statistics: &mut Statistics) -> Result<Tensor> {
+        self.graph.forward(&self.layers, statistics, x)
     }
 }

@@ -26,8 +26,9 @@ pub enum Reach {
     /// So many pixels of the input picture to each side, at most: a frame can be cut into tiles that
     /// overlap by as much.
     Pixels(usize),
-    /// Over the whole frame.
-    Global,
+    /// So many pixels, and means over the whole frame: tiles overlap in the same way, and are gone through
+    /// twice, see [`Statistics`](crate::nn::Statistics).
+    Means(usize),
 }
 
 /// What becomes of a net's output.

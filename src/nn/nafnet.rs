@@ -16,17 +16,17 @@ use super::checks::{check_layers, check_phi};
 use super::graph::{FoldedLayers, Graph, GraphLayer, GraphLayerKind};
 use super::init::Init;
 use super::io::{Colour, Io, Output, Reach};
-use super::ops::{mean, normalised, scaled, zero_padded};
+use super::ops::{normalised, scaled, zero_padded};
 use super::phi::PhiConfig;
+use super::statistics::Statistics;
 use super::tunable_conv::TunableConv2dConfig;
 use crate::Error;
 
 /// R, G and B.
 const COLOURS: usize = 3;
 
-/// Dimensions of channels, and of height and width.
+/// Dimension of channels.
 const CHANNELS: usize = 1;
-const PLANE: [usize; 2] = [3, 2];
 
 /// Added to variances.
 const EPSILON: f64 = 1e-6;
@@ -118,12 +118,15 @@ impl NetConfig for NafNetConfig {
     }
 
     fn io(&self) -> Io {
+        let coarsest = 1 << self.levels();
+        // A block looks one pixel of its size further, and all of a coarse pixel is told the same.
+        let blocks: usize = self.blocks().map(|(_, level)| 1 << level).sum();
         Io {
             colour: Colour::Rgb,
             channels: COLOURS,
             scale: 1,
-            grid: 1,
-            reach: Reach::Global,
+            grid: coarsest,
+            reach: Reach::Means(2 + blocks + coarsest - 1),
             output: Output::Residual,
             mean: None,
             history: 0,
@@ -192,9 +195,9 @@ impl Graph for NafNetConfig {
         layers
     }
 
-    fn forward(&self, layers: &FoldedLayers, x: &Tensor) -> Result<Tensor> {
-        let blocks = |x: Tensor, stage: String, count: usize| {
-            (0..count).try_fold(x, |x, at| block(layers, &format!("{stage}.{at}"), &x))
+    fn forward(&self, layers: &FoldedLayers, statistics: &mut Statistics, x: &Tensor) -> Result<Tensor> {
+        let mut blocks = |x: Tensor, stage: String, count: usize| {
+            (0..count).try_fold(x, |x, at| block(layers, statistics, &format!("{stage}.{at}"), &x))
         };
         let mut x = layers.conv("intro", &zero_padded(x, 1 << self.levels())?)?;
         let mut skips = vec![];
@@ -213,7 +216,7 @@ impl Graph for NafNetConfig {
 }
 
 /// One block.
-fn block(layers: &FoldedLayers, name: &str, x: &Tensor) -> Result<Tensor> {
+fn block(layers: &FoldedLayers, statistics: &mut Statistics, name: &str, x: &Tensor) -> Result<Tensor> {
     let conv = |conv: &str, x: &Tensor| layers.conv(&format!("{name}.{conv}"), x);
     let tensor = |tensor: &str| layers.tensor(&format!("{name}.{tensor}"));
     let norm = |norm: &str, x: &Tensor| {
@@ -222,7 +225,7 @@ fn block(layers: &FoldedLayers, name: &str, x: &Tensor) -> Result<Tensor> {
         x.broadcast_mul(weight)?.broadcast_add(bias)
     };
     let y = gated(&conv("conv2", &conv("conv1", &norm("norm1", x)?)?)?)?;
-    let y = y.broadcast_mul(&conv("sca", &mean(&y, &PLANE)?)?)?;
+    let y = y.broadcast_mul(&conv("sca", &statistics.mean(&y)?)?)?;
     let x = (x + scaled(&conv("conv3", &y)?, tensor("beta")?)?)?;
     let y = gated(&conv("conv4", &norm("norm2", &x)?)?)?;
     &x + scaled(&conv("conv5", &y)?, tensor("gamma")?)?

@@ -7,6 +7,7 @@ use super::Architecture;
 use super::architecture::Layers;
 use super::chain::{Chain, FoldedChain};
 use super::graph::{FoldedGraph, GraphNet};
+use super::statistics::Statistics;
 
 /// A net with its banks.
 #[derive(Clone, Debug)]
@@ -70,6 +71,17 @@ impl FoldedNet {
         }
     }
 
+    /// What it makes of `x`, `[N, C, H, W]`, with such means over the picture, if it takes any.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward_with(&self, x: &Tensor, statistics: &mut Statistics) -> Result<Tensor> {
+        match self {
+            Self::Chain(chain) => chain.forward(x),
+            Self::Graph(graph) => graph.forward_with(x, statistics),
+        }
+    }
+
     /// Whether it is known to be zero for any finite input.
     ///
     /// # Errors
@@ -81,9 +93,6 @@ impl FoldedNet {
 
 impl Module for FoldedNet {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Chain(chain) => chain.forward(x),
-            Self::Graph(graph) => graph.forward(x),
-        }
+        self.forward_with(x, &mut Statistics::own())
     }
 }

@@ -15,8 +15,9 @@ use super::checks::{check_channels, check_layers, check_phi};
 use super::graph::{FoldedLayers, Graph, GraphLayer, GraphLayerKind};
 use super::init::Init;
 use super::io::{Colour, Io, Output, Reach};
-use super::ops::{mirror_padded, normalised, repeated};
+use super::ops::{mirror_padded, repeated};
 use super::phi::PhiConfig;
+use super::statistics::Statistics;
 use super::tunable_conv::TunableConv2dConfig;
 use crate::Error;
 
@@ -25,9 +26,6 @@ const COLOURS: usize = 3;
 
 /// Of the first and the last layer; the others have kernels of 3×3.
 const OUTER_KERNEL: usize = 9;
-
-/// Width and height of a picture.
-const PLANE: [usize; 2] = [3, 2];
 
 /// Added to variances.
 const EPSILON: f64 = 1e-5;
@@ -127,12 +125,20 @@ impl NetConfig for StyleNetConfig {
     }
 
     fn io(&self) -> Io {
+        let coarsest = 1 << self.scales;
+        // Pixels at half the size are twice as wide; on the way down the first layer of a size reads the
+        // size before, and all of a coarse pixel is told the same.
+        let down: usize = (0..self.scales).map(|scale| 1 << scale).sum();
+        let inner: usize = (1..=self.scales).map(|scale| (self.encoder_layers - 1) << scale).sum();
+        let up: usize = (0..self.scales).map(|scale| self.decoder_layers << scale).sum();
+        let blocks = 2 * self.blocks * coarsest;
+        let reach = 2 * (OUTER_KERNEL / 2) + down + inner + blocks + up + coarsest - 1;
         Io {
             colour: Colour::Rgb,
             channels: COLOURS,
             scale: 1,
-            grid: 1,
-            reach: Reach::Global,
+            grid: coarsest,
+            reach: Reach::Means(reach),
             output: Output::Direct,
             mean: None,
             history: 0,
@@ -188,23 +194,25 @@ impl Graph for StyleNetConfig {
         layers
     }
 
-    fn forward(&self, layers: &FoldedLayers, x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, layers: &FoldedLayers, statistics: &mut Statistics, x: &Tensor) -> Result<Tensor> {
         let colours = |values: [f32; COLOURS]| {
             Tensor::new(&values, x.device())?.to_dtype(x.dtype())?.reshape((1, COLOURS, 1, 1))
         };
         let (mean, deviation) = (colours(Self::MEAN)?, colours(Self::DEVIATION)?);
         let x = mirror_padded(x, 1 << self.scales)?;
         let x = x.broadcast_sub(&mean)?.broadcast_div(&deviation)?;
-        let mut x = normal_conv(layers, "conv_in", "", &x)?.relu()?;
+        let mut normal =
+            |name: &str, part: &str, x: &Tensor| normal_conv(layers, statistics, name, part, x);
+        let mut x = normal("conv_in", "", &x)?.relu()?;
         for step in self.steps() {
             x = match step {
                 Step::Layer { index, .. } => {
-                    normal_conv(layers, &format!("encoder_decoder.{index}"), "", &x)?.relu()?
+                    normal(&format!("encoder_decoder.{index}"), "", &x)?.relu()?
                 }
                 Step::Block { index, .. } => {
                     let name = format!("encoder_decoder.{index}");
-                    let y = normal_conv(layers, &name, "1", &x)?.relu()?;
-                    (&x + normal_conv(layers, &name, "2", &y)?)?.relu()?
+                    let y = normal(&name, "1", &x)?.relu()?;
+                    (&x + normal(&name, "2", &y)?)?.relu()?
                 }
                 Step::Repeat => repeated(&x, 2)?,
             };
@@ -214,8 +222,15 @@ impl Graph for StyleNetConfig {
 }
 
 /// A layer's convolution and instance normalisation; `part` numbers those of a block.
-fn normal_conv(layers: &FoldedLayers, name: &str, part: &str, x: &Tensor) -> Result<Tensor> {
-    let x = normalised(&layers.conv(&format!("{name}.conv{part}"), x)?, &PLANE, EPSILON)?;
+fn normal_conv(
+    layers: &FoldedLayers,
+    statistics: &mut Statistics,
+    name: &str,
+    part: &str,
+    x: &Tensor,
+) -> Result<Tensor> {
+    let x = layers.conv(&format!("{name}.conv{part}"), x)?;
+    let x = statistics.normalised(&x, EPSILON)?;
     let tensor = |weight: &str| {
         let tensor = layers.tensor(&format!("{name}.norm{part}.{weight}"))?;
         tensor.reshape((1, tensor.elem_count(), 1, 1))

@@ -18,6 +18,7 @@ use super::init::Init;
 use super::io::{Colour, Io, Output, Reach};
 use super::ops::{mirror_padded, normalised};
 use super::phi::PhiConfig;
+use super::statistics::Statistics;
 use super::tunable_conv::TunableConv2dConfig;
 use crate::Error;
 
@@ -235,7 +236,7 @@ impl Graph for SwinIrConfig {
         layers
     }
 
-    fn forward(&self, layers: &FoldedLayers, x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, layers: &FoldedLayers, _: &mut Statistics, x: &Tensor) -> Result<Tensor> {
         let first = layers.conv("conv_first", &mirror_padded(x, self.window)?)?;
         let size = [first.dim(2)?, first.dim(3)?];
         let mask = self.mask(size, x)?;

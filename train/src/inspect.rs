@@ -43,7 +43,7 @@ pub fn describe(checkpoint: &Checkpoint) -> String {
     }
     let reach = match io.reach {
         Reach::Pixels(reach) => format!("{reach} pixels"),
-        Reach::Global => "the whole frame".into(),
+        Reach::Means(reach) => format!("{reach} pixels, and means over the frame"),
     };
     line("reach", format!("{reach}, scale ×{}", io.scale));
     line("domain", format!("{:?}", metadata.tuning.domain).to_lowercase());

@@ -45,7 +45,8 @@ pub fn common() -> &'static [glib::ParamSpec] {
                 .nick("Tile size")
                 .blurb(
                     "Most rows and columns made at once where the engine would hold whole frames, as on \
-                     CUDA: bounds its memory, not what comes out; 0 for 512",
+                     CUDA, which bounds its memory; 0 for 512, or 2048 where a net takes means over the \
+                     frame",
                 )
                 .maximum(8192)
                 .mutable_playing()
