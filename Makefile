@@ -14,6 +14,9 @@ CARGO = cargo
 BUILD = $(CARGO) build --release --workspace --lib --example demo
 LIBRARY = $(or $(CARGO_TARGET_DIR),target)/release/libgsttunableconv.so
 
+# The models beside the one that the library carries.
+MODELS = $(filter-out %/broadcast.safetensors,$(wildcard checkpoints/*.safetensors))
+
 # Where `make install` puts things: by default where GStreamer looks for them.
 DESTDIR =
 gstreamer = $(or $(shell pkg-config --variable=$(1) gstreamer-1.0), \
@@ -24,7 +27,7 @@ datadir = $(prefix)/share
 INSTALLED = $(libdir)/gstreamer-1.0/libgsttunableconv.so \
 	$(addprefix $(datadir)/gstreamer-1.0/presets/,$(notdir $(wildcard plugin/presets/*.prs))) \
 	$(addprefix $(datadir)/metainfo/,$(notdir $(wildcard plugin/data/*.metainfo.xml))) \
-	$(datadir)/tunableconv/models/broadcast-hq.safetensors
+	$(addprefix $(datadir)/tunableconv/models/,$(notdir $(MODELS)))
 # Building is not root's work, and neither is writing to a folder of one's own.
 AS_ROOT = $(if $(DESTDIR)$(shell test -w "$(prefix)" && echo writable),,$(SUDO))
 # The plugin looks for installed models beside what else is installed.
@@ -54,20 +57,21 @@ demo: setup
 test: setup
 	cargo test --release --workspace $(TEST_FLAGS)
 
-# Trains the models that the project carries on DATA, folders of photographs. Called again, it goes on.
+# Trains the models that the project carries on DATA, folders of photographs, and with FEATURES, a file with the
+# weights of SqueezeNet 1.1. Called again, it goes on.
 models: setup
 	@test -n "$(DATA)" || { echo "make models needs photographs: make models DATA='DIR DIR'" >&2; exit 1; }
 	$(CARGO) build --release -p tunableconv-train
-	train/models.sh "$(RUNS)" $(DATA)
+	FEATURES="$(FEATURES)" train/models.sh "$(RUNS)" $(DATA)
 
-# Builds as `make demo` does, and puts plugin, presets, metainfo and the larger model where GStreamer and others
+# Builds as `make demo` does, and puts plugin, presets, metainfo and the other models where GStreamer and others
 # look.
 install:
 	$(MODEL_DIR) $(BUILD)
 	$(AS_ROOT) install -D -m 644 -t "$(DESTDIR)$(libdir)/gstreamer-1.0" "$(LIBRARY)"
 	$(AS_ROOT) install -D -m 644 -t "$(DESTDIR)$(datadir)/gstreamer-1.0/presets" plugin/presets/*.prs
 	$(AS_ROOT) install -D -m 644 -t "$(DESTDIR)$(datadir)/metainfo" plugin/data/*.metainfo.xml
-	$(AS_ROOT) install -D -m 644 -t "$(DESTDIR)$(datadir)/tunableconv/models" checkpoints/broadcast-hq.safetensors
+	$(AS_ROOT) install -D -m 644 -t "$(DESTDIR)$(datadir)/tunableconv/models" $(MODELS)
 
 uninstall:
 	$(AS_ROOT) rm -f $(foreach file,$(INSTALLED),"$(DESTDIR)$(file)")

@@ -257,7 +257,7 @@ fn metadata_that_does_not_fit_is_refused() {
     assert!(with("\"expand\":2", "\"expand\":0").contains("expand"));
     for (from, to) in [
         ("{\"pixels\":7}", "{\"pixels\":70}"),
-        ("{\"pixels\":7}", "\"global\""),
+        ("{\"pixels\":7}", "{\"means\":7}"),
         ("\"residual\"", "\"direct\""),
         ("\"history\":0", "\"history\":1"),
         ("\"grid\":1", "\"grid\":4"),

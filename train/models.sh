@@ -1,6 +1,7 @@
 #!/bin/sh
 # Trains the models that the project carries, from photographs to runs/narrowed/checkpoint.safetensors and
-# runs/broadcast-hq.safetensors:
+# runs/broadcast-hq.safetensors; with FEATURES in the environment, a file with the weights of SqueezeNet 1.1, to
+# runs/upscale2x.safetensors first:
 #   train/models.sh RUNS PHOTOS...
 # Called again, it goes on where it was stopped. `STEPS=10` in the environment tries the way with few steps.
 set -eu
@@ -36,6 +37,16 @@ calibrate() {
     fi
 }
 
+if [ -n "${FEATURES:-}" ]; then
+    train "$runs/upscale2x-l1" "$here/recipes/upscale2x-l1.toml" --data "$@"
+    train "$runs/upscale2x" "$here/recipes/upscale2x.toml" --from "$runs/upscale2x-l1/checkpoint.safetensors" \
+        --data "$@" --features "$FEATURES"
+    "$trainer" calibrate "$runs/upscale2x/checkpoint.safetensors" --data "$1" --images 60 --degrade noise:0 \
+        --out "$runs/calibrated-upscale2x.safetensors"
+    "$trainer" half "$runs/calibrated-upscale2x.safetensors" --out "$runs/upscale2x.safetensors"
+else
+    echo "upscale2x is left out: it needs FEATURES, a file with the weights of SqueezeNet 1.1" >&2
+fi
 "$trainer" make-pairs "$@" --out "$runs/pairs" --clips "${CLIPS:-400}"
 train "$runs/broadcast" "$here/recipes/broadcast.toml" --data "$@" --pairs "$runs/pairs"
 calibrate "$runs/broadcast/checkpoint.safetensors" "$runs/calibrated.safetensors" --data "$1"

@@ -43,12 +43,10 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
 /// What is to be in these folders for plugins and for data.
 fn expected(plugins: &str, data: &str) -> BTreeSet<PathBuf> {
     let presets = PRESETS.map(|name| format!("{data}/gstreamer-1.0/presets/{name}"));
-    let others = [
-        format!("{plugins}/{LIBRARY}"),
-        format!("{data}/metainfo/{METAINFO}"),
-        format!("{data}/tunableconv/models/broadcast-hq.safetensors"),
-    ];
-    let paths = presets.into_iter().chain(others);
+    let others = [format!("{plugins}/{LIBRARY}"), format!("{data}/metainfo/{METAINFO}")];
+    let models = ["broadcast-hq", "upscale2x"]
+        .map(|name| format!("{data}/tunableconv/models/{name}.safetensors"));
+    let paths = presets.into_iter().chain(others).chain(models);
     paths.map(|path| path.trim_start_matches('/').into()).collect()
 }
 

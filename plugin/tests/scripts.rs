@@ -15,7 +15,8 @@ use gstreamer_video as gst_video;
 
 use gst_video::VideoFormat;
 
-fn assert_runs(mut command: Command) {
+fn assert_runs(mut command: impl std::borrow::BorrowMut<Command>) {
+    let command = command.borrow_mut();
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");
 }
@@ -185,6 +186,29 @@ fn file_sh_filters_a_picture() {
         assert_eq!((pictures[0].size(), pictures[0].format()), ((192, 108), format), "{name}");
         assert_ne!(pictures[0].data, before.data, "{name}");
     }
+}
+
+#[test]
+fn upscale_sh_doubles_a_file_and_a_picture() {
+    let Some(model) = model() else { return };
+    let upscaled = |input: &str, output: &str, lifelike: &[&str]| {
+        let output = model.folder.path().join(output);
+        let mut run = model.command(script("upscale.sh"));
+        assert_runs(run.arg(media(input)).arg(&output).args(lifelike));
+        output
+    };
+    let still = |lifelike: &[&str]| {
+        let path = upscaled("still.png", "out.png", lifelike);
+        let picture = frames_of(&path, "decodebin").remove(0);
+        assert_eq!(picture.size(), (384, 216));
+        picture.data
+    };
+    let accurate = still(&[]);
+    assert!(still(&["0"]) == accurate && still(&["1"]) != accurate);
+    let frames = frames_of(&upscaled("phone.mp4", "out.mp4", &["0.5"]), "decodebin");
+    assert!(frames.iter().all(|frame| frame.size() == (216, 384)));
+    let mut usage = model.command(script("upscale.sh"));
+    assert_eq!(usage.output().unwrap().status.code(), Some(2));
 }
 
 #[test]

@@ -139,8 +139,8 @@ fn a_report_is_whole_and_agrees_with_score() {
 #[test]
 fn any_domain_is_reported() {
     for (domain, names, points) in [
-        (Domain::Box, &["strength"][..], 3),
-        (Domain::Simplex, &["keep", "denoise"][..], 3),
+        (Domain::Box, &["strength"][..], 5),
+        (Domain::Simplex, &["keep", "denoise"][..], 5),
         (Domain::Simplex, &["a", "b", "c"][..], 7),
     ] {
         let at = Workplace::new();

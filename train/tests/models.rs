@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
+#[path = "common/tiny_nets.rs"]
+mod tiny_nets;
 
 use std::fs;
 use std::path::Path;
@@ -20,6 +22,7 @@ fn models(at: &Workplace, steps: &str) -> Output {
         .env("TRAINER", env!("CARGO_BIN_EXE_tunableconv-train"))
         .env("STEPS", steps)
         .env("CLIPS", "6")
+        .env("FEATURES", at.path("features.safetensors"))
         .output()
         .unwrap()
 }
@@ -32,6 +35,8 @@ fn photographs_become_the_model_and_what_was_done_is_not_done_again() {
         let name = format!("large/{index}.png");
         picture(256, 256, index).save(at.path(&name)).unwrap();
     }
+    candle_core::safetensors::save(&tiny_nets::tiny_squeezenet(), at.path("features.safetensors"))
+        .unwrap();
     // Stopped after the first run, which is then not begun again.
     let made = models(&at, "2");
     let errors = String::from_utf8_lossy(&made.stderr).into_owned();
@@ -49,6 +54,10 @@ fn photographs_become_the_model_and_what_was_done_is_not_done_again() {
     assert!(larger.metadata.calibration.is_some());
     assert_eq!(larger, larger.clone().rounded_to_half());
     assert_eq!(larger.metadata.provenance.steps, 6 + 4);
+    let upscale = Checkpoint::read(&at.path("runs/upscale2x.safetensors")).unwrap();
+    assert_eq!(upscale.metadata.architecture.io().scale, 2);
+    assert!(upscale.metadata.calibration.is_some());
+    assert_eq!(upscale.metadata.provenance.steps, 4);
 
     fs::remove_dir_all(at.path("runs/narrowed")).unwrap();
     let read = || ["calibrated", "narrowed"].map(|n| at.read(&format!("runs/{n}.safetensors")));

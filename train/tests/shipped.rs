@@ -27,15 +27,16 @@ fn score(
     checkpoint: &Checkpoint,
     precision: Precision,
     (condition, keep): (&Condition, &[bool]),
-    tuning: [f64; 3],
+    tuning: &[f64],
 ) -> (f64, f64) {
     let options = Options { precision, ..Default::default() };
     let mut engine = engine::open(checkpoint, &options).unwrap();
-    let tuning = checkpoint.metadata.tuning.tuning(&tuning).unwrap();
+    let scale = checkpoint.metadata.architecture.io().scale;
+    let tuning = checkpoint.metadata.tuning.tuning(tuning).unwrap();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let report = score_set(
         engine.as_mut(),
-        &TestSet::images(&dir).unwrap(),
+        &TestSet::images(&dir).unwrap().for_scale(scale).unwrap(),
         condition.clone(),
         keep,
         &tuning,
@@ -58,7 +59,7 @@ fn check_rise(condition: &str, right: [f64; 3], gain: f64) {
     for checkpoint in &shipped() {
         for precision in PRECISIONS {
             let at = |share: f64| {
-                score(checkpoint, precision, (condition, &[false]), right.map(|v| share * v))
+                score(checkpoint, precision, (condition, &[false]), &right.map(|v| share * v))
             };
             let along: Vec<f64> = [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| at(share).0).into();
             // Near what is right there is little left to win.
@@ -89,9 +90,9 @@ fn quality_rises_along_deblock_on_compressed_photographs() {
 #[test]
 fn a_knob_helps_beside_the_other_on_blurred_noisy_photographs() {
     for checkpoint in &shipped() {
-        let at = |condition: &str, tuning| {
+        let at = |condition: &str, tuning: [f64; 3]| {
             let condition = &condition.parse().unwrap();
-            score(checkpoint, Precision::F32, (condition, &[false; 2]), tuning).0
+            score(checkpoint, Precision::F32, (condition, &[false; 2]), &tuning).0
         };
         for (condition, noise, other) in [
             ("blur:1.5+noise:5", NOISE_5, [NOISE_5, 0.0, 0.0]),
@@ -111,10 +112,29 @@ fn the_defaults_leave_clean_photographs_as_they_are_to_the_eye() {
         let defaults = [0, 1, 2].map(|index| space.parameters[index].default);
         let nothing = &"noise:0".parse().unwrap();
         for precision in PRECISIONS {
-            let (psnr, _) = score(checkpoint, precision, (nothing, &[false]), defaults);
+            let (psnr, _) = score(checkpoint, precision, (nothing, &[false]), &defaults);
             assert!(psnr > 45.0, "{precision}: {psnr}");
         }
     }
+}
+
+#[test]
+fn enlarged_photographs_are_nearer_to_the_original_and_the_less_so_the_more_lifelike() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let checkpoint = Checkpoint::read(&root.join("checkpoints/upscale2x.safetensors")).unwrap();
+    let nothing = &"noise:0".parse().unwrap();
+    let mut accurate = vec![];
+    for precision in PRECISIONS {
+        let at = |lifelike: f64| {
+            score(&checkpoint, precision, (nothing, &[false]), &[1.0 - lifelike, lifelike])
+        };
+        let (along, bicubic) = ([0.0, 0.5, 1.0].map(|lifelike| at(lifelike).0), at(0.0).1);
+        println!("{precision}: {along:?}, bicubic {bicubic}");
+        assert!(along.is_sorted_by(|a, b| a > b), "{precision}: {along:?}");
+        assert!(along[0] > bicubic + 1.0, "{precision}: {along:?}, bicubic {bicubic}");
+        accurate.push(along[0]);
+    }
+    assert!((accurate[0] - accurate[1]).abs() < 0.05, "{accurate:?}");
 }
 
 #[test]
@@ -128,7 +148,7 @@ fn no_setting_breaks_photographs() {
             // Every corner of the domain, and halfway to it.
             for (corner, share) in (0..8).flat_map(|corner| [(corner, 0.5), (corner, 1.0)]) {
                 let tuning = [0, 1, 2].map(|j| if corner & 1 << j == 0 { 0.0 } else { share });
-                let (output, input) = score(checkpoint, precision, (condition, &keep), tuning);
+                let (output, input) = score(checkpoint, precision, (condition, &keep), &tuning);
                 let least = (input - 2.0).min(34.0);
                 assert!(
                     output > least,
@@ -150,7 +170,7 @@ fn inner_layers_frozen_at_the_far_corner_lose_at_the_others() {
     {
         let condition = &condition.parse().unwrap();
         let [(tuned, _), (fixed, _)] = [&whole, &frozen]
-            .map(|checkpoint| score(checkpoint, Precision::F32, (condition, &[false]), tuning));
+            .map(|checkpoint| score(checkpoint, Precision::F32, (condition, &[false]), &tuning));
         assert!(tuned > fixed + 0.05, "{tuning:?}: {tuned} {fixed}");
     }
 }

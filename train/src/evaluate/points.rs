@@ -24,7 +24,8 @@ pub struct Point {
     pub tuning: Vec<f64>,
 }
 
-/// Corners, then midpoints of edges, then the centre, each once: a segment's edge is its centre.
+/// Corners, then midpoints of edges, then the centre, each once. A segment, whose edge is its centre, has the
+/// midpoints of its halves instead.
 #[must_use]
 pub fn points(space: &TuningSpace) -> Vec<Point> {
     let corners: Vec<Vec<f64>> = space
@@ -46,6 +47,12 @@ pub fn points(space: &TuningSpace) -> Vec<Point> {
     let centre = mean(&all);
     let point = |place| move |tuning| Point { place, tuning };
     let mut points: Vec<_> = corners.iter().cloned().map(point(Place::Corner)).collect();
+    if count == 2 {
+        let between = |t: f64| -> Vec<f64> {
+            corners[0].iter().zip(&corners[1]).map(|(a, b)| a + t * (b - a)).collect()
+        };
+        points.extend([0.25, 0.75].map(between).map(point(Place::Edge)));
+    }
     if count > 2 {
         points.extend(edges.into_iter().map(point(Place::Edge)));
     }
@@ -118,7 +125,7 @@ mod tests {
         let segment = space(Domain::Box, &[(0.0, 1.0)]);
         assert_eq!(
             points(&segment).iter().map(|p| p.tuning[0]).collect::<Vec<_>>(),
-            [0.0, 1.0, 0.5]
+            [0.0, 1.0, 0.25, 0.75, 0.5]
         );
     }
 
@@ -129,7 +136,7 @@ mod tests {
             let points = points(&simplex);
             assert!(points.iter().all(|point| simplex.tuning(&point.tuning).is_ok()));
             let pairs = p * (p - 1) / 2;
-            let expected = p + if p > 2 { pairs } else { 0 } + usize::from(p > 1);
+            let expected = p + if p == 2 { 2 } else { pairs } + usize::from(p > 1);
             assert_eq!(points.len(), expected, "p = {p}");
             assert!(
                 (0..=10).all(|i| simplex.tuning(&along(&simplex, 0, f64::from(i) / 10.0)).is_ok())

@@ -383,13 +383,21 @@ mod x86 {
             unsafe {
                 let high = _mm512_set1_ps(255.0);
                 // The minimum of NaN is NaN, which becomes the least integer, and with all others
-                // below zero is clamped by the packing.
-                let codes = values.map(|[first, second]| {
+                // below zero is clamped by the packing. No closure, for the reason that `finish` has.
+                let clamped = [
+                    [_mm512_min_ps(high, values[0][0]), _mm512_min_ps(high, values[0][1])],
+                    [_mm512_min_ps(high, values[1][0]), _mm512_min_ps(high, values[1][1])],
+                ];
+                let codes = [
                     _mm512_packs_epi32(
-                        _mm512_cvtps_epi32(_mm512_min_ps(high, first)),
-                        _mm512_cvtps_epi32(_mm512_min_ps(high, second)),
-                    )
-                });
+                        _mm512_cvtps_epi32(clamped[0][0]),
+                        _mm512_cvtps_epi32(clamped[0][1]),
+                    ),
+                    _mm512_packs_epi32(
+                        _mm512_cvtps_epi32(clamped[1][0]),
+                        _mm512_cvtps_epi32(clamped[1][1]),
+                    ),
+                ];
                 // Quarter by quarter of the vectors; the fours of each are to lie together.
                 let bytes = _mm512_packus_epi16(codes[0], codes[1]);
                 let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);

@@ -102,18 +102,23 @@ pub(super) unsafe fn finish<D: Dot, const P: usize, const V: usize>(
             let slope = D::Float::load(call.slope.add(channel));
             let scale = D::Float::load(call.scale.add(channel));
             let bias = D::Float::load(call.bias.add(channel));
-            let value = |p: usize| activation::<D>(sums[p][v], scale, bias, slope);
+            // No closure: one that is not inlined would be compiled without the features of D's level.
+            macro_rules! value {
+                ($p:expr) => {
+                    activation::<D>(sums[$p][v], scale, bias, slope)
+                };
+            }
             let count = lanes.min(call.c_out - channel);
             let at = |p: usize| (first + p) * call.c_out + channel;
             match call.target {
                 Target::F32 { to, bounds: None, add: [None, None] } if count == lanes => {
                     for p in 0..P {
-                        value(p).store(to.add(at(p)));
+                        value!(p).store(to.add(at(p)));
                     }
                 }
                 Target::F32 { to, bounds, add } => {
                     for p in 0..P {
-                        let mut value = value(p);
+                        let mut value = value!(p);
                         for add in add.into_iter().flatten() {
                             value = value.add(D::Float::load_first(count, add.add(at(p))));
                         }
@@ -127,7 +132,7 @@ pub(super) unsafe fn finish<D: Dot, const P: usize, const V: usize>(
                 Target::Pairs(rows) => {
                     for p in 0..P {
                         let mut values = [[0f32; 2]; LINE / 2];
-                        value(p).store(values.as_mut_ptr().cast());
+                        value!(p).store(values.as_mut_ptr().cast());
                         for pair in 0..count / 2 {
                             let row = rows[channel / 2 + pair].cast::<[f32; 2]>();
                             row.add(first + p).write(values[pair]);
@@ -138,7 +143,7 @@ pub(super) unsafe fn finish<D: Dot, const P: usize, const V: usize>(
                     let zero = D::Float::load(zero.add(channel));
                     let (low, high) = (D::Float::splat(low), D::Float::splat(high));
                     for p in 0..P {
-                        let mut value = value(p);
+                        let mut value = value!(p);
                         for add in call.added.iter().flatten() {
                             value = value.add(add.values(at(p), channel, count));
                         }
@@ -156,7 +161,7 @@ pub(super) unsafe fn finish<D: Dot, const P: usize, const V: usize>(
                     let zero = D::Float::load(zero.add(channel));
                     let (low, high) = (D::Float::splat(0.0), D::Float::splat(255.0));
                     for p in 0..P {
-                        let mut value = value(p);
+                        let mut value = value!(p);
                         for add in call.added.iter().flatten() {
                             value = value.add(add.values(at(p), channel, count));
                         }
@@ -197,19 +202,26 @@ unsafe fn finish_u8<D: Dot, const P: usize, const V: usize>(
         let (scale, bias) = (load(call.scale), load(call.bias));
         let (slope, zero) = (load(call.slope), load(zero));
         let at = |p: usize| (first + p) * call.c_out + channel;
-        let value = |p: usize, v: usize| activation::<D>(sums[p][v], scale[v], bias[v], slope[v]);
+        // No closure: one that is not inlined would be compiled without the features of D's level.
+        macro_rules! value {
+            ($p:expr, $v:expr) => {
+                activation::<D>(sums[$p][$v], scale[$v], bias[$v], slope[$v])
+            };
+        }
         let [add, second] = &call.added;
         let Some(add) = add else {
             for p in (0..P).step_by(2) {
-                let pixel = |p: usize| [value(p, 0).add(zero[0]), value(p, V - 1).add(zero[V - 1])];
-                let to = [to.add(at(p)), to.add(at(p + 1))];
-                D::Float::store_clamped_u8([pixel(p), pixel(p + 1)], to);
+                let values = [
+                    [value!(p, 0).add(zero[0]), value!(p, V - 1).add(zero[V - 1])],
+                    [value!(p + 1, 0).add(zero[0]), value!(p + 1, V - 1).add(zero[V - 1])],
+                ];
+                D::Float::store_clamped_u8(values, [to.add(at(p)), to.add(at(p + 1))]);
             }
             return;
         };
         for p in (0..P).step_by(2) {
             let mut values =
-                [[value(p, 0), value(p, V - 1)], [value(p + 1, 0), value(p + 1, V - 1)]];
+                [[value!(p, 0), value!(p, V - 1)], [value!(p + 1, 0), value!(p + 1, V - 1)]];
             for q in 0..2 {
                 for v in 0..V {
                     let lanes = v * D::Float::LEN;
