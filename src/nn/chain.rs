@@ -128,6 +128,16 @@ pub fn reach(chain: &[ChainLayer]) -> usize {
     reach.div_ceil(unit)
 }
 
+/// Factors of the pixel shuffles, one after the other, that enlarge a picture so many times, 1 to 4.
+pub fn shuffles(scale: usize) -> &'static [usize] {
+    match scale {
+        2 => &[2],
+        3 => &[3],
+        4 => &[2, 2],
+        _ => &[],
+    }
+}
+
 /// A chain with its banks.
 #[derive(Clone, Debug)]
 pub struct Chain {

@@ -11,7 +11,7 @@ use super::architecture::{Layers, NetConfig};
 use super::chain::{self, ChainLayer, Link};
 use super::checks::{check_channels, check_layers, check_phi};
 use super::conv::Activation;
-use super::io::{Colour, Io, Output, Reach};
+use super::io::{Io, Output, Reach};
 use super::phi::PhiConfig;
 use super::tunable_conv::TunableConv2dConfig;
 use crate::{Error, Result};
@@ -48,18 +48,6 @@ impl Default for EdsrConfig {
 }
 
 impl EdsrConfig {
-    /// Factors of the pixel shuffles, one after the other.
-    fn shuffles(&self) -> &'static [usize] {
-        match self.scale {
-            2 => &[2],
-            3 => &[3],
-            4 => &[2, 2],
-            _ => &[],
-        }
-    }
-}
-
-impl EdsrConfig {
     /// Its layers, in the order in which they run.
     pub fn chain(&self) -> Vec<ChainLayer> {
         let (c, plain) =
@@ -80,7 +68,7 @@ impl EdsrConfig {
                 ..layer(name(2), (c, c), plain)
             });
         }
-        for (index, &shuffle) in self.shuffles().iter().enumerate() {
+        for (index, &shuffle) in chain::shuffles(self.scale).iter().enumerate() {
             // A shuffle counts as a layer.
             let name = format!("upsample.{}", 2 * index);
             let link = Link { shuffle, ..Link::NONE };
@@ -117,16 +105,8 @@ impl NetConfig for EdsrConfig {
     }
 
     fn io(&self) -> Io {
-        Io {
-            colour: Colour::Rgb,
-            channels: COLOURS,
-            scale: self.scale,
-            grid: 1,
-            reach: Reach::Pixels(chain::reach(&self.chain())),
-            output: Output::Direct,
-            mean: Some(MEAN),
-            history: 0,
-        }
+        let io = Io::rgb(Output::Direct, Reach::Pixels(chain::reach(&self.chain())), 1);
+        Io { scale: self.scale, mean: Some(MEAN), ..io }
     }
 
     fn describe(&self) -> String {

@@ -82,6 +82,20 @@ impl Io {
         }
     }
 
+    /// Of nets on RGB at one size, without a mean colour.
+    pub fn rgb(output: Output, reach: Reach, grid: usize) -> Self {
+        Self {
+            colour: Colour::Rgb,
+            channels: 3,
+            scale: 1,
+            grid,
+            reach,
+            output,
+            mean: None,
+            history: 0,
+        }
+    }
+
     /// # Errors
     /// [`Error::Config`] unless the net adds to 4:2:0 of the same size, which is all that `user`, such as
     /// "engines", can do.

@@ -15,7 +15,7 @@ use super::architecture::{Layers, NetConfig};
 use super::checks::{check_layers, check_phi};
 use super::graph::{FoldedLayers, Graph, GraphLayer, GraphLayerKind};
 use super::init::Init;
-use super::io::{Colour, Io, Output, Reach};
+use super::io::{Io, Output, Reach};
 use super::ops::{normalised, scaled, zero_padded};
 use super::phi::PhiConfig;
 use super::statistics::Statistics;
@@ -121,16 +121,7 @@ impl NetConfig for NafNetConfig {
         let coarsest = 1 << self.levels();
         // A block looks one pixel of its size further, and all of a coarse pixel is told the same.
         let blocks: usize = self.blocks().map(|(_, level)| 1 << level).sum();
-        Io {
-            colour: Colour::Rgb,
-            channels: COLOURS,
-            scale: 1,
-            grid: coarsest,
-            reach: Reach::Means(2 + blocks + coarsest - 1),
-            output: Output::Residual,
-            mean: None,
-            history: 0,
-        }
+        Io::rgb(Output::Residual, Reach::Means(2 + blocks + coarsest - 1), coarsest)
     }
 
     fn describe(&self) -> String {

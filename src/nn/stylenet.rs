@@ -14,7 +14,7 @@ use super::architecture::{Layers, NetConfig};
 use super::checks::{check_channels, check_layers, check_phi};
 use super::graph::{FoldedLayers, Graph, GraphLayer, GraphLayerKind};
 use super::init::Init;
-use super::io::{Colour, Io, Output, Reach};
+use super::io::{Io, Output, Reach};
 use super::ops::{mirror_padded, repeated};
 use super::phi::PhiConfig;
 use super::statistics::Statistics;
@@ -133,16 +133,7 @@ impl NetConfig for StyleNetConfig {
         let up: usize = (0..self.scales).map(|scale| self.decoder_layers << scale).sum();
         let blocks = 2 * self.blocks * coarsest;
         let reach = 2 * (OUTER_KERNEL / 2) + down + inner + blocks + up + coarsest - 1;
-        Io {
-            colour: Colour::Rgb,
-            channels: COLOURS,
-            scale: 1,
-            grid: coarsest,
-            reach: Reach::Means(reach),
-            output: Output::Direct,
-            mean: None,
-            history: 0,
-        }
+        Io::rgb(Output::Direct, Reach::Means(reach), coarsest)
     }
 
     fn describe(&self) -> String {

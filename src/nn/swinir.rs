@@ -12,10 +12,11 @@ use candle_nn::ops::{leaky_relu, pixel_shuffle, softmax};
 use serde::{Deserialize, Serialize};
 
 use super::architecture::{Layers, NetConfig};
+use super::chain::shuffles;
 use super::checks::{check_channels, check_layers, check_phi};
 use super::graph::{FoldedLayers, Graph, GraphLayer, GraphLayerKind};
 use super::init::Init;
-use super::io::{Colour, Io, Output, Reach};
+use super::io::{Io, Output, Reach};
 use super::ops::{mirror_padded, normalised};
 use super::phi::PhiConfig;
 use super::statistics::Statistics;
@@ -78,16 +79,6 @@ impl SwinIrConfig {
     /// Channels inside a block's dense layers.
     fn inner(&self) -> usize {
         (self.channels as f64 * self.mlp_ratio) as usize
-    }
-
-    /// Factors of the pixel shuffles, one after the other.
-    fn shuffles(&self) -> &'static [usize] {
-        match self.scale {
-            2 => &[2],
-            3 => &[3],
-            4 => &[2, 2],
-            _ => &[],
-        }
     }
 
     /// Places of the pairs of a window's pixels in the table of position biases: each of one pixel with all.
@@ -162,16 +153,9 @@ impl NetConfig for SwinIrConfig {
         // A block looks as far as its windows are wide, a convolution a pixel: one at the start, one for
         // each group, one after all, and up to four at the end.
         let reach = blocks * (self.window - 1) + 1 + self.depths.len() + 1 + 4;
-        Io {
-            colour: Colour::Rgb,
-            channels: COLOURS,
-            scale: self.scale,
-            grid: self.window,
-            reach: Reach::Pixels(reach),
-            output: if self.scale == 1 { Output::Residual } else { Output::Direct },
-            mean: Some(MEAN),
-            history: 0,
-        }
+        let output = if self.scale == 1 { Output::Residual } else { Output::Direct };
+        let io = Io::rgb(output, Reach::Pixels(reach), self.window);
+        Io { scale: self.scale, mean: Some(MEAN), ..io }
     }
 
     fn describe(&self) -> String {
@@ -226,7 +210,7 @@ impl Graph for SwinIrConfig {
         }
         layers.push(conv("conv_before_upsample.0".into(), (c, UP_CHANNELS), 1));
         let mut density = 1;
-        for (index, shuffle) in self.shuffles().iter().enumerate() {
+        for (index, shuffle) in shuffles(self.scale).iter().enumerate() {
             let channels = (UP_CHANNELS, UP_CHANNELS * shuffle.pow(2));
             // A shuffle counts as a layer.
             layers.push(conv(format!("upsample.{}", 2 * index), channels, density));
@@ -266,7 +250,7 @@ impl Graph for SwinIrConfig {
             return layers.conv("conv_last", &x);
         }
         let mut x = leaky_relu(&layers.conv("conv_before_upsample.0", &x)?, UP_SLOPE)?;
-        for (index, &shuffle) in self.shuffles().iter().enumerate() {
+        for (index, &shuffle) in shuffles(self.scale).iter().enumerate() {
             x = pixel_shuffle(&layers.conv(&format!("upsample.{}", 2 * index), &x)?, shuffle)?;
         }
         layers.conv("conv_last", &x)
