@@ -37,7 +37,8 @@ case $out in
 *.mp4 | *.m4v | *.mov) encode="$format ! $h264 ! mp4mux name=mux" ;;
 *.mkv) encode="$format ! $h264 ! matroskamux name=mux" sounds="$sounds;audio/x-vorbis;audio/x-flac" ;;
 *.png) encode="! video/x-raw,format=RGB ! pngenc snapshot=true" sounds= ;;
-*.jpg | *.jpeg) encode="$format ! jpegenc snapshot=true" sounds= ;;
+# JPEG has the full range, and jpegenc takes what it gets for that.
+*.jpg | *.jpeg) encode="$format,colorimetry=1:4:0:0 ! jpegenc snapshot=true" sounds= ;;
 *) fail "$out: expected a name that ends in .mp4, .mkv, .png or .jpg" 2 ;;
 esac
 [ -r "$in" ] || fail "$in: no such file, or not readable"

@@ -178,6 +178,7 @@ fn file_sh_filters_a_picture() {
     let Some(model) = model() else { return };
     let input = media("still.png");
     let before = &frames_of(&input, "pngdec")[0];
+    let mut seen = vec![];
     for (name, format) in [("out.png", VideoFormat::Rgb), ("out.jpg", VideoFormat::I420)] {
         let output = model.folder.path().join(name);
         assert_runs(file_sh(&model, &input, &output));
@@ -185,7 +186,14 @@ fn file_sh_filters_a_picture() {
         assert_eq!(pictures.len(), 1, "{name}");
         assert_eq!((pictures[0].size(), pictures[0].format()), ((192, 108), format), "{name}");
         assert_ne!(pictures[0].data, before.data, "{name}");
+        seen.push(
+            frames_of(&output, "decodebin ! videoconvert ! video/x-raw,format=RGB").remove(0),
+        );
     }
+    // Alike in brightness and contrast, whatever range each has.
+    let apart = seen[0].data.iter().zip(&seen[1].data).map(|(a, b)| f64::from(a.abs_diff(*b)));
+    let apart = apart.sum::<f64>() / seen[0].data.len() as f64;
+    assert!(apart < 7.0, "{apart}");
 }
 
 #[test]
