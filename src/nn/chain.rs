@@ -10,6 +10,9 @@ use candle_nn::ops::pixel_shuffle;
 use super::init::TensorSpec;
 use super::tunable_conv::{FoldedConv2d, TunableConv2d, TunableConv2dConfig};
 
+/// Gain of a layer whose output is added to what it was made from, so that an untrained net passes on its input.
+pub(super) const BRANCH_GAIN: f64 = 0.1;
+
 /// One layer of a chain: convolution and activation, pixel shuffle, then a sum.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChainLayer {

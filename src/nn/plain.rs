@@ -104,7 +104,9 @@ impl PlainConfig {
     /// Its layers, in the order in which they run.
     pub fn chain(&self) -> Vec<ChainLayer> {
         let mut c_in = self.colours();
-        let layer = |layer: &PlainLayer| {
+        let last = self.layers.len().wrapping_sub(1);
+        let layer = |(index, layer): (usize, &PlainLayer)| {
+            let is_branch = !layer.add.is_empty() || self.residual && index == last;
             let PlainLayer { name, kernel, channels, stride, bias, activation, .. } = layer;
             let config = TunableConv2dConfig {
                 stride: *stride,
@@ -114,13 +116,14 @@ impl PlainConfig {
                 ..Default::default()
             };
             let layer = ChainLayer {
+                gain: if is_branch { chain::BRANCH_GAIN } else { 1.0 },
                 link: layer.link(),
                 ..ChainLayer::new(name, *kernel, (c_in, *channels), config)
             };
             c_in = layer.channels();
             layer
         };
-        self.layers.iter().map(layer).collect()
+        self.layers.iter().enumerate().map(layer).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use tunableconv::resample::{Filter, Resize};
 
 use crate::batch::HostBatch;
 use crate::loss::adversarial::{AdversarialKind, Discriminator};
-use crate::loss::features::FeatureNet;
+use crate::loss::features::{FeatureNet, SharedFeatures};
 use crate::loss::{Corners, Seen, colour};
 use crate::recipe::{Objective, Recipe, Target};
 use crate::view::View;
@@ -156,6 +156,12 @@ impl Term {
             (_, Some(target)) => &batch.targets[target],
         }
     }
+
+    /// The loss of each sample.
+    fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor> {
+        let loss = self.objective.loss.as_loss();
+        loss.per_sample(seen).with_context(|| format!("objective `{}`", self.objective.name()))
+    }
 }
 
 /// What the losses came to in a step.
@@ -196,7 +202,8 @@ impl MultiLoss {
         let masks = recipe.target_masks();
         let term = |objective: &Objective| {
             let index = |mask| masks.iter().position(|other| *other == mask);
-            let prepared = objective.loss.as_loss().prepare(features.as_ref(), device)?;
+            let prepared = objective.loss.as_loss().prepare(features.as_ref(), device);
+            let prepared = prepared.with_context(|| format!("objective `{}`", objective.name()))?;
             let target = recipe.kept_by(objective).and_then(index);
             Ok(Term { objective: objective.clone(), target, prepared })
         };
@@ -223,11 +230,13 @@ impl MultiLoss {
     ) -> anyhow::Result<Evaluation> {
         let game = discriminator.map(|(net, config)| (net, config.loss));
         let corners = batch.corners(made);
+        let features = self.features.as_ref().map(SharedFeatures::new);
         let (mut total, mut luma_error, mut judged) = (None::<Tensor>, None, None);
         let mut sums = Vec::with_capacity(self.terms.len());
         for (index, term) in self.terms.iter().enumerate() {
             let is_game = term.objective.loss.as_loss().is_game();
-            let per_sample = self.per_sample(term, batch, &made.picture, corners, game)?;
+            let seen = self.seen(term, batch, made, features.as_ref(), game);
+            let per_sample = term.per_sample(&seen)?;
             if term.objective.is_corner_targets() {
                 luma_error = corners.map(|corners| corners.luma_error(self.view)).transpose()?;
             }
@@ -263,40 +272,39 @@ impl MultiLoss {
     /// # Errors
     /// As for that.
     pub fn measure(&self, batch: &DeviceBatch, made: &Made) -> anyhow::Result<f64> {
-        let corners = batch.corners(made);
+        let features = self.features.as_ref().map(SharedFeatures::new);
         let mut total = 0.0;
         for (term, weights) in self.terms.iter().zip(&batch.weights) {
             if term.objective.loss.as_loss().is_game() {
                 continue;
             }
-            let per_sample = self.per_sample(term, batch, &made.picture, corners, None)?;
+            let seen = self.seen(term, batch, made, features.as_ref(), None);
+            let per_sample = term.per_sample(&seen)?;
             let sum = f64::from((per_sample * weights)?.sum_all()?.to_scalar::<f32>()?);
             total += term.objective.weight * sum / batch.samples() as f64;
         }
         Ok(total)
     }
 
-    /// The loss of an objective.
-    fn per_sample(
-        &self,
-        term: &Term,
-        batch: &DeviceBatch,
-        output: &Tensor,
-        corners: Option<Corners<'_>>,
-        game: Option<(&Discriminator, AdversarialKind)>,
-    ) -> anyhow::Result<Tensor> {
-        let seen = Seen {
+    /// What an objective's loss is computed from.
+    fn seen<'a>(
+        &'a self,
+        term: &'a Term,
+        batch: &'a DeviceBatch,
+        made: &'a Made,
+        features: Option<&'a SharedFeatures<'a>>,
+        game: Option<(&'a Discriminator, AdversarialKind)>,
+    ) -> Seen<'a> {
+        Seen {
             view: self.view,
-            output,
+            output: &made.picture,
             target: term.target(batch),
-            corners,
+            corners: batch.corners(made),
             matrices: &batch.matrices,
-            features: self.features.as_ref(),
+            features,
             prepared: &term.prepared,
             game,
-        };
-        let loss = term.objective.loss.as_loss();
-        loss.per_sample(&seen).with_context(|| format!("objective `{}`", term.objective.name()))
+        }
     }
 }
 

@@ -138,6 +138,17 @@ loss = { kind = "total-variation" }
     std::fs::write(at.path("other.safetensors"), other).unwrap();
     let error = at.fail(&format!("{resume} --features other.safetensors"));
     assert!(error.contains("another feature network"), "{error}");
+
+    // Taps are named, and those of the net.
+    let of_tap = |tap: &str| {
+        let taps = format!("kind = \"features\", taps = [\"{tap}\"], relative = true");
+        text.replace("kind = \"features\"", &taps)
+    };
+    std::fs::write(at.path("tap.toml"), of_tap("relu2_1")).unwrap();
+    at.succeed("train tap.toml --data data --run tap --features vgg.safetensors --steps 2");
+    std::fs::write(at.path("tap.toml"), of_tap("fire5")).unwrap();
+    let error = at.fail("train tap.toml --data data --run gone --features vgg.safetensors");
+    assert!(error.contains("deblur.features") && error.contains("`fire5` in VGG-19"), "{error}");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Feature networks from a user's file: VGG-19 up to relu4_1 (Simonyan & Zisserman, ICLR 2015) and
 //! SqueezeNet 1.1 (Iandola et al., 2016), with torchvision's tensor names.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 
-use anyhow::bail;
-use candle_core::{Device, Result, Tensor};
+use anyhow::{Context as _, bail};
+use candle_core::{Device, Result, Tensor, TensorId};
 use tunableconv::nn::conv::conv2d;
 use tunableconv::nn::{Activation, ConvGeometry};
 
@@ -265,14 +267,93 @@ impl FeatureNet {
     /// Another shape or type, sides that the layers shrink to nothing (VGG-19 needs 8 pixels,
     /// SqueezeNet 17).
     pub fn features(&self, rgb: &Tensor) -> Result<Vec<Tensor>> {
-        let mut x = self.preprocessing.apply(rgb)?;
-        let mut taps = Vec::with_capacity(self.layout.taps.len());
-        for layer in &self.layers {
-            x = layer.forward(x)?;
+        let mut pass = Pass::new(self, rgb)?;
+        pass.reach(self, self.taps().len())?;
+        Ok(pass.taps)
+    }
+
+    /// Indices of taps by their names, in the order given; all if none is named.
+    ///
+    /// # Errors
+    /// A name that is none of [`Self::taps`].
+    pub fn select(&self, names: &[String]) -> anyhow::Result<Vec<usize>> {
+        if names.is_empty() {
+            return Ok((0..self.taps().len()).collect());
+        }
+        let index = |name: &String| {
+            self.taps().iter().position(|tap| tap == name).with_context(|| {
+                let taps = self.taps().join(", ");
+                format!("no tap `{name}` in {}, expected some of {taps}", self.layout())
+            })
+        };
+        names.iter().map(index).collect()
+    }
+}
+
+/// A picture's way through a net, as far as it has gone.
+struct Pass {
+    x: Tensor,
+    layers: usize,
+    taps: Vec<Tensor>,
+}
+
+impl Pass {
+    fn new(net: &FeatureNet, rgb: &Tensor) -> Result<Self> {
+        Ok(Self { x: net.preprocessing.apply(rgb)?, layers: 0, taps: Vec::new() })
+    }
+
+    /// Goes on until there are `taps` of them.
+    fn reach(&mut self, net: &FeatureNet, taps: usize) -> Result<()> {
+        while self.taps.len() < taps {
+            let layer = &net.layers[self.layers];
+            self.x = layer.forward(self.x.clone())?;
+            self.layers += 1;
             if matches!(layer, Layer::Tap) {
-                taps.push(x.clone());
+                self.taps.push(self.x.clone());
             }
         }
-        Ok(taps)
+        Ok(())
+    }
+}
+
+/// Features of the pictures of a step: whichever losses look at one, it goes through the net once,
+/// and only as far as one of them needs.
+pub struct SharedFeatures<'n> {
+    net: &'n FeatureNet,
+    passes: RefCell<HashMap<TensorId, Pass>>,
+}
+
+impl<'n> SharedFeatures<'n> {
+    /// None yet.
+    pub fn new(net: &'n FeatureNet) -> Self {
+        Self { net, passes: RefCell::default() }
+    }
+
+    /// The net.
+    pub fn net(&self) -> &'n FeatureNet {
+        self.net
+    }
+
+    /// Features at the taps of these indices of what `rgb` makes of `picture`; it is only asked the
+    /// first time.
+    ///
+    /// # Errors
+    /// Those of `rgb` and of [`FeatureNet::features`].
+    ///
+    /// # Panics
+    /// If an index is none of a tap.
+    pub fn at(
+        &self,
+        picture: &Tensor,
+        taps: &[usize],
+        rgb: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) -> Result<Vec<Tensor>> {
+        let mut passes = self.passes.borrow_mut();
+        let pass = match passes.entry(picture.id()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Pass::new(self.net, &rgb(picture)?)?),
+        };
+        pass.reach(self.net, taps.iter().max().map_or(0, |last| last + 1))?;
+        Ok(taps.iter().map(|tap| pass.taps[*tap].clone()).collect())
     }
 }

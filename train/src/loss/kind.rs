@@ -8,7 +8,7 @@ use tunableconv::nn::Colour;
 
 use super::adversarial::{AdversarialKind, Discriminator};
 use super::colour;
-use super::features::FeatureNet;
+use super::features::{FeatureNet, SharedFeatures};
 use crate::view::View;
 use crate::yuv::Matrix;
 
@@ -77,8 +77,8 @@ pub struct Seen<'a> {
     pub corners: Option<Corners<'a>>,
     /// Matrix of each sample's planes.
     pub matrices: &'a [Matrix],
-    /// The net given with `--features`.
-    pub features: Option<&'a FeatureNet>,
+    /// What the net given with `--features` sees.
+    pub features: Option<&'a SharedFeatures<'a>>,
     /// As [`Loss::prepare`] made it.
     pub prepared: &'a [Tensor],
     /// Who judges, and by which game.
@@ -111,10 +111,11 @@ impl Seen<'_> {
         }
     }
 
-    /// Features of planes, one tensor for each tap.
-    pub(super) fn features(&self, planes: &Tensor) -> anyhow::Result<Vec<Tensor>> {
-        let net = self.features.context("no feature net")?;
-        Ok(net.features(&self.rgb(planes)?)?)
+    /// Features of planes at the taps of these names, at all if there are none.
+    pub(super) fn features(&self, planes: &Tensor, taps: &[String]) -> anyhow::Result<Vec<Tensor>> {
+        let features = self.features.context("no feature net")?;
+        let taps = features.net().select(taps)?;
+        Ok(features.at(planes, &taps, |planes| self.rgb(planes))?)
     }
 }
 

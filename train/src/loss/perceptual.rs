@@ -22,18 +22,39 @@ const LENGTH_FLOOR: f64 = 1e-10;
 /// Added under the root, so that a vector of zeros has a gradient; far below [`LENGTH_FLOOR`]².
 const SQUARED_LENGTH_FLOOR: f64 = 1e-36;
 
+/// Keeps a division by the size of features that are all 0 finite.
+const SIZE_FLOOR: f64 = 1e-30;
+
 /// Distance between the features of a net that the user gives, in RGB.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Features {}
+pub struct Features {
+    /// Names of the taps looked at; all if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taps: Vec<String>,
+    /// Whether each tap's distance is in units of what its target differs from nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relative: bool,
+}
 
 impl Loss for Features {
     fn needs_features(&self) -> bool {
         true
     }
 
+    /// Nothing, but the taps are looked for.
+    fn prepare(&self, net: Option<&FeatureNet>, _: &Device) -> anyhow::Result<Vec<Tensor>> {
+        net.context("no feature net")?.select(&self.taps)?;
+        Ok(vec![])
+    }
+
     fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor> {
-        Ok(feature_loss(&seen.features(seen.output)?, &seen.features(seen.target)?)?)
+        let output = seen.features(seen.output, &self.taps)?;
+        let target = seen.features(seen.target, &self.taps)?;
+        Ok(match self.relative {
+            true => relative_feature_loss(&output, &target)?,
+            false => feature_loss(&output, &target)?,
+        })
     }
 }
 
@@ -43,6 +64,12 @@ impl Loss for Features {
 pub struct Style {
     /// The picture, relative to the recipe.
     pub image: PathBuf,
+    /// As of [`Features`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taps: Vec<String>,
+    /// As of [`Features`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relative: bool,
 }
 
 impl Loss for Style {
@@ -68,14 +95,19 @@ impl Loss for Style {
     /// The Gram matrices of the picture.
     fn prepare(&self, net: Option<&FeatureNet>, device: &Device) -> anyhow::Result<Vec<Tensor>> {
         let net = net.context("no feature net")?;
+        let taps = net.select(&self.taps)?;
         let rgb = style_picture(&self.image)?;
         let shape = (1, 3, rgb.height, rgb.width);
         let features = net.features(&Tensor::from_vec(rgb.data, shape, device)?)?;
-        Ok(features.iter().map(gram).collect::<Result<_>>()?)
+        Ok(taps.iter().map(|tap| gram(&features[*tap])).collect::<Result<_>>()?)
     }
 
     fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor> {
-        Ok(style_loss(&seen.features(seen.output)?, seen.prepared)?)
+        let output = seen.features(seen.output, &self.taps)?;
+        Ok(match self.relative {
+            true => relative_style_loss(&output, seen.prepared)?,
+            false => style_loss(&output, seen.prepared)?,
+        })
     }
 }
 
@@ -104,6 +136,21 @@ pub fn feature_loss(x: &[Tensor], y: &[Tensor]) -> Result<Tensor> {
     mean_of_taps(x, y, |x, y| mean_per_sample(&(x - y)?.sqr()?))
 }
 
+/// [`feature_loss`] with each tap's distance divided by the mean square of `y` there: 1 from features
+/// that are all 0, whatever the net's scale.
+///
+/// # Shapes
+/// As of that.
+///
+/// # Errors
+/// As of that.
+pub fn relative_feature_loss(x: &[Tensor], y: &[Tensor]) -> Result<Tensor> {
+    mean_of_taps(x, y, |x, y| {
+        let size = (mean_per_sample(&y.sqr()?)? + SIZE_FLOOR)?;
+        mean_per_sample(&(x - y)?.sqr()?)? / size
+    })
+}
+
 /// Gram matrix of the channels, divided by `C H W` (Johnson et al., ECCV 2016, sec. 3.2).
 ///
 /// # Shapes
@@ -129,6 +176,21 @@ pub fn gram(f: &Tensor) -> Result<Tensor> {
 pub fn style_loss(x: &[Tensor], targets: &[Tensor]) -> Result<Tensor> {
     mean_of_taps(x, targets, |x, target| {
         gram(x)?.broadcast_sub(target)?.sqr()?.flatten_from(1)?.sum(1)
+    })
+}
+
+/// [`style_loss`] with each tap's distance divided by the target's own squared norm, so that all
+/// taps count alike.
+///
+/// # Shapes
+/// As of that.
+///
+/// # Errors
+/// As of that.
+pub fn relative_style_loss(x: &[Tensor], targets: &[Tensor]) -> Result<Tensor> {
+    mean_of_taps(x, targets, |x, target| {
+        let size = (target.sqr()?.flatten_from(1)?.sum(1)? + SIZE_FLOOR)?;
+        gram(x)?.broadcast_sub(target)?.sqr()?.flatten_from(1)?.sum(1)?.broadcast_div(&size)
     })
 }
 

@@ -6,7 +6,9 @@ use tunableconv_train::loss::adversarial::{
     AdversarialKind, Discriminator, DiscriminatorConfig, discriminator_loss, generator_loss,
 };
 use tunableconv_train::loss::features::FeatureNet;
-use tunableconv_train::loss::perceptual::{Lpips, feature_loss, gram, style_loss};
+use tunableconv_train::loss::perceptual::{
+    Lpips, feature_loss, gram, relative_feature_loss, relative_style_loss, style_loss,
+};
 use tunableconv_train::loss::{colour, pixel, ssim};
 use tunableconv_train::yuv::Matrix;
 
@@ -135,6 +137,8 @@ fn of_gram_matrices() {
     check("gram", &[uniform(&[2, 3, 4, 5], -1.0..1.0, 1)], &|t| gram(&t[0]));
 }
 
+type StyleLoss = fn(&[Tensor], &[Tensor]) -> Result<Tensor>;
+
 /// Distances of features, in content and in style.
 fn check_features(name: &str, tensors: Tensors, shape: &[usize]) {
     let net = FeatureNet::from_tensors(tensors).unwrap();
@@ -143,10 +147,15 @@ fn check_features(name: &str, tensors: Tensors, shape: &[usize]) {
         assert!(values(features).iter().any(|v| *v > 0.0), "{name}: tap {tap} is dead");
     }
     check_per_sample(name, &xy, &|t| feature_loss(&net.features(&t[0])?, &net.features(&t[1])?));
-    check_per_sample(&format!("{name}, style"), &xy, &|t| {
-        let targets: Result<Vec<_>> = net.features(&t[1])?.iter().map(gram).collect();
-        style_loss(&net.features(&t[0])?, &targets?)
+    check_per_sample(&format!("{name}, relative"), &xy, &|t| {
+        relative_feature_loss(&net.features(&t[0])?, &net.features(&t[1])?)
     });
+    for (which, loss) in [("style", style_loss as StyleLoss), ("relative", relative_style_loss)] {
+        check_per_sample(&format!("{name}, {which} style"), &xy, &|t| {
+            let targets: Result<Vec<_>> = net.features(&t[1])?.iter().map(gram).collect();
+            loss(&net.features(&t[0])?, &targets?)
+        });
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Values against hand-made numbers and plain loops.
 
 use candle_core::Tensor;
-use tunableconv_train::loss::features::FeatureNet;
-use tunableconv_train::loss::perceptual::{Lpips, feature_loss, gram, style_loss};
+use tunableconv_train::loss::features::{FeatureNet, SharedFeatures};
+use tunableconv_train::loss::perceptual::{
+    Lpips, feature_loss, gram, relative_feature_loss, relative_style_loss, style_loss,
+};
 use tunableconv_train::loss::{colour, pixel, ssim};
 use tunableconv_train::yuv::{Matrix, Range, Yuv420};
 
@@ -155,6 +157,64 @@ fn feature_and_style_distances_equal_plain_loops() {
 
     assert!(feature_loss(&x, &y[..1]).is_err());
     assert!(feature_loss(&[], &[]).is_err());
+}
+
+#[test]
+fn relative_distances_are_in_units_of_what_the_target_differs_from_nothing() {
+    let x = [uniform(&[2, 3, 4, 5], -1.0..1.0, 1), uniform(&[2, 2, 3, 2], -1.0..1.0, 2)];
+    let y = [uniform(&[2, 3, 4, 5], -1.0..1.0, 3), uniform(&[2, 2, 3, 2], -1.0..1.0, 4)];
+    let nothing: Vec<Tensor> = y.iter().map(|y| y.zeros_like().unwrap()).collect();
+    let grams: Vec<Tensor> = y.iter().map(|f| gram(f).unwrap()).collect();
+    assert_close(&values(&relative_feature_loss(&nothing, &y).unwrap()), &[1.0; 2], 1e-12);
+    assert_close(&values(&relative_style_loss(&nothing, &grams).unwrap()), &[1.0; 2], 1e-12);
+    let (mut content, mut style) = ([0.0; 2], [0.0; 2]);
+    for tap in 0..2 {
+        let one = |t: &[Tensor]| vec![t[tap].clone()];
+        let of = |loss: Tensor, unit: Tensor, sum: &mut [f64; 2]| {
+            let parts = values(&loss).into_iter().zip(values(&unit));
+            parts.zip(sum).for_each(|((loss, unit), sum)| *sum += loss / unit / 2.0);
+        };
+        let unit = feature_loss(&one(&nothing), &one(&y)).unwrap();
+        of(feature_loss(&one(&x), &one(&y)).unwrap(), unit, &mut content);
+        let unit = style_loss(&one(&nothing), &one(&grams)).unwrap();
+        of(style_loss(&one(&x), &one(&grams)).unwrap(), unit, &mut style);
+    }
+    assert_close(&values(&relative_feature_loss(&x, &y).unwrap()), &content, 1e-12);
+    assert_close(&values(&relative_style_loss(&x, &grams).unwrap()), &style, 1e-12);
+    // Of one style for all samples, and of a target without any.
+    let first: Vec<Tensor> = grams.iter().map(|g| g.narrow(0, 0, 1).unwrap()).collect();
+    assert_close(&values(&relative_style_loss(&x, &first).unwrap())[..1], &style[..1], 1e-12);
+    assert!(values(&relative_feature_loss(&nothing, &nothing).unwrap()).iter().all(|v| *v == 0.0));
+}
+
+#[test]
+fn a_picture_goes_through_the_net_once_however_many_losses_look_at_it() {
+    let net = FeatureNet::from_tensors(tiny_vgg()).unwrap();
+    let (x, y) = (picture(&[2, 3, 9, 11], 1), picture(&[2, 3, 9, 11], 2));
+    let shared = SharedFeatures::new(&net);
+    let mut asked = 0;
+    // Deeper the second time, and back, in another order.
+    for taps in [&[1][..], &[0, 3], &[2, 0]] {
+        for picture in [&x, &y] {
+            let ask = |picture: &Tensor| {
+                asked += 1;
+                Ok(picture.clone())
+            };
+            let all = net.features(picture).unwrap();
+            let seen = shared.at(picture, taps, ask).unwrap();
+            assert_eq!(seen.len(), taps.len());
+            for (tap, seen) in taps.iter().zip(seen) {
+                assert_eq!(values(&seen), values(&all[*tap]));
+            }
+        }
+    }
+    assert_eq!(asked, 2);
+
+    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(net.select(&[]).unwrap(), [0, 1, 2, 3]);
+    assert_eq!(net.select(&names(&["relu3_1", "relu1_1"])).unwrap(), [2, 0]);
+    let error = net.select(&names(&["relu3_1", "fire5"])).unwrap_err().to_string();
+    assert!(error.contains("`fire5` in VGG-19") && error.contains("relu4_1"), "{error}");
 }
 
 #[test]
