@@ -1,5 +1,5 @@
 #!/bin/sh
-# Trains the models that the project carries, from photographs to runs/narrowed/checkpoint.safetensors and
+# Trains the models that the project carries, from photographs to runs/broadcast.safetensors and
 # runs/broadcast-hq.safetensors; with FEATURES in the environment, a file with the weights of SqueezeNet 1.1, to
 # runs/upscale2x.safetensors first:
 #   train/models.sh RUNS PHOTOS...
@@ -60,6 +60,7 @@ STEPS=${given:-6000}
 train "$runs/narrowed" "$here/recipes/broadcast-int8.toml" --from "$runs/narrowed.safetensors" \
     --data "$@" --pairs "$runs/pairs"
 STEPS=$given
+"$trainer" half "$runs/narrowed/checkpoint.safetensors" --out "$runs/broadcast.safetensors"
 # The larger one grows out of it.
 train "$runs/broadcast-hq" "$here/recipes/broadcast-hq.toml" --from "$runs/narrowed/checkpoint.safetensors" \
     --data "$@" --pairs "$runs/pairs"
@@ -69,4 +70,4 @@ train "$runs/broadcast-hq-int8" "$here/recipes/broadcast-hq-int8.toml" --from "$
 calibrate "$runs/broadcast-hq-int8/checkpoint.safetensors" "$runs/narrowed-hq.safetensors" --data "$1" \
     --narrow --quantile 1
 "$trainer" half "$runs/narrowed-hq.safetensors" --out "$runs/broadcast-hq.safetensors"
-echo "$runs/narrowed/checkpoint.safetensors"
+echo "$runs/broadcast.safetensors"

@@ -30,7 +30,7 @@ use tunableconv::nn::{
 };
 use tunableconv_train::batch::{Batches, Pictures};
 use tunableconv_train::data::{ImageFolder, Keep};
-use tunableconv_train::multi_loss::{DeviceBatch, Made, MultiLoss};
+use tunableconv_train::multi_loss::{DeviceBatch, MultiLoss};
 use tunableconv_train::optimiser::{Adam, initial_slots};
 use tunableconv_train::recipe::{self, Recipe};
 
@@ -271,7 +271,7 @@ impl Trainer {
         let batch = self.batches.next().ok_or("the loader stopped")?;
         let batch = DeviceBatch::new(&batch, &self.recipe, &Device::Cpu)?;
         let net = self.net.fold(&batch.tunings)?;
-        let made = Made::by(&self.recipe.net.io(), &batch.input, |x| net.forward(x))?;
+        let made = batch.filtered(&self.recipe.net.io(), |x| net.forward(x))?;
         let loss = self.multi_loss.evaluate(&batch, &made, None)?.total;
         self.adam.step(self.step, &loss.backward()?)?;
         self.step += 1;

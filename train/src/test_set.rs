@@ -8,7 +8,7 @@ use tunableconv::frame::MAX_SIDE;
 
 use crate::condition::{Condition, distinct};
 use crate::data::{default_cache, list_images};
-use crate::metrics::WINDOW;
+use crate::loss::ssim::WINDOW;
 use crate::pairs::PairFolder;
 use crate::rgb::Rgb;
 use crate::view::View;

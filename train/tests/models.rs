@@ -49,6 +49,7 @@ fn photographs_become_the_model_and_what_was_done_is_not_done_again() {
     assert_eq!(first.metadata.tuning, built_in.tuning);
     assert!(first.metadata.calibration.is_some());
     assert_eq!(first.metadata.provenance.steps, 6);
+    assert_eq!(first, first.clone().rounded_to_half());
     let larger = Checkpoint::read(&at.path("runs/broadcast-hq.safetensors")).unwrap();
     assert_eq!(larger.metadata.tuning, built_in.tuning);
     assert!(larger.metadata.calibration.is_some());

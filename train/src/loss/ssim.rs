@@ -11,7 +11,7 @@ use tunableconv::nn::{Activation, ConvGeometry};
 use super::{Loss, Seen};
 
 /// Side of the window in pixels.
-const WINDOW: usize = 11;
+pub(crate) const WINDOW: usize = 11;
 const SIGMA: f64 = 1.5;
 const C1: f64 = 0.01 * 0.01;
 const C2: f64 = 0.03 * 0.03;

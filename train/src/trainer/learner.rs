@@ -154,9 +154,7 @@ impl Learner {
     /// A failing device.
     pub fn measure_unfiltered(&self, batches: &[DeviceBatch]) -> anyhow::Result<f64> {
         let view = self.recipe.view();
-        let loss = |batch: &DeviceBatch| {
-            self.multi_loss.measure(batch, &Made::unfiltered(view, &batch.input)?)
-        };
+        let loss = |batch: &DeviceBatch| self.multi_loss.measure(batch, &batch.unfiltered(view)?);
         mean(batches, loss)
     }
 
@@ -165,14 +163,14 @@ impl Learner {
         let io = self.recipe.net.io();
         if !self.recipe.quantised {
             let folded = self.fold(tensors, batch)?;
-            return Ok(Made::by(&io, &batch.input, |x| folded.forward(x))?);
+            return Ok(batch.filtered(&io, |x| folded.forward(x))?);
         }
         let inputs: Vec<_> =
             batch.ranges.iter().map(|range| InputScale::of_frames(*range, 8)).collect();
         let net = QuantisedNet::new(self.metadata.clone(), tensors)?;
         let folded = net.fold(&batch.tunings, &inputs)?;
         let residual = folded.forward(&batch.input)?;
-        Ok(Made::by(&io, &batch.input, |_| Ok(residual))?)
+        Ok(batch.filtered(&io, |_| Ok(residual))?)
     }
 
     /// The net's averaged tensors.

@@ -181,7 +181,7 @@ fn compare(name: &str, checkpoint: &Checkpoint) {
         let difference = got[tensor].iter().zip(&want).map(|(a, b)| a - b);
         let (error, whole) = (norm(difference), norm(want.iter().copied()));
         assert!(whole > 0.0, "{name}: the gradient of {tensor} is 0");
-        let most = 2e-2 * whole + 1e-5 * largest;
+        let most = 3e-2 * whole + 1e-5 * largest;
         assert!(error < most, "{name}, {tensor}: {error} of {whole}, largest {largest}");
     }
 }

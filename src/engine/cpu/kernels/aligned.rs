@@ -27,6 +27,17 @@ pub(crate) struct Aligned<T> {
     of: std::marker::PhantomData<T>,
 }
 
+impl<T> Aligned<T> {
+    /// None.
+    pub(crate) const EMPTY: Self = Self { lines: Vec::new(), len: 0, of: std::marker::PhantomData };
+}
+
+impl<T> Default for Aligned<T> {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
 impl<T: Number> Aligned<T> {
     /// `len` zeros.
     pub(crate) fn zeroed(len: usize) -> Self {

@@ -1,5 +1,6 @@
 //! Zero-padded copies of maps, and the buffers that hold them.
 
+use super::aligned::Aligned;
 use super::lanes::LINE;
 use std::ops::Deref;
 
@@ -62,15 +63,10 @@ impl Padding {
     }
 }
 
-/// A cache line of values: what makes a [`Scratch`] start on one.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; LINE]);
-
 /// A buffer that its thread keeps for the next call, holding whatever that call
 /// left in it.
 pub(super) struct Scratch {
-    lines: Vec<Line>,
+    values: Aligned<f32>,
     len: usize,
 }
 
@@ -81,24 +77,20 @@ impl Scratch {
     /// `len` values of any content; `slot` tells buffers apart that are in use at
     /// the same time.
     pub(super) fn take(slot: usize, len: usize) -> Self {
-        let mut lines = KEPT.with_borrow_mut(|kept| std::mem::take(&mut kept[slot]));
-        if lines.len() < len.div_ceil(LINE) {
-            lines = vec![Line([0.0; LINE]); len.div_ceil(LINE)];
-        }
-        Self { lines, len }
+        let kept = KEPT.with_borrow_mut(|kept| std::mem::take(&mut kept[slot]));
+        let values = if kept.len() < len { Aligned::zeroed(len) } else { kept };
+        Self { values, len }
     }
 
     /// Hands the buffer back to the thread.
     pub(super) fn keep(self, slot: usize) {
-        if self.lines.len() * size_of::<Line>() <= Self::KEEP {
-            KEPT.with_borrow_mut(|kept| kept[slot] = self.lines);
+        if self.values.bytes() <= Self::KEEP {
+            KEPT.with_borrow_mut(|kept| kept[slot] = self.values);
         }
     }
 
     pub(super) fn as_mut(&mut self) -> &mut [f32] {
-        // SAFETY: the lines are arrays of f32 without padding between them, all
-        // initialised, and at least `len` values long (checked in `take`).
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        &mut self.values[..self.len]
     }
 }
 
@@ -106,8 +98,7 @@ impl Deref for Scratch {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: as in `as_mut`.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        &self.values[..self.len]
     }
 }
 
@@ -115,7 +106,7 @@ impl Deref for Scratch {
 pub(super) const SLOTS: usize = 7;
 
 thread_local! {
-    static KEPT: std::cell::RefCell<[Vec<Line>; SLOTS]> = const {
-        std::cell::RefCell::new([const { Vec::new() }; SLOTS])
+    static KEPT: std::cell::RefCell<[Aligned<f32>; SLOTS]> = const {
+        std::cell::RefCell::new([const { Aligned::EMPTY }; SLOTS])
     };
 }
