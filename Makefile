@@ -57,12 +57,12 @@ demo: setup
 test: setup
 	cargo test --release --workspace $(TEST_FLAGS)
 
-# Trains the models that the project carries on DATA, folders of photographs, and with FEATURES, a file with the
-# weights of SqueezeNet 1.1. Called again, it goes on.
+# Trains the models that the project carries on DATA, folders of photographs, and with FEATURES and VGG, files with
+# the weights of SqueezeNet 1.1 and VGG-19. Called again, it goes on.
 models: setup
 	@test -n "$(DATA)" || { echo "make models needs photographs: make models DATA='DIR DIR'" >&2; exit 1; }
 	$(CARGO) build --release -p tunableconv-train
-	FEATURES="$(FEATURES)" train/models.sh "$(RUNS)" $(DATA)
+	FEATURES="$(FEATURES)" VGG="$(VGG)" train/models.sh "$(RUNS)" $(DATA)
 
 # Builds as `make demo` does, and puts plugin, presets, metainfo and the other models where GStreamer and others
 # look.

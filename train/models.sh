@@ -1,7 +1,7 @@
 #!/bin/sh
 # Trains the models that the project carries, from photographs to runs/broadcast.safetensors and
 # runs/broadcast-hq.safetensors; with FEATURES in the environment, a file with the weights of SqueezeNet 1.1, to
-# runs/upscale2x.safetensors first:
+# runs/upscale2x.safetensors first, and with VGG, one with those of VGG-19, too, to runs/style.safetensors:
 #   train/models.sh RUNS PHOTOS...
 # Called again, it goes on where it was stopped. `STEPS=10` in the environment tries the way with few steps.
 set -eu
@@ -37,15 +37,29 @@ calibrate() {
     fi
 }
 
+# finish NAME PHOTOS...: of a run on clean photographs, calibrates what it made and halves its size.
+finish() {
+    name=$1
+    "$trainer" calibrate "$runs/$name/checkpoint.safetensors" --data "$2" --images 60 --degrade noise:0 \
+        --out "$runs/calibrated-$name.safetensors"
+    "$trainer" half "$runs/calibrated-$name.safetensors" --out "$runs/$name.safetensors"
+}
+
 if [ -n "${FEATURES:-}" ]; then
     train "$runs/upscale2x-l1" "$here/recipes/upscale2x-l1.toml" --data "$@"
     train "$runs/upscale2x" "$here/recipes/upscale2x.toml" --from "$runs/upscale2x-l1/checkpoint.safetensors" \
         --data "$@" --features "$FEATURES"
-    "$trainer" calibrate "$runs/upscale2x/checkpoint.safetensors" --data "$1" --images 60 --degrade noise:0 \
-        --out "$runs/calibrated-upscale2x.safetensors"
-    "$trainer" half "$runs/calibrated-upscale2x.safetensors" --out "$runs/upscale2x.safetensors"
+    finish upscale2x "$@"
 else
     echo "upscale2x is left out: it needs FEATURES, a file with the weights of SqueezeNet 1.1" >&2
+fi
+if [ -n "${FEATURES:-}" ] && [ -n "${VGG:-}" ]; then
+    train "$runs/style-squeezenet" "$here/recipes/style-squeezenet.toml" --data "$@" --features "$FEATURES"
+    train "$runs/style" "$here/recipes/style.toml" --from "$runs/style-squeezenet/checkpoint.safetensors" \
+        --data "$@" --features "$VGG"
+    finish style "$@"
+else
+    echo "style is left out: it needs FEATURES, and VGG, a file with the weights of VGG-19" >&2
 fi
 "$trainer" make-pairs "$@" --out "$runs/pairs" --clips "${CLIPS:-400}"
 train "$runs/broadcast" "$here/recipes/broadcast.toml" --data "$@" --pairs "$runs/pairs"

@@ -23,6 +23,7 @@ fn models(at: &Workplace, steps: &str) -> Output {
         .env("STEPS", steps)
         .env("CLIPS", "6")
         .env("FEATURES", at.path("features.safetensors"))
+        .env("VGG", at.path("vgg.safetensors"))
         .output()
         .unwrap()
 }
@@ -35,8 +36,10 @@ fn photographs_become_the_model_and_what_was_done_is_not_done_again() {
         let name = format!("large/{index}.png");
         picture(256, 256, index).save(at.path(&name)).unwrap();
     }
-    candle_core::safetensors::save(&tiny_nets::tiny_squeezenet(), at.path("features.safetensors"))
-        .unwrap();
+    for (net, name) in [(tiny_nets::tiny_squeezenet(), "features"), (tiny_nets::tiny_vgg(), "vgg")]
+    {
+        candle_core::safetensors::save(&net, at.path(&format!("{name}.safetensors"))).unwrap();
+    }
     // Stopped after the first run, which is then not begun again.
     let made = models(&at, "2");
     let errors = String::from_utf8_lossy(&made.stderr).into_owned();
@@ -59,6 +62,10 @@ fn photographs_become_the_model_and_what_was_done_is_not_done_again() {
     assert_eq!(upscale.metadata.architecture.io().scale, 2);
     assert!(upscale.metadata.calibration.is_some());
     assert_eq!(upscale.metadata.provenance.steps, 4);
+    let style = Checkpoint::read(&at.path("runs/style.safetensors")).unwrap();
+    assert_eq!(style.metadata.tuning.len(), 3);
+    assert!(style.metadata.calibration.is_some());
+    assert_eq!(style.metadata.provenance.steps, 4);
 
     fs::remove_dir_all(at.path("runs/narrowed")).unwrap();
     let read = || ["calibrated", "narrowed"].map(|n| at.read(&format!("runs/{n}.safetensors")));

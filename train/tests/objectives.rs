@@ -142,7 +142,8 @@ loss = { kind = "total-variation" }
     // Taps are named, and those of the net.
     let of_tap = |tap: &str| {
         let taps = format!("kind = \"features\", taps = [\"{tap}\"], relative = true");
-        text.replace("kind = \"features\"", &taps)
+        let centred = "image = \"style.png\", centred = true, relative = true";
+        text.replace("kind = \"features\"", &taps).replace("image = \"style.png\"", centred)
     };
     std::fs::write(at.path("tap.toml"), of_tap("relu2_1")).unwrap();
     at.succeed("train tap.toml --data data --run tap --features vgg.safetensors --steps 2");

@@ -111,6 +111,9 @@ pub fn format_of(info: &VideoInfo, bits: u32) -> Result<FrameFormat> {
 fn samples_of(format: &VideoFormatInfo, bits: u32) -> Result<SampleFormat> {
     let (depth, shift) = (format.depth()[0], format.shift()[0]);
     let is_high = shift > 0 || bits < depth;
+    if format.name().ends_with("BE") {
+        return Err(unknown(format.format()));
+    }
     match (bits, is_high) {
         (8, false) => Ok(SampleFormat::U8),
         (10, false) => Ok(SampleFormat::U10Low),
@@ -127,13 +130,18 @@ fn samples_of(format: &VideoFormatInfo, bits: u32) -> Result<SampleFormat> {
 /// # Errors
 /// As [`format_of`].
 pub fn planes_of(info: &VideoInfo) -> Result<Planes<usize>> {
+    if !FIRST.contains(&info.format()) && !OTHERS.contains(&info.format()) {
+        return Err(unknown(info.format()));
+    }
+    place(info)
+}
+
+/// [`planes_of`] any format.
+fn place(info: &VideoInfo) -> Result<Planes<usize>> {
     let format = info.format_info();
     let plane = |component: usize| format.plane()[component] as usize;
     let offset = |component: usize| format.poffset()[component] as usize;
     let step = |component: usize| format.pixel_stride()[component] as usize;
-    if !FIRST.contains(&info.format()) && !OTHERS.contains(&info.format()) {
-        return Err(unknown(info.format()));
-    }
     if format.is_gray() {
         return Ok(Planes::Grey { y: plane(0) });
     }
@@ -155,7 +163,8 @@ pub fn planes_of(info: &VideoInfo) -> Result<Planes<usize>> {
     let subsampling = match (format.w_sub()[1], format.h_sub()[1]) {
         (1, 1) => Subsampling::Yuv420,
         (1, 0) => Subsampling::Yuv422,
-        _ => Subsampling::Yuv444,
+        (0, 0) => Subsampling::Yuv444,
+        _ => return Err(unknown(info.format())),
     };
     Ok(if plane(1) == plane(2) {
         let v_first = offset(2) < offset(1);
@@ -206,6 +215,20 @@ mod tests {
             }
             format_of(&info, bits).unwrap();
             planes_of(&info).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_no_layout_can_say_is_refused_even_if_a_list_has_it() {
+        gstreamer::init().unwrap();
+        let info = |format| VideoInfo::builder(format, 32, 16).build().unwrap();
+        for format in [VideoFormat::Gray16Be, VideoFormat::I42010be, VideoFormat::Gbr12be] {
+            let error = format_of(&info(format), info(format).comp_depth(0)).unwrap_err();
+            assert!(error.to_string().contains(&format.to_string()), "{error}");
+        }
+        for format in [VideoFormat::Yuv9, VideoFormat::Y41b] {
+            let error = place(&info(format)).unwrap_err();
+            assert!(error.to_string().contains(&format.to_string()), "{error}");
         }
     }
 }

@@ -13,7 +13,7 @@
 //! | [`ssim::ms_ssim`] | the same on several scales | Wang, Simoncelli, Bovik, Asilomar 2003 | 0 to 1, higher |
 //! | [`perceptual::feature_loss`] | squared distance of features (also: content) | Johnson et al., ECCV 2016 | features², lower |
 //! | [`perceptual::style_loss`] | squared distance of Gram matrices | Gatys et al., CVPR 2016; Johnson et al. | features⁴, lower |
-//! | [`perceptual::relative_feature_loss`], [`perceptual::relative_style_loss`] | the same, each tap over its target's size | | from 0, lower |
+//! | [`perceptual::relative_feature_loss`], [`perceptual::relative_matrix_loss`] | the same, each tap over its target's size | | from 0, lower |
 //! | [`perceptual::Lpips`] | learned perceptual distance | Zhang et al., CVPR 2018, v0.1 | from 0, lower |
 //! | [`adversarial::generator_loss`] | hinge or relativistic average | Lim & Ye 2017; Jolicoeur-Martineau 2018 | logits or nats, lower |
 //! | [`adversarial::discriminator_loss`] | the discriminator's side | as above | logits or nats, lower |

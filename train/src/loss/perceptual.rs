@@ -70,6 +70,27 @@ pub struct Style {
     /// As of [`Features`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub relative: bool,
+    /// Whether means and covariances are compared rather than Gram matrices, in which the means outweigh all
+    /// else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub centred: bool,
+}
+
+impl Style {
+    /// What is compared at each tap: the Gram matrix; or the covariances, and the means as a vector.
+    fn statistics(&self, features: &[Tensor]) -> Result<Vec<Tensor>> {
+        let mut statistics = vec![];
+        for f in features {
+            if !self.centred {
+                statistics.push(gram(f)?);
+                continue;
+            }
+            let mean = f.mean_keepdim(3)?.mean_keepdim(2)?;
+            statistics.push(gram(&f.broadcast_sub(&mean)?)?);
+            statistics.push(mean.squeeze(3)?);
+        }
+        Ok(statistics)
+    }
 }
 
 impl Loss for Style {
@@ -99,14 +120,15 @@ impl Loss for Style {
         let rgb = style_picture(&self.image)?;
         let shape = (1, 3, rgb.height, rgb.width);
         let features = net.features(&Tensor::from_vec(rgb.data, shape, device)?)?;
-        Ok(taps.iter().map(|tap| gram(&features[*tap])).collect::<Result<_>>()?)
+        let features: Vec<Tensor> = taps.iter().map(|tap| features[*tap].clone()).collect();
+        Ok(self.statistics(&features)?)
     }
 
     fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor> {
-        let output = seen.features(seen.output, &self.taps)?;
+        let output = self.statistics(&seen.features(seen.output, &self.taps)?)?;
         Ok(match self.relative {
-            true => relative_style_loss(&output, seen.prepared)?,
-            false => style_loss(&output, seen.prepared)?,
+            true => relative_matrix_loss(&output, seen.prepared)?,
+            false => matrix_loss(&output, seen.prepared)?,
         })
     }
 }
@@ -174,23 +196,27 @@ pub fn gram(f: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// No taps, other numbers of them, shapes that do not fit.
 pub fn style_loss(x: &[Tensor], targets: &[Tensor]) -> Result<Tensor> {
-    mean_of_taps(x, targets, |x, target| {
-        gram(x)?.broadcast_sub(target)?.sqr()?.flatten_from(1)?.sum(1)
-    })
+    matrix_loss(&x.iter().map(gram).collect::<Result<Vec<_>>>()?, targets)
 }
 
-/// [`style_loss`] with each tap's distance divided by the target's own squared norm, so that all
-/// taps count alike.
-///
-/// # Shapes
-/// As of that.
+/// Squared Frobenius distance of matrices `[N, R, C]`, averaged over the taps; of each tap or of all samples as
+/// in [`style_loss`].
 ///
 /// # Errors
 /// As of that.
-pub fn relative_style_loss(x: &[Tensor], targets: &[Tensor]) -> Result<Tensor> {
+pub fn matrix_loss(x: &[Tensor], targets: &[Tensor]) -> Result<Tensor> {
+    mean_of_taps(x, targets, |x, target| x.broadcast_sub(target)?.sqr()?.flatten_from(1)?.sum(1))
+}
+
+/// [`matrix_loss`] with each tap's distance divided by the target's own squared norm, so that all taps count
+/// alike.
+///
+/// # Errors
+/// As of that.
+pub fn relative_matrix_loss(x: &[Tensor], targets: &[Tensor]) -> Result<Tensor> {
     mean_of_taps(x, targets, |x, target| {
         let size = (target.sqr()?.flatten_from(1)?.sum(1)? + SIZE_FLOOR)?;
-        gram(x)?.broadcast_sub(target)?.sqr()?.flatten_from(1)?.sum(1)?.broadcast_div(&size)
+        x.broadcast_sub(target)?.sqr()?.flatten_from(1)?.sum(1)?.broadcast_div(&size)
     })
 }
 
@@ -272,4 +298,32 @@ impl Lpips {
 fn unit_length(f: &Tensor) -> Result<Tensor> {
     let length = (f.sqr()?.sum_keepdim(1)? + SQUARED_LENGTH_FLOOR)?.sqrt()?;
     f.broadcast_div(&(length + LENGTH_FLOOR)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn centred_statistics_tell_means_from_what_varies() {
+        let f = Tensor::randn(0f64, 1.0, (2, 3, 5, 7), &Device::Cpu).unwrap();
+        let offsets = Tensor::new(&[1.0, -2.0, 3.0], &Device::Cpu).unwrap();
+        let offsets = offsets.reshape((1, 3, 1, 1)).unwrap();
+        let style =
+            |centred| Style { image: PathBuf::new(), taps: vec![], relative: true, centred };
+        let of = |f: &Tensor| style(true).statistics(std::slice::from_ref(f)).unwrap();
+        let (one, other) = (of(&f), of(&f.broadcast_add(&offsets).unwrap()));
+        let apart =
+            |a: &Tensor, b: &Tensor| (a - b).unwrap().flatten_all().unwrap().to_vec1::<f64>();
+        assert_eq!((one[0].dims(), one[1].dims()), (&[2, 3, 3][..], &[2, 3, 1][..]));
+        assert!(apart(&one[0], &other[0]).unwrap().iter().all(|v| v.abs() < 1e-12));
+        let means = apart(&other[1], &one[1]).unwrap();
+        let expected = [1.0, -2.0, 3.0].repeat(2);
+        assert!(means.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{means:?}");
+        // Of features without means, covariances are the Gram matrix.
+        let mean = f.mean_keepdim((2, 3)).unwrap();
+        let (centred, plain) = (of(&f), f.broadcast_sub(&mean).unwrap());
+        let gram = style(false).statistics(&[plain]).unwrap();
+        assert!(apart(&centred[0], &gram[0]).unwrap().iter().all(|v| v.abs() < 1e-12));
+    }
 }

@@ -7,7 +7,7 @@ use tunableconv_train::loss::adversarial::{
 };
 use tunableconv_train::loss::features::FeatureNet;
 use tunableconv_train::loss::perceptual::{
-    Lpips, feature_loss, gram, relative_feature_loss, relative_style_loss, style_loss,
+    Lpips, feature_loss, gram, matrix_loss, relative_feature_loss, relative_matrix_loss,
 };
 use tunableconv_train::loss::{colour, pixel, ssim};
 use tunableconv_train::yuv::Matrix;
@@ -150,10 +150,11 @@ fn check_features(name: &str, tensors: Tensors, shape: &[usize]) {
     check_per_sample(&format!("{name}, relative"), &xy, &|t| {
         relative_feature_loss(&net.features(&t[0])?, &net.features(&t[1])?)
     });
-    for (which, loss) in [("style", style_loss as StyleLoss), ("relative", relative_style_loss)] {
+    for (which, loss) in [("style", matrix_loss as StyleLoss), ("relative", relative_matrix_loss)] {
         check_per_sample(&format!("{name}, {which} style"), &xy, &|t| {
             let targets: Result<Vec<_>> = net.features(&t[1])?.iter().map(gram).collect();
-            loss(&net.features(&t[0])?, &targets?)
+            let grams: Result<Vec<_>> = net.features(&t[0])?.iter().map(gram).collect();
+            loss(&grams?, &targets?)
         });
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use tunableconv_train::loss::features::{FeatureNet, SharedFeatures};
 use tunableconv_train::loss::perceptual::{
-    Lpips, feature_loss, gram, relative_feature_loss, relative_style_loss, style_loss,
+    Lpips, feature_loss, gram, relative_feature_loss, relative_matrix_loss, style_loss,
 };
 use tunableconv_train::loss::{colour, pixel, ssim};
 use tunableconv_train::yuv::{Matrix, Range, Yuv420};
@@ -166,6 +166,10 @@ fn relative_distances_are_in_units_of_what_the_target_differs_from_nothing() {
     let nothing: Vec<Tensor> = y.iter().map(|y| y.zeros_like().unwrap()).collect();
     let grams: Vec<Tensor> = y.iter().map(|f| gram(f).unwrap()).collect();
     assert_close(&values(&relative_feature_loss(&nothing, &y).unwrap()), &[1.0; 2], 1e-12);
+    let relative_style_loss = |x: &[Tensor], targets: &[Tensor]| {
+        let grams: Vec<Tensor> = x.iter().map(|f| gram(f).unwrap()).collect();
+        relative_matrix_loss(&grams, targets)
+    };
     assert_close(&values(&relative_style_loss(&nothing, &grams).unwrap()), &[1.0; 2], 1e-12);
     let (mut content, mut style) = ([0.0; 2], [0.0; 2]);
     for tap in 0..2 {

@@ -1,4 +1,4 @@
-//! [`Dot`] on AVX2, AVX-VNNI, AVX-512, its VNNI and its FP16.
+//! [`Dot`] on AVX2, AVX-VNNI, AVX-512 and its VNNI.
 
 use std::arch::x86_64::*;
 
@@ -15,7 +15,6 @@ macro_rules! dot {
         weights |$ww:ident| $weights:expr;
         dot |$s:ident, $dx:ident, $dw:ident| $dot:expr;
         to_float |$f:ident| $to_float:expr;
-        $(carry $every:ident |$c:ident| $carry:expr;)?
     ) => {
         $(#[$doc])*
         pub(super) struct $name;
@@ -60,16 +59,6 @@ macro_rules! dot {
                 // SAFETY: the caller vouches for the level.
                 unsafe { $to_float }
             }
-
-            $(
-                const CARRY: usize = $every;
-
-                #[inline(always)]
-                unsafe fn carry($c: $sum) -> $sum {
-                    // SAFETY: the caller vouches for the level.
-                    unsafe { $carry }
-                }
-            )?
         }
     };
 }

@@ -1,4 +1,5 @@
-//! The kernels there are, and which of them runs a shape.
+//! The kernels there are, and which of them runs a shape. They are written from the lowest level to the highest,
+//! and handed out the other way round.
 
 use super::super::dot::{PlainF32, PlainI16};
 #[cfg(target_arch = "x86_64")]
@@ -88,7 +89,7 @@ pub(crate) fn i16_kernels(level: Level) -> Vec<RowKernel<i16, i16>> {
     up_to(level, kernels)
 }
 
-/// The kernels of [`RowKernel`] for u8 by i8; without VNNI there is none.
+/// The kernels of [`RowKernel`] for u8 by i8, best first. Where a level has none, int8 keeps its edges in i16.
 pub(crate) fn u8_kernels(level: Level) -> Vec<RowKernel<u8, i8>> {
     let mut kernels = vec![];
     #[cfg(target_arch = "x86_64")]
