@@ -44,7 +44,7 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
 fn expected(plugins: &str, data: &str) -> BTreeSet<PathBuf> {
     let presets = PRESETS.map(|name| format!("{data}/gstreamer-1.0/presets/{name}"));
     let others = [format!("{plugins}/{LIBRARY}"), format!("{data}/metainfo/{METAINFO}")];
-    let models = ["broadcast-hq", "upscale2x"]
+    let models = ["broadcast-hq", "style", "upscale2x"]
         .map(|name| format!("{data}/tunableconv/models/{name}.safetensors"));
     let paths = presets.into_iter().chain(others).chain(models);
     paths.map(|path| path.trim_start_matches('/').into()).collect()

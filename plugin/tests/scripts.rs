@@ -220,6 +220,31 @@ fn upscale_sh_doubles_a_file_and_a_picture() {
 }
 
 #[test]
+fn style_sh_paints_a_file_and_a_picture_as_the_shares_say() {
+    let Some(model) = model() else { return };
+    let painted = |input: &str, output: &str, shares: &[&str]| {
+        let output = model.folder.path().join(output);
+        let mut run = model.command(script("style.sh"));
+        assert_runs(run.arg(media(input)).arg(&output).args(shares));
+        output
+    };
+    let still = |shares: &[&str]| {
+        let picture = frames_of(&painted("still.png", "out.png", shares), "decodebin").remove(0);
+        assert_eq!(picture.size(), (192, 108));
+        picture.data
+    };
+    let looks = [&["1"][..], &["0", "1"], &["0", "0", "1"], &["1", "1"]].map(still);
+    for (index, look) in looks.iter().enumerate() {
+        assert!(looks[..index].iter().all(|other| other != look), "{index}");
+    }
+    assert!(still(&[]) == looks[0] && still(&["0.5", "0.5", "0"]) == looks[3]);
+    let frames = frames_of(&painted("phone.mp4", "out.mp4", &["0", "1"]), "decodebin");
+    assert!(frames.iter().all(|frame| frame.size() == (108, 192)));
+    let mut usage = model.command(script("style.sh"));
+    assert_eq!(usage.output().unwrap().status.code(), Some(2));
+}
+
+#[test]
 fn file_sh_leaves_nothing_behind_where_it_fails() {
     let Some(model) = model() else { return };
     let clip = media("ten.mp4");

@@ -23,10 +23,6 @@ pub struct DeviceBatch {
     pub tunings: Tensor,
     /// `[N, C, H, W]`.
     pub input: Tensor,
-    /// Rows and columns of planes that losses leave out on every side.
-    margin: usize,
-    /// The input as losses see it, where it has the size of pictures.
-    shown_input: Tensor,
     /// Range of each sample's planes before they were normalised, `[N]`.
     pub ranges: Vec<Range>,
     residual: Option<Tensor>,
@@ -49,12 +45,7 @@ impl DeviceBatch {
             let side = view.planes_side(side);
             Ok(Tensor::from_slice(values, (n, channels, side, side), device)?)
         };
-        let margin = match recipe.batch.margin {
-            0 => 0,
-            margin => view.planes_side(margin),
-        };
-        let picture = |values: &Vec<f32>| anyhow::Ok(inner(&planes(values, crop)?, margin)?);
-        let input = planes(&batch.input, crop / view.scale)?;
+        let picture = |values: &Vec<f32>| planes(values, crop);
         let p = recipe.tuning.len();
         let each = n / recipe.batch.micro_batches;
         let weights = recipe.objectives.iter().map(|objective| {
@@ -67,9 +58,7 @@ impl DeviceBatch {
         let scales = || Tensor::from_slice(&batch.scales, (n, channels), device);
         Ok(Self {
             tunings: Tensor::from_slice(&batch.tunings, (n / each, p), device)?,
-            shown_input: if view.scale == 1 { inner(&input, margin)? } else { input.clone() },
-            input,
-            margin,
+            input: planes(&batch.input, crop / view.scale)?,
             residual: has_corners.then(|| picture(&batch.residual)).transpose()?,
             scales: has_corners.then(scales).transpose()?,
             targets: batch.targets.iter().map(picture).collect::<anyhow::Result<_>>()?,
@@ -92,7 +81,7 @@ impl DeviceBatch {
         io: &Io,
         run: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
     ) -> candle_core::Result<Made> {
-        Made::by(io, &self.input, run)?.inner(self.margin)
+        Made::by(io, &self.input, run)
     }
 
     /// The input, enlarged bicubically by a net that enlarges.
@@ -100,7 +89,7 @@ impl DeviceBatch {
     /// # Errors
     /// A failing device.
     pub fn unfiltered(&self, view: View) -> candle_core::Result<Made> {
-        Made::unfiltered(view, &self.input)?.inner(self.margin)
+        Made::unfiltered(view, &self.input)
     }
 
     fn corners<'b>(&'b self, made: &'b Made) -> Option<Corners<'b>> {
@@ -109,7 +98,7 @@ impl DeviceBatch {
     }
 }
 
-/// What a net makes of a batch, as losses see it.
+/// What a net makes of a batch.
 pub struct Made {
     /// The pictures, planes `[N, C, H, W]`.
     picture: Tensor,
@@ -152,21 +141,6 @@ impl Made {
         let shape = (n, c, large.1, large.0);
         Ok(Self { picture: Tensor::from_vec(all, shape, input.device())?, residual: None })
     }
-
-    fn inner(self, margin: usize) -> candle_core::Result<Self> {
-        let residual = self.residual.map(|residual| inner(&residual, margin)).transpose()?;
-        Ok(Self { picture: inner(&self.picture, margin)?, residual })
-    }
-}
-
-/// Planes without so many rows and columns on every side.
-fn inner(planes: &Tensor, margin: usize) -> candle_core::Result<Tensor> {
-    if margin == 0 {
-        return Ok(planes.clone());
-    }
-    let (_, _, h, w) = planes.dims4()?;
-    let rows = planes.narrow(2, margin, h - 2 * margin)?;
-    rows.narrow(3, margin, w - 2 * margin)?.contiguous()
 }
 
 /// The losses of a recipe, ready to be evaluated.
@@ -190,7 +164,7 @@ impl Term {
     /// What the output is compared with.
     fn target<'b>(&self, batch: &'b DeviceBatch) -> &'b Tensor {
         match (self.objective.target(), self.target) {
-            (Some(Target::Input), _) | (_, None) => &batch.shown_input,
+            (Some(Target::Input), _) | (_, None) => &batch.input,
             (_, Some(target)) => &batch.targets[target],
         }
     }

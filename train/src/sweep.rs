@@ -48,7 +48,9 @@ pub fn sweep(
         let tuning = space.tuning(&values)?;
         engine.set_tuning(&tuning)?;
         let filtered = filter(engine, &degraded)?;
-        let names = space.parameters.iter().zip(&values).take(2);
+        // Two of them change at most; of a simplex, those that the output is mixed from.
+        let is_shown = |value: f64| space.domain == Domain::Box || value > 0.0;
+        let names = space.parameters.iter().zip(&values).filter(|(_, v)| is_shown(**v)).take(2);
         let caption: Vec<String> = names.map(|(p, v)| format!("{} {v:.2}", p.name)).collect();
         let caption = format!("{}  {}", caption.join(" "), quality(&filtered));
         sheet = sheet.tile(show(&filtered), caption);

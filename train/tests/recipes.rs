@@ -238,7 +238,7 @@ fn documented_defaults_are_those_of_the_code() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 14);
+    assert_eq!(checked, 13);
     let batch = Recipe::parse(&bare).unwrap().batch;
     assert_eq!((batch.size, batch.samples), (4, vec![vec!["p".to_owned()]; 4]));
     let two = bare.replace(

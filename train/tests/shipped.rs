@@ -1,5 +1,5 @@
-//! What the shipped checkpoints do to two photographs: that each knob works and that the whole net,
-//! not only its last layer, tunes.
+//! What the shipped checkpoints do to photographs: that each knob works and that the whole net, not only its
+//! last layer, tunes.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -9,8 +9,10 @@ use tunableconv::checkpoint::Checkpoint;
 use tunableconv::engine::{self, Options, Precision};
 use tunableconv_train::condition::Condition;
 use tunableconv_train::freeze::freeze_inner_layers;
-use tunableconv_train::score::score as score_set;
+use tunableconv_train::rgb::Rgb;
+use tunableconv_train::score::{filter, score as score_set};
 use tunableconv_train::test_set::TestSet;
+use tunableconv_train::yuv::{Matrix, Range, Yuv420};
 
 /// The built-in model, and the larger one.
 fn shipped() -> [Checkpoint; 2] {
@@ -135,6 +137,52 @@ fn enlarged_photographs_are_nearer_to_the_original_and_the_less_so_the_more_life
         accurate.push(along[0]);
     }
     assert!((accurate[0] - accurate[1]).abs() < 0.05, "{accurate:?}");
+}
+
+/// Root of the mean squared difference of all samples.
+fn apart(a: &Yuv420, b: &Yuv420) -> f64 {
+    let planes = [(&a.y, &b.y), (&a.u, &b.u), (&a.v, &b.v)];
+    let pairs = planes.iter().flat_map(|(a, b)| a.iter().zip(b.iter()));
+    let squares: Vec<f64> = pairs.map(|(a, b)| f64::from(a - b).powi(2)).collect();
+    (squares.iter().sum::<f64>() / squares.len() as f64).sqrt()
+}
+
+#[test]
+fn painters_are_far_apart_and_mixtures_lie_on_the_way() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let checkpoint = Checkpoint::read(&root.join("../checkpoints/style.safetensors")).unwrap();
+    let photograph = Rgb::load(&root.join("tests/data/houses.png")).unwrap();
+    let photograph = Yuv420::from_rgb(&photograph, Matrix::Bt709, Range::Limited);
+    let painted = |precision: Precision, weights: [f64; 3]| {
+        let options = Options { precision, ..Default::default() };
+        let mut engine = engine::open(&checkpoint, &options).unwrap();
+        let space = &checkpoint.metadata.tuning;
+        engine.set_tuning(&space.tuning(&weights).unwrap()).unwrap();
+        filter(engine.as_mut(), &photograph).unwrap()
+    };
+    for precision in PRECISIONS {
+        for (from, to) in [(0, 1), (1, 2), (2, 0)] {
+            let at = |share: f64| {
+                let mut weights = [0.0; 3];
+                (weights[from], weights[to]) = (1.0 - share, share);
+                painted(precision, weights)
+            };
+            let first = at(0.0);
+            let along = (0..=10).map(|step| apart(&first, &at(f64::from(step) / 10.0)));
+            let along: Vec<f64> = along.collect();
+            println!("{precision}, {from} to {to}: {along:.1?}");
+            assert!(along.is_sorted_by(|a, b| a < b), "{precision}: {along:?}");
+            assert!(along[10] > 20.0, "{precision}: {along:?}");
+            let steps = along.windows(2).map(|pair| pair[1] - pair[0]);
+            assert!(steps.fold(0.0, f64::max) < 0.3 * along[10], "{precision}: {along:?}");
+        }
+    }
+    for weights in [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]] {
+        let [f32, int8] = PRECISIONS.map(|precision| painted(precision, weights));
+        let error = apart(&f32, &int8);
+        println!("{weights:?}: int8 {error:.2} of 255 from f32");
+        assert!(error < 4.0, "{weights:?}: {error}");
+    }
 }
 
 #[test]

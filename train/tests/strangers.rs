@@ -120,8 +120,6 @@ fn recipes_say_what_they_mean_or_are_refused() {
         ("maximum = 1.0, default = 1.0", "maximum = 2.0, default = 1.0", "from 0 to 2"),
         ("crop = 16", "crop = 2000", "batch.crop = 2000"),
         ("halo = 4", "halo = 65", "batch.halo = 65"),
-        ("halo = 4", "margin = 5", "batch.margin = 5, expected even"),
-        ("halo = 4", "margin = 6", "leave 8 pixels of batch.crop = 16"),
         ("final_learning_rate = 1e-5", "final_learning_rate = 2.0", "final_learning_rate = 2"),
     ] {
         let error = refused(RECIPE.replace(from, to));

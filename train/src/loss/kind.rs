@@ -102,6 +102,12 @@ impl Seen<'_> {
         colour::of_view(self.view, planes, self.matrices)
     }
 
+    /// Pixels in a row of the output.
+    pub(super) fn width(&self) -> candle_core::Result<usize> {
+        let columns = self.output.dim(3)?;
+        Ok(if self.view.colour == Colour::Yuv420 { 2 * columns } else { columns })
+    }
+
     /// Luma of planes, `[N, 1, H, W]` of the picture.
     pub(super) fn luma(&self, planes: &Tensor) -> candle_core::Result<Tensor> {
         match self.view.colour {

@@ -74,6 +74,33 @@ pub struct Style {
     /// else.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub centred: bool,
+    /// Pixels along the border of the output that are not seen: what a net makes there of the zeros around
+    /// its input is no way to look like the picture.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub margin: usize,
+}
+
+/// Widest margin of a [`Style`].
+const MAX_MARGIN: usize = 256;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(value: &usize) -> bool {
+    *value == 0
+}
+
+/// Features of a picture `width` pixels wide, without those of pixels that are nearer than `margin` to its border.
+fn inside(features: &Tensor, margin: usize, width: usize) -> anyhow::Result<Tensor> {
+    if margin == 0 {
+        return Ok(features.clone());
+    }
+    let (_, _, h, w) = features.dims4()?;
+    let left_out = (margin * w).div_ceil(width);
+    ensure!(
+        h.min(w) > 2 * left_out,
+        "style: a margin of {margin} pixels leaves nothing of a picture {width} wide"
+    );
+    let rows = features.narrow(2, left_out, h - 2 * left_out)?;
+    Ok(rows.narrow(3, left_out, w - 2 * left_out)?.contiguous()?)
 }
 
 impl Style {
@@ -102,6 +129,12 @@ impl Loss for Style {
         true
     }
 
+    fn check(&self) -> anyhow::Result<()> {
+        let margin = self.margin;
+        ensure!(margin <= MAX_MARGIN, "margin = {margin}, expected at most {MAX_MARGIN}");
+        Ok(())
+    }
+
     fn file(&self) -> Option<&Path> {
         Some(&self.image)
     }
@@ -125,7 +158,10 @@ impl Loss for Style {
     }
 
     fn per_sample(&self, seen: &Seen<'_>) -> anyhow::Result<Tensor> {
-        let output = self.statistics(&seen.features(seen.output, &self.taps)?)?;
+        let width = seen.width()?;
+        let features = seen.features(seen.output, &self.taps)?;
+        let inside = features.iter().map(|features| inside(features, self.margin, width));
+        let output = self.statistics(&inside.collect::<anyhow::Result<Vec<_>>>()?)?;
         Ok(match self.relative {
             true => relative_matrix_loss(&output, seen.prepared)?,
             false => matrix_loss(&output, seen.prepared)?,
@@ -309,8 +345,13 @@ mod tests {
         let f = Tensor::randn(0f64, 1.0, (2, 3, 5, 7), &Device::Cpu).unwrap();
         let offsets = Tensor::new(&[1.0, -2.0, 3.0], &Device::Cpu).unwrap();
         let offsets = offsets.reshape((1, 3, 1, 1)).unwrap();
-        let style =
-            |centred| Style { image: PathBuf::new(), taps: vec![], relative: true, centred };
+        let style = |centred| Style {
+            image: PathBuf::new(),
+            taps: vec![],
+            relative: true,
+            centred,
+            margin: 0,
+        };
         let of = |f: &Tensor| style(true).statistics(std::slice::from_ref(f)).unwrap();
         let (one, other) = (of(&f), of(&f.broadcast_add(&offsets).unwrap()));
         let apart =
@@ -325,5 +366,21 @@ mod tests {
         let (centred, plain) = (of(&f), f.broadcast_sub(&mean).unwrap());
         let gram = style(false).statistics(&[plain]).unwrap();
         assert!(apart(&centred[0], &gram[0]).unwrap().iter().all(|v| v.abs() < 1e-12));
+    }
+
+    #[test]
+    fn a_margin_leaves_out_what_is_near_the_border() {
+        let f = Tensor::arange(0f32, 2.0 * 9.0 * 12.0, &Device::Cpu).unwrap();
+        let f = f.reshape((1, 2, 9, 12)).unwrap();
+        // Of a picture four times as wide: five pixels are two columns.
+        let seen = inside(&f, 5, 48).unwrap();
+        assert_eq!(seen.dims(), [1, 2, 5, 8]);
+        assert_eq!(
+            seen.get(0).unwrap().get(0).unwrap().get(0).unwrap().to_vec1::<f32>().unwrap()[0],
+            26.0
+        );
+        assert_eq!(inside(&f, 0, 48).unwrap().dims(), f.dims());
+        let error = inside(&f, 18, 48).unwrap_err().to_string();
+        assert!(error.contains("18 pixels leaves nothing of a picture 48 wide"), "{error}");
     }
 }

@@ -12,9 +12,6 @@ pub struct Batch {
     pub crop: usize,
     /// Pixels around a crop that the degradations see.
     pub halo: usize,
-    /// Pixels along the border of a crop that losses do not see: what a net makes there of the zeros around
-    /// its input is no way to please them. Even.
-    pub margin: usize,
     /// Share of the crops that are [drawn](crate::dead_leaves) rather than cut from a photograph, so that
     /// the net has seen pure colours and hard edges too; but for recorded degradations.
     pub drawn: f64,
@@ -59,7 +56,6 @@ impl Default for Batch {
         Self {
             crop: 64,
             halo: 8,
-            margin: 0,
             drawn: 0.0,
             wrong: 0.0,
             micro_batches: 4,

@@ -197,11 +197,6 @@ impl Recipe {
         ensure!(*crop <= 1024, "batch.crop = {crop}, expected at most 1024");
         let halo = self.batch.halo;
         ensure!(halo <= 64, "batch.halo = {halo}, expected at most 64");
-        let margin = self.batch.margin;
-        ensure!(
-            margin.is_multiple_of(2) && 2 * margin + 8 <= *crop,
-            "batch.margin = {margin}, expected even, and to leave 8 pixels of batch.crop = {crop}"
-        );
         let drawn = self.batch.drawn;
         ensure!((0.0..=1.0).contains(&drawn), "batch.drawn = {drawn}, expected 0 to 1");
         let wrong = self.batch.wrong;
