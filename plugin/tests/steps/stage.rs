@@ -374,7 +374,21 @@ impl Stage {
         if self.is_live && self.target == gst::State::Playing && state < self.target {
             self.wait_for_change();
         }
-        self.set_state_now(state);
+        // One that waits for the clock when it is paused ends its task, and where it is set to play again
+        // before it has, for good: it is paused while a frame of its is on the way.
+        let mut is_set = false;
+        if self.is_live && self.target == gst::State::Playing && state == gst::State::Paused {
+            // Events may be pushed locked; a buffer is not.
+            let pad = self.source.static_pad("src").unwrap();
+            let at = gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER;
+            self.while_pad_blocked(&pad, at, || {
+                self.set_state_now(state);
+                is_set = true;
+            });
+        }
+        if !is_set {
+            self.set_state_now(state);
+        }
         self.target = state;
         if state <= gst::State::Ready {
             self.flowing.change(|flow| flow.has_ended = false);
@@ -424,14 +438,15 @@ impl Stage {
     /// Does something while nothing passes the source pad of an element, unless the stream has
     /// ended.
     fn while_blocked(&self, element: &gst::Element, work: impl FnOnce()) {
-        self.while_pad_blocked(&element.static_pad("src").unwrap(), work);
+        let pad = element.static_pad("src").unwrap();
+        self.while_pad_blocked(&pad, gst::PadProbeType::BLOCK_DOWNSTREAM, work);
     }
 
-    fn while_pad_blocked(&self, pad: &gst::Pad, work: impl FnOnce()) {
+    fn while_pad_blocked(&self, pad: &gst::Pad, at: gst::PadProbeType, work: impl FnOnce()) {
         // Not when the pad is idle: it may be so between the events that go before a buffer and the
         // buffer.
         let (flowing, block) = (self.flowing.clone(), self.flowing.new_block());
-        let probe = pad.add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, move |_, _| {
+        let probe = pad.add_probe(at, move |_, _| {
             flowing.change(|flow| flow.last_block = block);
             gst::PadProbeReturn::Ok
         });
@@ -499,7 +514,7 @@ impl Stage {
 
     fn relink(&mut self, sink: gst::Element) {
         let mut is_new = false;
-        self.while_pad_blocked(&self.link, || {
+        self.while_pad_blocked(&self.link, gst::PadProbeType::BLOCK_DOWNSTREAM, || {
             self.link.unlink(&self.sink.static_pad("sink").unwrap()).unwrap();
             self.pipeline.remove(&self.sink).unwrap();
             self.sink.set_state(gst::State::Null).unwrap();
