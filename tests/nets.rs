@@ -12,7 +12,7 @@ use common::{Random, two_knobs};
 use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
 use tunableconv::net::Net;
 use tunableconv::nn::{
-    Activation, Colour, EdsrConfig, Mode, NafNetConfig, PhiConfig, PlainConfig, PlainLayer,
+    Activation, Colour, EdsrConfig, Init, Mode, NafNetConfig, PhiConfig, PlainConfig, PlainLayer,
     StyleNetConfig, SwinIrConfig, TunableNet, TwoScaleConfig, VideoNetConfig,
 };
 
@@ -158,6 +158,39 @@ fn nets_that_add_leave_everything_alone_at_zero() {
         let x = random_tensor(&[1, architecture.io().channels, SIZE.0, SIZE.1], 8);
         let zero = Tensor::zeros((1, 2), DType::F32, &DEVICE).unwrap();
         assert_eq!(flat(&net.forward(&x, &zero).unwrap()), flat(&x), "{architecture:?}");
+    }
+}
+
+/// Weights as they are before training: residual blocks, however many, do not blow the picture up.
+#[test]
+fn deep_chains_of_residual_blocks_begin_near_the_size_of_their_input() {
+    let phi = PhiConfig { mode: Mode::Linear, expand: 1 };
+    let layer = |index: usize, add: Vec<usize>| {
+        let activation = if add.is_empty() { Activation::LeakyRelu(0.1) } else { Activation::None };
+        PlainLayer { add, ..PlainLayer::new(format!("body{index}"), 3, 16, activation) }
+    };
+    let mut layers = vec![PlainLayer::new("head", 3, 16, Activation::LeakyRelu(0.1))];
+    layers.extend((1..33).map(|i| layer(i, if i % 2 == 0 { vec![i - 1] } else { vec![] })));
+    layers.push(PlainLayer::new("tail", 3, 3, Activation::None));
+    let plain = PlainConfig { colour: Colour::Rgb, scale: 1, residual: true, layers, phi };
+    let edsr = EdsrConfig { channels: 16, blocks: 16, scale: 1, phi, ..Default::default() };
+    let omega = Tensor::new(&[[1f32, 0.0]], &DEVICE).unwrap();
+    for architecture in [Architecture::Plain(plain), Architecture::Edsr(edsr)] {
+        let mut checkpoint = checkpoint(architecture.clone());
+        let mut random = Random(5);
+        for spec in checkpoint.metadata.tensors() {
+            let mut value = || match spec.init {
+                Init::Uniform(bound) => bound as f32 * random.next(),
+                Init::Constant(value) => value as f32,
+            };
+            checkpoint.tensors.get_mut(&spec.name).unwrap().fill_with(&mut value);
+        }
+        let net = Net::new(&checkpoint, &DEVICE).unwrap();
+        let x = random_tensor(&[1, 3, 16, 16], 9);
+        let made = (net.forward(&x, &omega).unwrap() - &x).unwrap();
+        let squares = made.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+        println!("{architecture:?}: {}", squares.sqrt());
+        assert!(squares.sqrt() < 3.0, "{architecture:?}: {}", squares.sqrt());
     }
 }
 

@@ -63,7 +63,6 @@ impl EdsrConfig {
             let name = |conv: usize| format!("body.{block}.conv{conv}");
             chain.push(layer(name(1), (c, c), rectified));
             chain.push(ChainLayer {
-                gain: chain::BRANCH_GAIN,
                 factor: self.residual_scale,
                 link: Link { add: [Some(input), skip], ..Link::NONE },
                 ..layer(name(2), (c, c), plain)
