@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::chain::{self, ChainLayer};
 use super::graph::{self, Graph};
-use super::{Architecture, Io, PhiConfig, TensorSpec};
+use super::{Architecture, Io, Mode, Output, PhiConfig, TensorSpec, TunableConv2dConfig};
 use crate::Result;
 
 /// What a net is, by the fields of its configuration.
@@ -123,6 +123,17 @@ impl Architecture {
         let Some(mut layers) = self.chain() else { return vec![] };
         layers.pop();
         layers.into_iter().map(|layer| (layer.name.clone(), layer.channels())).collect()
+    }
+
+    /// Whether its output is the input wherever ω = 0, whatever its weights: a residual that a last layer mixes
+    /// by ω itself, without a bias.
+    pub fn passes_at_zero(&self) -> bool {
+        let Some(last) = self.chain().and_then(|chain| chain.into_iter().last()) else {
+            return false;
+        };
+        let TunableConv2dConfig { bias, phi, .. } = last.config;
+        let linear = PhiConfig { mode: Mode::Linear, expand: 1 };
+        self.io().output == Output::Residual && phi == linear && !bias
     }
 
     /// What such a net reads and writes.

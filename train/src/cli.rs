@@ -1,8 +1,10 @@
 //! The command line: what each command takes, and which library call it is.
 
+mod compare;
 mod evaluate;
 mod import;
 mod import_mindspore;
+mod interrupt;
 mod make_pairs;
 mod pictures;
 mod real_video;
@@ -52,6 +54,8 @@ enum Command {
     Score(score::ScoreArgs),
     /// Report on a checkpoint: quality over its domain, control, flicker and pictures.
     Evaluate(evaluate::EvaluateArgs),
+    /// Compare ways to give a net a knob: train and measure what has not been yet.
+    Compare(compare::CompareArgs),
     /// Run the net on tensors of a safetensors file.
     Forward(ForwardArgs),
     /// Measure the activation ranges that int8 needs and put them into the checkpoint.
@@ -220,6 +224,7 @@ impl Cli {
             Command::Train(args) => return train::run(args),
             Command::Score(args) => score::run(&args, self.threads)?,
             Command::Evaluate(args) => evaluate::run(args, self.threads)?,
+            Command::Compare(args) => return compare::run(args),
             Command::Forward(args) => {
                 check_output(&args.output, &[&args.checkpoint, &args.input])?;
                 let device = args.device.open()?.device;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 
-use crate::video::{Clip, write_clip};
+use crate::clip::{Clip, write_clip};
 
 /// A codec, with the elements that encode and decode it.
 pub struct Encoder {

@@ -20,6 +20,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use tunableconv::atomic_file;
 
+use crate::clip::write_clip;
 use crate::condition::Condition;
 use crate::content::hash_set;
 use crate::data::{describe, list_images};
@@ -28,7 +29,6 @@ use crate::encoder::{ENCODERS, Encoder};
 use crate::pairs::{CLEAN, DEGRADED};
 use crate::rgb::Rgb;
 use crate::tell;
-use crate::video::write_clip;
 use crate::yuv::{Matrix, Range, Yuv420};
 use motion::Motion;
 

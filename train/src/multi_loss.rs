@@ -298,6 +298,36 @@ impl MultiLoss {
         Ok(total)
     }
 
+    /// Each loss that compares with something, of all samples alike, whatever their tunings; but for adversarial ones.
+    ///
+    /// # Errors
+    /// As for [`Self::evaluate`].
+    pub fn each(&self, batch: &DeviceBatch, made: &Made) -> anyhow::Result<Vec<(String, f64)>> {
+        let features = self.features.as_ref().map(SharedFeatures::new);
+        let mut losses = vec![];
+        for term in self.terms.iter().filter(|term| !term.objective.loss.as_loss().is_game()) {
+            let seen = self.seen(term, batch, made, features.as_ref(), None);
+            let mean = term.per_sample(&seen)?.mean_all()?.to_scalar::<f32>()?;
+            losses.push((term.objective.name(), f64::from(mean)));
+        }
+        Ok(losses)
+    }
+
+    /// Mean squared error of luma to the mean of the corners' targets, or to the clean picture.
+    ///
+    /// # Errors
+    /// No objective that compares with either; a failing device.
+    pub fn luma_error(&self, batch: &DeviceBatch, made: &Made) -> anyhow::Result<f64> {
+        if let Some(corners) = batch.corners(made) {
+            return Ok(corners.luma_error(self.view)?);
+        }
+        let is_clean = |term: &&Term| term.objective.target() == Some(Target::Clean);
+        let term = self.terms.iter().find(is_clean).context("no objective has a clean target")?;
+        let difference =
+            (&made.picture - term.target(batch))?.narrow(1, 0, self.view.groups()[0])?;
+        Ok(f64::from(difference.sqr()?.mean_all()?.to_scalar::<f32>()?))
+    }
+
     /// What an objective's loss is computed from.
     fn seen<'a>(
         &'a self,

@@ -33,12 +33,12 @@ use bytesize::ByteSize;
 use rand::{Rng, RngExt as _};
 use tunableconv::checkpoint::DataSet;
 
+use crate::clip::Clip;
 use crate::content::{Hash, hash_file, hash_set};
 use crate::data::{describe, list_files};
 use crate::rgb::Rgb;
 use crate::tell;
 use crate::terminal::causes;
-use crate::video::Clip;
 use crate::yuv::{Matrix, Range, Yuv420};
 
 pub(crate) const CLEAN: &str = ".clean.y4m";

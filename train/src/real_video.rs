@@ -17,13 +17,14 @@ use tunableconv::checkpoint::{Checkpoint, Metadata};
 use tunableconv::engine::Engine;
 use tunableconv::tuning::TuningSpace;
 
+use crate::clip::Clip;
 use crate::condition::{Condition, trained_for};
 use crate::encoder::{ENCODERS, Encoder, play};
 use crate::evaluate::levels::{FACTORS, Levels};
 use crate::metrics::{psnr, psnr_uv};
 use crate::score::{IDENTICAL_DB, MATRIX, RANGE, bar_style, filter, planes};
 use crate::test_set::TestPicture;
-use crate::video::{Clip, seed_of_frame};
+use crate::video::seed_of_frame;
 use crate::yuv::Yuv420;
 
 /// What is measured where nothing is asked for: noise, a camera, an encoder, and both.

@@ -26,6 +26,7 @@ use learner::{Learner, Origin, initial_state};
 use progress::Progress;
 use sources::Loaded;
 
+pub use learner::trained_numbers;
 pub use sources::{Sources, VAL_SHARE};
 pub use window::Window;
 

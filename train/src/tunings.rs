@@ -11,19 +11,20 @@ use crate::recipe::{Recipe, Tunings};
 /// # Panics
 /// If the recipe is not valid.
 pub fn sample_tuning<R: Rng + ?Sized>(recipe: &Recipe, rng: &mut R) -> Vec<f32> {
-    draw(recipe.batch.tunings, recipe.tuning.domain, recipe.tuning.len(), rng)
+    draw(recipe, &recipe.batch.tunings, rng)
 }
 
 /// Draws a tuning from all over the recipe's domain: one of two from its corners.
 pub fn sample_any_tuning<R: Rng + ?Sized>(recipe: &Recipe, rng: &mut R) -> Vec<f32> {
     let anything = Tunings::CornerBoosted { share: 0.5 };
-    draw(anything, recipe.tuning.domain, recipe.tuning.len(), rng)
+    draw(recipe, &anything, rng)
 }
 
-fn draw<R: Rng + ?Sized>(tunings: Tunings, domain: Domain, p: usize, rng: &mut R) -> Vec<f32> {
-    match tunings {
+fn draw<R: Rng + ?Sized>(recipe: &Recipe, tunings: &Tunings, rng: &mut R) -> Vec<f32> {
+    let (domain, p) = (recipe.tuning.domain, recipe.tuning.len());
+    match *tunings {
         Tunings::Uniform {} => uniform(domain, p, rng),
-        Tunings::CornerBoosted { share } if rng.random::<f64>() < share => corner(domain, p, rng),
+        Tunings::CornerBoosted { share } if rng.random::<f64>() < share => corner(recipe, rng),
         Tunings::CornerBoosted { .. } => uniform(domain, p, rng),
         Tunings::Beta { a, b } => {
             let beta = Beta::new(a, b).expect("a validated recipe has positive shapes");
@@ -35,14 +36,20 @@ fn draw<R: Rng + ?Sized>(tunings: Tunings, domain: Domain, p: usize, rng: &mut R
                 }
             }
         }
+        Tunings::Fixed { ref values } => {
+            let value = &values[rng.random_range(0..values.len())];
+            value.iter().map(|value| *value as f32).collect()
+        }
     }
 }
 
-fn corner<R: Rng + ?Sized>(domain: Domain, p: usize, rng: &mut R) -> Vec<f32> {
-    match domain {
+fn corner<R: Rng + ?Sized>(recipe: &Recipe, rng: &mut R) -> Vec<f32> {
+    let p = recipe.tuning.len();
+    match recipe.tuning.domain {
         Domain::Box => {
-            // ω = 0 is the identity by construction: nothing can be learned there.
-            let corner = rng.random_range(1..1usize << p);
+            // Nothing can be learned where a net is the identity.
+            let first = usize::from(recipe.net.passes_at_zero());
+            let corner = rng.random_range(first..1usize << p);
             (0..p).map(|j| (corner >> j & 1) as f32).collect()
         }
         Domain::Simplex => {

@@ -1,12 +1,11 @@
 //! What each value of `alpha` does, in decibels and to the eye.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use image::RgbImage;
+use tunableconv_train::clip::Clip;
 use tunableconv_train::metrics::psnr;
 use tunableconv_train::sheet::Sheet;
 use tunableconv_train::yuv::{Matrix, Range, Yuv420};
@@ -76,17 +75,11 @@ fn mean_psnr(pictures: &[Yuv420], references: &[Yuv420]) -> f64 {
 /// The first frames of a clip.
 fn read_y4m(path: &Path) -> anyhow::Result<Vec<Yuv420>> {
     let name = || format!("cannot read {}", path.display());
-    let mut decoder = y4m::decode(BufReader::new(File::open(path).with_context(name)?))?;
-    let (width, height) = (decoder.get_width(), decoder.get_height());
+    let mut clip = Clip::open(path).with_context(name)?;
     let mut pictures = Vec::new();
     while pictures.len() < FRAMES as usize {
-        let frame = match decoder.read_frame() {
-            Ok(frame) => frame,
-            Err(y4m::Error::EOF) => break,
-            Err(error) => return Err(error).with_context(name),
-        };
-        let planes = [frame.get_y_plane(), frame.get_u_plane(), frame.get_v_plane()];
-        pictures.push(Yuv420::from_bytes(width, height, planes)?);
+        let Some(frame) = clip.next_frame().with_context(name)? else { break };
+        pictures.push(frame.picture);
     }
     ensure!(!pictures.is_empty(), "{} holds no frame", path.display());
     Ok(pictures)

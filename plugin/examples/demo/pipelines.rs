@@ -11,6 +11,7 @@ use gstreamer as gst;
 use gstreamer_app as gst_app;
 use gstreamer_controller as gst_controller;
 use gstreamer_video as gst_video;
+use tunableconv_train::clip::{Clip, ClipWriter};
 use tunableconv_train::yuv::Yuv420;
 
 use crate::STRONGEST;
@@ -46,16 +47,12 @@ pub fn decode(input: &Path, output: &Path, frames: u32) -> anyhow::Result<()> {
     set_location(&pipeline, "source", input)?;
     tunableconv::atomic_file::write::<anyhow::Error>(output, |file| {
         let mut file = Some(file);
-        let mut encoder = None;
+        let mut clip = None;
         each_frame(&pipeline, frames, |picture| {
             if let Some(file) = file.take() {
-                let rate = y4m::Ratio::new(picture.fps.0, picture.fps.1);
-                let builder = y4m::encode(picture.width, picture.height, rate);
-                encoder = Some(builder.with_colorspace(y4m::Colorspace::C420).write_header(file)?);
+                clip = Some(ClipWriter::new(file, (picture.width, picture.height), picture.fps)?);
             }
-            let planes = picture.planes.each_ref().map(Vec::as_slice);
-            let frame = y4m::Frame::new(planes, None);
-            encoder.as_mut().map_or(Ok(()), |encoder| Ok(encoder.write_frame(&frame)?))
+            clip.as_mut().map_or(Ok(()), |clip| Ok(clip.write(&picture.planes)?))
         })
     })
     .with_context(|| format!("cannot decode {}", input.display()))
@@ -154,9 +151,8 @@ fn set_model(filter: &gst::Element, model: Option<&Path>) {
 
 /// Width and frames a second of a Y4M clip.
 fn header_of(path: &Path) -> anyhow::Result<(i32, f64)> {
-    let decoder = y4m::decode(std::fs::File::open(path)?)?;
-    let rate = decoder.get_framerate();
-    Ok((decoder.get_width() as i32, rate.num as f64 / rate.den as f64))
+    let clip = Clip::open(path)?;
+    Ok((clip.size().0 as i32, clip.rate()))
 }
 
 /// Sets linear keyframes of `alpha`.

@@ -1,17 +1,12 @@
-//! `train`: what it takes, and how it is stopped.
+//! `train`.
 
-use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::bail;
 use bytesize::ByteSize;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 use tunableconv_train::recipe::Recipe;
 use tunableconv_train::recipe::templates::{TEMPLATES, template};
 use tunableconv_train::tell;
@@ -19,6 +14,7 @@ use tunableconv_train::terminal::say;
 use tunableconv_train::trainer::{self, CadenceChange, Outcome, Sources};
 
 use super::at_least_one;
+use super::interrupt::Interrupt;
 use crate::threads;
 
 #[derive(Args)]
@@ -110,17 +106,8 @@ pub fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
         val_share: args.val_share,
         cache: args.cache_size.map(|size| size.as_u64()),
     };
-    // Until there is something to save a signal ends the program at once.
-    let signal = OnceCell::new();
-    let stop = || {
-        let number = signal.get_or_init(|| {
-            signals().unwrap_or_else(|error| {
-                tell!("warning: a signal will end the run without saving: {error}");
-                Arc::default()
-            })
-        });
-        number.load(Ordering::Relaxed) != 0
-    };
+    let interrupt = Interrupt::default();
+    let stop = || interrupt.is_asked();
     let outcome = match (args.recipe, args.resume) {
         (None, true) => {
             if args.seed.is_some() {
@@ -146,20 +133,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
         Outcome::Stopped { steps } => {
             let run = run.display();
             tell!("stopped and saved at step {steps}; `train --resume --run {run}` goes on");
-            // As the shell has it for a program that the signal ended.
-            let number = signal.get().map_or(0, |number| number.load(Ordering::Relaxed));
-            Ok(ExitCode::from(128 + number as u8))
+            Ok(interrupt.exit_code())
         }
     }
-}
-
-/// Where the number of a signal that asks for the end turns up; a second one ends at once.
-fn signals() -> std::io::Result<Arc<AtomicUsize>> {
-    let (number, is_second) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_default(signal, is_second.clone())?;
-        flag::register(signal, is_second.clone())?;
-        flag::register_usize(signal, number.clone(), signal as usize)?;
-    }
-    Ok(number)
 }

@@ -14,8 +14,8 @@ use tunableconv::engine::Engine;
 use tunableconv::frame::MAX_SIDE;
 
 use super::points::along;
+use crate::clip::Clip;
 use crate::score::{bar_style, filter_in};
-use crate::video::Clip;
 use crate::yuv::Range;
 
 /// Flicker along one parameter, in code values of luma (0 to 255).

@@ -1,6 +1,6 @@
 //! Keys of batches.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use tunableconv::tuning::{Domain, TuningSpace};
 
@@ -31,7 +31,7 @@ pub struct Batch {
 }
 
 /// How tunings are drawn from their domain.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Tunings {
     /// Uniformly.
@@ -47,6 +47,11 @@ pub enum Tunings {
         a: f64,
         /// Second shape parameter, > 0.
         b: f64,
+    },
+    /// One of these, all alike.
+    Fixed {
+        /// Tunings of the domain.
+        values: Vec<Vec<f64>>,
     },
 }
 
@@ -68,16 +73,22 @@ impl Default for Batch {
 
 impl Tunings {
     pub(super) fn validate(&self, space: &TuningSpace) -> anyhow::Result<()> {
-        match *self {
+        match self {
             Self::Uniform {} => {}
             Self::CornerBoosted { share } => {
-                ensure!((0.0..=1.0).contains(&share), "share = {share}, expected 0 to 1");
+                ensure!((0.0..=1.0).contains(share), "share = {share}, expected 0 to 1");
             }
             Self::Beta { a, b } => {
-                let positive = |v: f64| v > 0.0 && v.is_finite();
+                let positive = |v: &f64| *v > 0.0 && v.is_finite();
                 ensure!(positive(a) && positive(b), "a = {a}, b = {b}, expected both > 0");
                 let one_knob = space.domain == Domain::Box || space.len() == 2;
                 ensure!(one_knob, "beta: expected a box, or a simplex of two parameters");
+            }
+            Self::Fixed { values } => {
+                ensure!(!values.is_empty(), "fixed: no tuning, expected at least 1");
+                for value in values {
+                    space.tuning(value).with_context(|| format!("fixed: {value:?}"))?;
+                }
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tunableconv::checkpoint::Architecture;
 use tunableconv::tuning::{Domain, RESERVED_NAMES, TuningSpace};
 
+use crate::control::Control;
 use crate::degrade::{Degradation, check_chain};
 use crate::view::View;
 
@@ -52,6 +53,9 @@ pub struct Recipe {
     /// Trains more weights than the net has, see [`crate::collapse`].
     #[serde(default)]
     pub overparameterise: Option<Overparameterise>,
+    /// How kernels depend on the tuning where they are not free, see [`crate::control`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<Control>,
     /// Trains the integer arithmetic of the int8 engine and the ranges of its activations, starting
     /// from a calibrated checkpoint, see [`crate::quantised`].
     #[serde(default)]
@@ -160,6 +164,11 @@ impl Recipe {
         );
         ensure!(self.steps > 0, "steps = 0, expected at least 1");
         self.check_net().context("net")?;
+        if let Some(control) = &self.control {
+            control.validate(&self.net, &self.tuning).context("control")?;
+            let other = self.quantised || self.overparameterise.is_some();
+            ensure!(!other, "control: neither quantised nor overparameterise go with it");
+        }
 
         let known = |name: &str| self.tuning.parameters.iter().any(|p| p.name == name);
         for link in &self.degradations {

@@ -8,7 +8,7 @@ use candle_core::{Device, Module as _, Tensor};
 use tunableconv::checkpoint::{Calibration, Checkpoint, DataSet, Metadata, Provenance};
 use tunableconv::engine::InputScale;
 use tunableconv::net::Net;
-use tunableconv::nn::FoldedNet;
+use tunableconv::nn::{FoldedNet, TensorSpec};
 
 use super::transfer::{Transfer, transfer};
 use super::window::Window;
@@ -29,15 +29,27 @@ pub fn initial_state(
     recipe: &Recipe,
     start: Option<&Checkpoint>,
 ) -> anyhow::Result<(State, Transfer)> {
-    let specs = recipe.net.tensors(recipe.tuning.len());
-    let mut slots = initial_slots(&trained_tensors(&specs, recipe.overparameterise), recipe.seed);
+    let mut slots = initial_slots(&trained(recipe), recipe.seed);
     slots.extend(Adversary::fresh_slots(recipe));
-    let transfer =
-        start.map_or_else(Transfer::default, |start| transfer(&mut slots, start, recipe));
-    ensure!(
-        start.is_none() || !transfer.taken.is_empty(),
-        "no layer of it fits into the recipe's net"
-    );
+    let transfer = match (start, &recipe.control) {
+        (None, Some(control)) => {
+            ensure!(!control.frozen, "kernels that are frozen come from a checkpoint: give --from");
+            Transfer::default()
+        }
+        (Some(start), Some(control)) => {
+            // Those that are frozen are not trained.
+            for (name, (shape, value)) in control.start(start, &recipe.net, &recipe.tuning)? {
+                slots.entry(name).and_modify(|slot| *slot = Slot::new(shape, value));
+            }
+            Transfer::default()
+        }
+        (None, None) => Transfer::default(),
+        (Some(start), None) => {
+            let transfer = transfer(&mut slots, start, recipe);
+            ensure!(!transfer.taken.is_empty(), "no layer of it fits into the recipe's net");
+            transfer
+        }
+    };
     if recipe.quantised {
         let start = start.context("a quantised recipe starts from a checkpoint: give --from")?;
         let Metadata { architecture, tuning, .. } = &start.metadata;
@@ -56,9 +68,40 @@ pub fn initial_state(
     Ok((State { progress, slots, means }, transfer))
 }
 
+/// The tensors to train.
+fn trained(recipe: &Recipe) -> Vec<TensorSpec> {
+    match &recipe.control {
+        Some(control) => control.trained(&recipe.net, &recipe.tuning),
+        None => {
+            let specs = recipe.net.tensors(recipe.tuning.len());
+            trained_tensors(&specs, recipe.overparameterise)
+        }
+    }
+}
+
+/// How many numbers a run of a recipe trains, but for a discriminator's.
+#[must_use]
+pub fn trained_numbers(recipe: &Recipe) -> usize {
+    trained(recipe).iter().map(|spec| spec.shape.iter().product::<usize>()).sum()
+}
+
+/// The kernels of a control strategy that are not trained.
+fn frozen(recipe: &Recipe, start: Option<&Checkpoint>) -> anyhow::Result<HashMap<String, Tensor>> {
+    let Some((control, start)) = recipe.control.as_ref().filter(|c| c.frozen).zip(start) else {
+        return Ok(HashMap::new());
+    };
+    let values = control.start(start, &recipe.net, &recipe.tuning)?.into_iter();
+    let tensor = |(name, (shape, values)): (String, (Vec<usize>, Vec<f32>))| {
+        Ok((name, Tensor::from_vec(values, shape, &Device::Cpu)?))
+    };
+    values.map(tensor).collect()
+}
+
 /// Everything that training changes.
 pub struct Learner {
     recipe: Arc<Recipe>,
+    /// Of a control strategy.
+    frozen: HashMap<String, Tensor>,
     /// Where it computes.
     pub device: Device,
     /// Steps taken.
@@ -104,9 +147,10 @@ impl Learner {
         let adversary =
             adversary.map(|config| Adversary::new(&recipe, config, own, &device)).transpose()?;
         let adam = Adam::new(recipe.optimiser.clone(), recipe.steps, slots, &device)?;
+        let frozen = frozen(&recipe, origin.start.as_ref())?;
         let metadata = metadata(&recipe, origin)?;
         let steps = state.progress.steps;
-        Ok(Self { recipe, device, steps, adam, adversary, multi_loss, metadata })
+        Ok(Self { recipe, frozen, device, steps, adam, adversary, multi_loss, metadata })
     }
 
     /// Takes a step.
@@ -179,14 +223,23 @@ impl Learner {
             let average = Tensor::from_slice(&slot.ema, slot.shape.as_slice(), &Device::Cpu)?;
             Ok((name.clone(), average))
         });
-        Ok(collapse(&averages.collect::<anyhow::Result<_>>()?)?)
+        self.net_of(averages.collect::<anyhow::Result<_>>()?)
     }
 
     /// The net's tensors at this step, to be differentiated.
     fn tensors(&self) -> anyhow::Result<HashMap<String, Tensor>> {
         let vars = self.adam.vars().iter();
-        let trained = vars.map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
-        Ok(collapse(&trained)?)
+        self.net_of(vars.map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect())
+    }
+
+    /// The net's tensors from those that are trained.
+    fn net_of(
+        &self,
+        mut trained: HashMap<String, Tensor>,
+    ) -> anyhow::Result<HashMap<String, Tensor>> {
+        let Some(control) = &self.recipe.control else { return Ok(collapse(&trained)?) };
+        trained.extend(self.frozen.iter().map(|(name, k)| (name.clone(), k.clone())));
+        control.net(&self.recipe.net, &self.recipe.tuning, &trained)
     }
 
     fn fold(

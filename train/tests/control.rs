@@ -1,0 +1,112 @@
+//! Recipes whose kernels are not free: rivals of tunable layers.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::{RECIPE, Workplace};
+use tunableconv::checkpoint::Checkpoint;
+use tunableconv_train::recipe::Recipe;
+
+const NET: &str = r#"
+net = "plain"
+colour = "luma"
+scale = 1
+residual = true
+phi = { mode = "multilinear", expand = 1 }
+layers = [
+  { name = "a", kernel = 3, channels = 4, activation = { leaky-relu = 0.1 } },
+  { name = "b", kernel = 3, channels = 4, activation = "none", add = [1] },
+  { name = "c", kernel = 3, channels = 1, activation = "none" },
+]
+"#;
+
+/// The recipe of the tests with another net, these tunings and this control.
+fn recipe(tunings: &str, control: &str) -> String {
+    let start = RECIPE.find("net = \"video\"").unwrap();
+    let end = RECIPE.find("[tuning]").unwrap();
+    let text = format!("{}{NET}\n[control]\n{control}\n{}", &RECIPE[..start], &RECIPE[end..]);
+    text.replace(
+        "kind = \"corner-boosted\", share = 0.5",
+        &format!("kind = \"fixed\", values = {tunings}"),
+    )
+}
+
+/// Kernel number `corner` of each layer.
+fn kernels(checkpoint: &Checkpoint, corner: usize) -> Vec<Vec<f32>> {
+    ["a.weight", "a.bias", "b.weight", "c.weight", "c.bias"]
+        .map(|name| {
+            let bank = &checkpoint.tensors[name];
+            bank.chunks_exact(bank.len() / 4).nth(corner).unwrap().to_vec()
+        })
+        .into()
+}
+
+#[test]
+fn a_difference_is_trained_upon_kernels_that_stay() {
+    let at = Workplace::new();
+    let first = recipe("[[0.0, 1.0]]", "difference = \"none\"");
+    std::fs::write(at.path("first.toml"), first).unwrap();
+    at.succeed("train first.toml --data data --run first");
+    let first = Checkpoint::read(&at.path("first/checkpoint.safetensors")).unwrap();
+    for corner in 0..4 {
+        assert_eq!(kernels(&first, corner), kernels(&first, 0));
+    }
+
+    for difference in ["\"kernels\"", "\"gains\"", "\"scales\"", "{ low-rank = 2 }"] {
+        let control = format!("difference = {difference}\nbase = [0.0, 1.0]\nfrozen = true");
+        std::fs::write(at.path("second.toml"), recipe("[[1.0, 1.0]]", &control)).unwrap();
+        let line = "train second.toml --from first/checkpoint.safetensors --data data --run";
+        at.succeed(&format!("{line} second"));
+        let second = Checkpoint::read(&at.path("second/checkpoint.safetensors")).unwrap();
+        // Corners that no sample was at stay what they were; the base whatever happens.
+        for (corner, stays) in [(0, true), (1, true), (2, true), (3, false)] {
+            let same = kernels(&second, corner) == kernels(&first, 0);
+            assert_eq!(same, stays, "{difference} {corner}");
+        }
+        // Killed and resumed, the same comes of it.
+        at.kill_run("third", &format!("{line} third --save-every 1"));
+        at.succeed("train --resume --run third");
+        let third = Checkpoint::read(&at.path("third/checkpoint.safetensors")).unwrap();
+        assert!(third.tensors == second.tensors, "{difference}");
+        for run in ["second", "third"] {
+            std::fs::remove_dir_all(at.path(run)).unwrap();
+        }
+    }
+    let told = at.fail("train second.toml --data data --run x");
+    assert!(told.contains("give --from"), "{told}");
+    std::fs::write(
+        at.path("wide.toml"),
+        recipe("[[1.0, 1.0]]", "difference = \"kernels\"").replace("channels = 4", "channels = 5"),
+    )
+    .unwrap();
+    let told = at.fail("train wide.toml --from first/checkpoint.safetensors --data data --run x");
+    assert!(
+        told.contains("a.weight") && told.contains("[4, 1, 3, 3], expected [5, 1, 3, 3]"),
+        "{told}"
+    );
+    assert!(!at.path("x").exists());
+}
+
+#[test]
+fn all_is_trained_together_where_nothing_is_frozen() {
+    let at = Workplace::new();
+    let control = "difference = \"scales\"";
+    std::fs::write(at.path("film.toml"), recipe("[[0.0, 1.0], [1.0, 1.0]]", control)).unwrap();
+    at.succeed("train film.toml --data data --run film");
+    let film = Checkpoint::read(&at.path("film/checkpoint.safetensors")).unwrap();
+    assert_ne!(kernels(&film, 2), kernels(&film, 3));
+    // What no sample was at has the kernel of all.
+    assert_eq!(kernels(&film, 0), kernels(&film, 1));
+    assert_ne!(kernels(&film, 0), kernels(&film, 2));
+}
+
+#[test]
+fn tunings_that_are_not_of_the_domain_are_refused() {
+    let refused = |tunings: &str| {
+        format!("{:#}", Recipe::parse(&recipe(tunings, "difference = \"none\"")).unwrap_err())
+    };
+    assert!(refused("[]").contains("fixed: no tuning"));
+    assert!(refused("[[0.5]]").contains("fixed: [0.5]"));
+    assert!(refused("[[0.5, 1.5]]").contains("fixed: [0.5, 1.5]"));
+}
