@@ -49,6 +49,28 @@ fn train_step(bencher: divan::Bencher) {
     bencher.bench_local(|| net(&x, &layers).backward().expect("a differentiable net"));
 }
 
+/// Channels, and sides of maps, of layers of VGG-19, whose features losses look at.
+const DEEP: [(usize, usize); 4] = [(64, 192), (128, 96), (256, 48), (512, 24)];
+
+/// One such layer on a picture.
+#[divan::bench(args = DEEP)]
+fn deep_layer(bencher: divan::Bencher, (channels, side): (usize, usize)) {
+    let (x, w) = (noise(&[1, channels, side, side]), noise(&[1, channels, channels, 3, 3]));
+    let b = noise(&[1, channels]);
+    bencher.bench_local(|| conv2d(&x, &w, Some(&b), SAME, Activation::LeakyRelu(0.0)));
+}
+
+/// The same, and back to the picture.
+#[divan::bench(args = DEEP)]
+fn deep_layer_and_back(bencher: divan::Bencher, (channels, side): (usize, usize)) {
+    let (x, w) = (var(&[1, channels, side, side]), noise(&[1, channels, channels, 3, 3]));
+    let b = noise(&[1, channels]);
+    bencher.bench_local(|| {
+        let y = conv2d(&x, &w, Some(&b), SAME, Activation::LeakyRelu(0.0)).expect("sizes that fit");
+        y.backward().expect("a differentiable layer")
+    });
+}
+
 /// One layer of 32 channels on 640 by 360 pixels.
 #[divan::bench]
 fn frame_layer(bencher: divan::Bencher) {

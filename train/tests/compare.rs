@@ -37,8 +37,10 @@ fn every_contender_has_a_recipe_for_every_task_that_it_fits() {
             assert_eq!(recipe.is_none(), matches!(contender.way, Way::Blend));
             let Some(recipe) = recipe else { continue };
             assert_eq!((recipe.seed, recipe.steps), (7, own.steps));
-            // The same net once folded.
-            assert_eq!(recipe.net.macs(), own.net.macs(), "{}", contender.name);
+            // The same net once folded, but for one with two branches.
+            let more = recipe.net.macs() / own.net.macs();
+            let expected = if contender.name == "cfsnet" { 1.5..2.0 } else { 1.0..1.001 };
+            assert!(expected.contains(&more), "{}: {more}", contender.name);
             let twice = matches!(contender.way, Way::TrainedTwice(_));
             assert_eq!(recipe.control.as_ref().is_some_and(|control| control.frozen), twice);
             nets.push((

@@ -45,7 +45,7 @@ use Part::{Ablation, Rival};
 use Way::{Blend, Trained, TrainedTwice};
 
 /// All of them: ours, its rivals, what is left out of ours in turn.
-pub const CONTENDERS: [Contender; 16] = [
+pub const CONTENDERS: [Contender; 17] = [
     Contender {
         name: "tunable",
         title: "tunable, kernel per corner",
@@ -80,6 +80,14 @@ pub const CONTENDERS: [Contender; 16] = [
         about: "factors and biases for each channel, trained on frozen kernels (He, Dong, Qiao, CVPR 2019)",
         part: Rival,
         way: TrainedTwice("scales"),
+    },
+    Contender {
+        name: "cfsnet",
+        title: "CFSNet",
+        about: "a second branch in each residual block, trained beside a frozen one, and coupled with it channel by \
+                channel (Wang et al., ICCV 2019), at twice the cost of the blocks",
+        part: Rival,
+        way: TrainedTwice("branch"),
     },
     Contender {
         name: "film",
@@ -228,9 +236,31 @@ fn with(task: &Task, name: &str, changes: &str, seed: u64) -> anyhow::Result<Rec
     let mut table = task.table()?;
     let changes: Table = changes.parse().with_context(|| format!("contender `{name}`"))?;
     overlay(&mut table, changes);
+    if control_of(&table) == Some("branch") {
+        widen_blocks(&mut table);
+    }
     table.insert("name".into(), format!("{}/{name}", task.name).into());
     table.insert("seed".into(), Value::Integer(i64::try_from(seed)?));
     Recipe::parse(&toml::to_string(&table)?).with_context(|| format!("contender `{name}`"))
+}
+
+/// What the differences of a recipe are, where that is one word.
+fn control_of(table: &Table) -> Option<&str> {
+    table.get("control")?.get("difference")?.as_str()
+}
+
+/// Makes room for a second branch in each residual block: twice the channels in the layer that opens it.
+fn widen_blocks(table: &mut Table) {
+    let layers = table.get_mut("net").and_then(|net| net.get_mut("layers"));
+    let Some(layers) = layers.and_then(Value::as_array_mut) else { return };
+    let is_added = |layer: &Value| layer.get("add").is_some();
+    for index in 0..layers.len().saturating_sub(1) {
+        if is_added(&layers[index + 1])
+            && let Some(Value::Integer(channels)) = layers[index].get_mut("channels")
+        {
+            *channels *= 2;
+        }
+    }
 }
 
 /// Puts `changes` in the place of what is there; of tables key by key, but for those that have a `kind`.

@@ -91,7 +91,7 @@ pub fn report(results: &Path, path: &Path) -> anyhow::Result<()> {
 
 const INTRODUCTION: &str = "# Tunable convolutions and their rivals\n\n\
     The same net, pictures, number of steps and seeds for every way to give a net a knob. What they cost once folded is \
-    the same for all but the output blend, which runs a net for each corner. *Gap*: what is missing to a fixed net of \
+    the same for all but the output blend, which runs a net for each corner, and CFSNet, whose blocks have two branches. *Gap*: what is missing to a fixed net of \
     the same size, steps and seed that was trained for that tuning alone (the *oracle*). Mean over the seeds, with half \
     of the distance between the best and the worst.\n\n\
     This page is made by `tunableconv-train compare --report`; [recipes.md](recipes.md#compare) says how to run it.\n";

@@ -8,6 +8,7 @@
 //! with d made of fewer numbers, or trained after k. What comes of it is the bank of an ordinary checkpoint,
 //! which engines run as any other. A strategy is one file with its [`Rule`].
 
+mod branch;
 mod channels;
 mod kernels;
 mod low_rank;
@@ -19,8 +20,10 @@ use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use tunableconv::checkpoint::{Architecture, Checkpoint};
 use tunableconv::net::Net;
-use tunableconv::nn::{Activation, ChainLayer, Mode, TensorSpec};
+use tunableconv::nn::{Activation, ChainLayer, Link, Mode, TensorSpec};
 use tunableconv::tuning::{Domain, TuningSpace};
+
+use crate::optimiser::Slot;
 
 /// How kernels depend on the tuning; the table `control` of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +56,9 @@ pub enum Difference {
     Gains,
     /// A factor for each channel, and a bias.
     Scales,
+    /// A second branch in each residual block, which is twice as wide as those of the checkpoint that it starts
+    /// from.
+    Branch,
 }
 
 /// Which layers have a difference.
@@ -75,6 +81,11 @@ trait Rule {
 
     /// The differences of kernels and biases, `[corners, …]` each, from those tensors and from k, `[1, …]`.
     fn differences(&self, bank: &Bank, parts: &Parts<'_>, k: &Kernel) -> Result<Kernel>;
+
+    /// Whether they are nothing at the base.
+    fn is_left_out_at_base(&self, _: &Bank) -> bool {
+        true
+    }
 }
 
 /// Kernels with their biases.
@@ -85,15 +96,27 @@ struct Kernel {
     bias: Option<Tensor>,
 }
 
+/// Where a layer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// The first of the two of a residual block.
+    Opens,
+    /// The second of them.
+    Closes,
+    /// Anywhere else.
+    Else,
+}
+
 /// The bank of a layer, as its net has it.
 struct Bank {
     layer: String,
+    role: Role,
     weight: TensorSpec,
     bias: Option<TensorSpec>,
 }
 
 impl Bank {
-    fn of(layer: &ChainLayer, p: usize) -> Self {
+    fn of(layer: &ChainLayer, role: Role, p: usize) -> Self {
         let (prefix, channels) = (format!("{}.", layer.name), (layer.c_in, layer.c_out));
         let mut specs = layer.config.tensors(&prefix, p, channels, layer.kernel, layer.gain);
         let mut named = |part: &str| {
@@ -102,7 +125,7 @@ impl Bank {
             Some(specs.remove(at))
         };
         let weight = named("weight").expect("every layer has kernels");
-        Self { layer: layer.name.clone(), weight, bias: named("bias") }
+        Self { layer: layer.name.clone(), role, weight, bias: named("bias") }
     }
 
     fn corners(&self) -> usize {
@@ -149,6 +172,7 @@ impl Difference {
             Self::LowRank(rank) => Box::new(low_rank::LowRank { rank }),
             Self::Gains => Box::new(channels::Channels { has_bias: false }),
             Self::Scales => Box::new(channels::Channels { has_bias: true }),
+            Self::Branch => Box::new(branch::Branch),
         })
     }
 }
@@ -176,6 +200,19 @@ impl Control {
         }
         if let Difference::LowRank(rank) = self.difference {
             ensure!((1..=256).contains(&rank), "difference: rank {rank}, expected 1 to 256");
+        }
+        if self.difference == Difference::Branch {
+            ensure!(self.frozen, "difference: a branch is beside one that is frozen");
+            let roles = roles(&chain);
+            ensure!(roles.contains(&Role::Closes), "difference: the net has no residual blocks");
+            let opening = chain.iter().zip(roles).filter(|(_, role)| *role == Role::Opens);
+            for (layer, _) in opening {
+                let (name, channels) = (&layer.name, layer.c_out);
+                ensure!(
+                    channels % 2 == 0,
+                    "layer `{name}` has {channels} channels, for two branches"
+                );
+            }
         }
         if self.base.is_some() {
             self.base_corner(tuning)?;
@@ -216,15 +253,16 @@ impl Control {
     ) -> impl Iterator<Item = (Bank, bool)> {
         let chain = net.chain().unwrap_or_default();
         let (last, p) = (chain.len().wrapping_sub(1), tuning.len());
-        let layers = self.layers;
-        chain.into_iter().enumerate().map(move |(index, layer)| {
+        let (layers, difference, roles) = (self.layers, self.difference, roles(&chain));
+        chain.into_iter().zip(roles).enumerate().map(move |(index, (layer, role))| {
             let is_added = layer.link.add.iter().any(Option::is_some);
             let differs = match layers {
+                _ if difference == Difference::Branch => role != Role::Else,
                 Layers::All => true,
                 Layers::Last => index == last,
                 Layers::Branches => is_added || index == last,
             };
-            (Bank::of(&layer, p), differs)
+            (Bank::of(&layer, role, p), differs)
         })
     }
 
@@ -246,6 +284,8 @@ impl Control {
             let bias = bank.bias.as_ref().map(|bias| parts.get(&shared(&bias.name)).cloned());
             let k = Kernel { weight, bias: bias.transpose()? };
             let rule = self.difference.rule().filter(|_| differs);
+            let base =
+                base.filter(|_| rule.as_ref().is_some_and(|rule| rule.is_left_out_at_base(&bank)));
             let difference = rule.map(|rule| rule.differences(&bank, &parts, &k)).transpose()?;
             let (weights, biases) = match difference {
                 Some(Kernel { weight, bias }) => (Some(weight), bias),
@@ -270,7 +310,7 @@ impl Control {
         start: &Checkpoint,
         net: &Architecture,
         tuning: &TuningSpace,
-    ) -> anyhow::Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>> {
+    ) -> anyhow::Result<BTreeMap<String, Slot>> {
         let own = &start.metadata.tuning;
         ensure!(own == tuning, "its parameters are {}, expected {}", own.names(), tuning.names());
         let middle = match tuning.domain {
@@ -295,6 +335,11 @@ impl Control {
             let conv = &folded.conv;
             let mut take = |spec: &TensorSpec, tensor: &Tensor| {
                 let shape = [&[1], &spec.shape[2..]].concat();
+                let tensor = if self.difference == Difference::Branch {
+                    &widened(tensor, &shape)?
+                } else {
+                    tensor
+                };
                 ensure!(
                     tensor.dims() == shape,
                     "its `{}` has kernels {:?}, expected {:?}",
@@ -304,7 +349,7 @@ impl Control {
                 );
                 // Folding multiplies by it.
                 let tensor = (tensor / f64::from(layer.factor))?.flatten_all()?;
-                values.insert(shared(&spec.name), (shape, tensor.to_vec1::<f32>()?));
+                values.insert(shared(&spec.name), Slot::new(shape, tensor.to_vec1()?));
                 Ok(())
             };
             take(&bank.weight, &conv.weight)?;
@@ -314,6 +359,34 @@ impl Control {
         }
         Ok(values)
     }
+}
+
+/// The residual blocks of a chain: two layers, of which the second has the input of the first added.
+fn roles(chain: &[ChainLayer]) -> Vec<Role> {
+    let closes = |index: usize| {
+        let before = index.checked_sub(1).and_then(|before| chain.get(before));
+        let layer =
+            chain.get(index).filter(|layer| layer.link.add == [Some(index.wrapping_sub(1)), None]);
+        layer.is_some() && before.is_some_and(|before| before.link == Link::NONE)
+    };
+    let role = |index: usize| match (closes(index), closes(index + 1)) {
+        (true, _) => Role::Closes,
+        (_, true) => Role::Opens,
+        _ => Role::Else,
+    };
+    (0..chain.len()).map(role).collect()
+}
+
+/// With zeros behind the channels that a kernel or a bias has, where it is to have twice as many.
+fn widened(tensor: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    let mut tensor = tensor.clone();
+    for (dim, to) in shape.iter().enumerate().take(tensor.rank().min(3)).skip(1) {
+        let own = tensor.dim(dim)?;
+        if 2 * own == *to {
+            tensor = tensor.pad_with_zeros(dim, 0, own)?;
+        }
+    }
+    Ok(tensor)
 }
 
 /// `[1, corners, …]` from k, `[1, …]`, and d, `[corners, …]`, which is left out at `base`.

@@ -1,4 +1,5 @@
-use tunableconv::checkpoint::Architecture;
+use candle_core::Module as _;
+use tunableconv::checkpoint::{Architecture, Metadata, Provenance};
 
 use super::*;
 
@@ -178,4 +179,107 @@ fn what_cannot_be_is_refused() {
         plain.layers[0].activation = Activation::PRelu;
     });
     assert!(slopes.contains("layer `a` has slopes"), "{slopes}");
+}
+
+/// A residual block between two layers.
+fn block(channels: usize) -> Architecture {
+    let layer = |name: &str, channels: usize, slope: f64| {
+        serde_json::json!({
+            "name": name, "kernel": 3, "channels": channels, "activation": { "leaky-relu": slope },
+        })
+    };
+    let mut closing = layer("close", 4, 1.0);
+    closing["add"] = serde_json::json!([1]);
+    serde_json::from_value(serde_json::json!({
+        "net": "plain", "colour": "luma", "scale": 1, "residual": true,
+        "phi": { "mode": "multilinear", "expand": 1 },
+        "layers": [layer("head", 4, 0.1), layer("open", channels, 0.1), closing, layer("tail", 1, 1.0)],
+    }))
+    .unwrap()
+}
+
+fn random(shape: &[usize]) -> Tensor {
+    Tensor::randn(0f32, 0.5, shape, &Device::Cpu).unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// What a net of these banks makes of `x` at a tuning.
+fn output(
+    net: &Architecture,
+    tensors: HashMap<String, Tensor>,
+    omega: [f32; 2],
+    x: &Tensor,
+) -> Vec<f32> {
+    let metadata = metadata(net);
+    let net = Net::from_tensors(metadata, tensors, &Device::Cpu).unwrap();
+    let omega = Tensor::new(&[omega], &Device::Cpu).unwrap();
+    values(&net.model().fold(&omega).unwrap().forward(x).unwrap())
+}
+
+fn metadata(net: &Architecture) -> Metadata {
+    let provenance = Provenance::default();
+    Metadata { architecture: net.clone(), tuning: tuning(), provenance, calibration: None }
+}
+
+#[test]
+fn a_second_branch_takes_the_place_of_the_first_as_its_gains_say() {
+    let (narrow, wide) = (block(4), block(8));
+    let base = Some(vec![0.0, 1.0]);
+    let control = Control { base, frozen: true, ..control(Difference::Branch) };
+    control.validate(&wide, &tuning()).unwrap();
+    let first: HashMap<String, Tensor> =
+        narrow.tensors(2).into_iter().map(|s| (s.name, random(&s.shape))).collect();
+    let start = Checkpoint {
+        metadata: metadata(&narrow),
+        tensors: first.iter().map(|(name, tensor)| (name.clone(), values(tensor))).collect(),
+    };
+    let trained = control.trained(&wide, &tuning());
+    assert!(trained.iter().all(|spec| !spec.name.contains("head") && !spec.name.contains("tail")));
+    let mut parts: HashMap<String, Tensor> =
+        trained.into_iter().map(|s| (s.name, random(&s.shape))).collect();
+    let gains = parts["close.difference.gains"].ones_like().unwrap();
+    parts.insert("close.difference.gains".into(), gains);
+    for (name, k) in control.start(&start, &wide, &tuning()).unwrap() {
+        parts.insert(name, Tensor::from_vec(k.value, k.shape, &Device::Cpu).unwrap());
+    }
+    let both = control.net(&wide, &tuning(), &parts).unwrap();
+
+    // The second branch alone, in the frozen net.
+    let every = |tensor: &Tensor| {
+        let shape = [&[1, 4], &tensor.dims()[1..]].concat();
+        tensor.unsqueeze(1).unwrap().broadcast_as(shape).unwrap().contiguous().unwrap()
+    };
+    let mut second = HashMap::new();
+    for name in ["head.weight", "head.bias", "tail.weight", "tail.bias"] {
+        second.insert(name.to_owned(), every(&parts[&shared(name)]));
+    }
+    for part in ["weight", "bias"] {
+        for layer in ["open", "close"] {
+            let own = every(&parts[&format!("{layer}.difference.{part}")]);
+            second.insert(format!("{layer}.{part}"), own);
+        }
+    }
+    let x = random(&[1, 1, 9, 10]);
+    let near = |a: Vec<f32>, b: Vec<f32>| {
+        let largest = b.iter().fold(0f32, |m, v| m.max(v.abs()));
+        a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5 * largest)
+    };
+    let made = |omega| output(&wide, both.clone(), omega, &x);
+    let alone = output(&narrow, second, [1.0, 1.0], &x);
+    assert!(near(made([0.0, 1.0]), output(&narrow, first.clone(), [0.0, 1.0], &x)));
+    assert!(near(made([1.0, 1.0]), alone.clone()));
+    // Coupled by halves: the block and what follows it are linear in both.
+    let halves: Vec<f32> =
+        made([0.0, 1.0]).iter().zip(&alone).map(|(a, b)| 0.5 * (a + b)).collect();
+    assert!(near(made([0.5, 1.0]), halves));
+
+    let refused = |net: &Architecture, control: &Control| {
+        control.validate(net, &tuning()).unwrap_err().to_string()
+    };
+    assert!(refused(&block(7), &control).contains("layer `open` has 7 channels"));
+    assert!(refused(&net(), &control).contains("no residual blocks"));
+    assert!(refused(&wide, &Control { frozen: false, ..control }).contains("frozen"));
 }

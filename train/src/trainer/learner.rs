@@ -38,8 +38,8 @@ pub fn initial_state(
         }
         (Some(start), Some(control)) => {
             // Those that are frozen are not trained.
-            for (name, (shape, value)) in control.start(start, &recipe.net, &recipe.tuning)? {
-                slots.entry(name).and_modify(|slot| *slot = Slot::new(shape, value));
+            for (name, k) in control.start(start, &recipe.net, &recipe.tuning)? {
+                slots.entry(name).and_modify(|slot| *slot = k);
             }
             Transfer::default()
         }
@@ -91,9 +91,8 @@ fn frozen(recipe: &Recipe, start: Option<&Checkpoint>) -> anyhow::Result<HashMap
         return Ok(HashMap::new());
     };
     let values = control.start(start, &recipe.net, &recipe.tuning)?.into_iter();
-    let tensor = |(name, (shape, values)): (String, (Vec<usize>, Vec<f32>))| {
-        Ok((name, Tensor::from_vec(values, shape, &Device::Cpu)?))
-    };
+    let tensor =
+        |(name, k): (String, Slot)| Ok((name, Tensor::from_vec(k.value, k.shape, &Device::Cpu)?));
     values.map(tensor).collect()
 }
 

@@ -2,8 +2,17 @@
 
 use super::lanes::{LINE, Lanes, Plain};
 use super::level::Level;
-use super::padded::Padding;
+use super::padded::{Padding, Scratch};
 use std::borrow::Cow;
+use std::ops::Range;
+use std::ptr;
+
+/// Taps of all channels of a part of the input at most: what is walked of weights and pixels fits into the first
+/// cache.
+const PART_TAPS: usize = 64 * 9;
+
+/// Slot of the sums that wait.
+const SUMS_SLOT: usize = 7;
 
 /// Output channels and vectors of pixels that a tile keeps in registers: of the sizes there are, the
 /// one that leaves the fewest idle over a map of so many pixels.
@@ -122,48 +131,85 @@ impl Tile<'_> {
         let span = padding.span(cols, S::LEN);
         let vectors = ((rows - 1) * span + cols).div_ceil(S::LEN);
         // What is walked again and again, of weights and pixels, is to stay in the first cache: with
-        // many taps to a pixel the weights are most of it, with one the pixels are.
-        let together = if self.offsets.len() == 1 { self.c_out } else { CO };
+        // many taps to a pixel the weights are most of it, with one the pixels are. Where the weights
+        // are too many, sums wait for one part of the input channels after the other.
+        let (c_in, taps) = (self.c_in, self.offsets.len());
+        let (together, part) = match taps {
+            // A phase of a wider step may have none.
+            0 => (CO, c_in),
+            1 => (self.c_out, c_in),
+            _ => (CO, c_in.div_ceil((c_in * taps).div_ceil(PART_TAPS))),
+        };
+        let waiting = if part < c_in { vectors.next_multiple_of(V) * CO * S::LEN } else { 0 };
+        let mut sums = Scratch::take(SUMS_SLOT, waiting);
         for channel in (0..self.c_out).step_by(together) {
-            let mut next = (0, 0);
-            for at in (0..vectors).step_by(V) {
-                let mut place = [next; V];
-                for (v, place) in place.iter_mut().enumerate() {
-                    // Beyond the last vector, the last one again.
-                    *place = next;
-                    if at + v + 1 < vectors {
-                        next.1 += S::LEN;
-                        while next.1 >= span {
-                            next = (next.0 + 1, next.1 - span);
+            for from in (0..c_in).step_by(part) {
+                let part = from..(from + part).min(c_in);
+                let mut next = (0, 0);
+                for at in (0..vectors).step_by(V) {
+                    let mut place = [next; V];
+                    for (v, place) in place.iter_mut().enumerate() {
+                        // Beyond the last vector, the last one again.
+                        *place = next;
+                        if at + v + 1 < vectors {
+                            next.1 += S::LEN;
+                            while next.1 >= span {
+                                next = (next.0 + 1, next.1 - span);
+                            }
+                        }
+                    }
+                    let sums = match waiting {
+                        0 => ptr::null_mut(),
+                        _ => sums.as_mut()[at * CO * S::LEN..][..V * CO * S::LEN].as_mut_ptr(),
+                    };
+                    for first in (channel..channel + together).step_by(CO) {
+                        // SAFETY: as promised to this function; sums wait where there is room for them.
+                        unsafe {
+                            self.run_block::<S, CO, V>(first, place, span, part.clone(), sums);
                         }
                     }
                 }
-                for first in (channel..channel + together).step_by(CO) {
-                    // SAFETY: as promised to this function.
-                    unsafe { self.run_block::<S, CO, V>(first, place, span) }
-                }
             }
         }
+        sums.keep(SUMS_SLOT);
     }
 
-    /// Computes `CO` channels from `first` on of `V` vectors of pixels.
+    /// Computes what a part of the input channels gives for `CO` channels from `first` on of `V` vectors of
+    /// pixels; until the last part, `sums` wait.
     #[inline(always)]
     unsafe fn run_block<S: Lanes, const CO: usize, const V: usize>(
         &self,
         first: usize,
         place: [(usize, usize); V],
         span: usize,
+        part: Range<usize>,
+        waiting: *mut f32,
     ) {
-        let mut bias = [0.0; CO];
-        for (c, bias) in (first..self.c_out).zip(&mut bias) {
-            *bias = self.bias.map_or(0.0, |bias| bias[c]);
-        }
-        let weight = self.weight[first * self.c_in * self.offsets.len()..].as_ptr();
+        let taps = self.offsets.len();
+        let weight = self.weight[(first * self.c_in + part.start * CO) * taps..].as_ptr();
         // SAFETY: `run` checked input and weights; stores stay within the rectangle's rows and
-        // columns and the live channels.
+        // columns and the live channels; the caller vouches for the sums.
         unsafe {
-            let input = place.map(|(y, x)| self.x.as_ptr().add(y * self.padding.row + x));
-            let sums = self.accumulate::<S, CO, V>(input, weight, &bias);
+            let mut sums = [[S::splat(0.0); V]; CO];
+            if part.start > 0 {
+                for (i, sum) in sums.as_flattened_mut().iter_mut().enumerate() {
+                    *sum = S::load(waiting.add(i * S::LEN));
+                }
+            } else if let Some(bias) = self.bias {
+                for (c, sums) in (first..self.c_out).zip(&mut sums) {
+                    *sums = [S::splat(bias[c]); V];
+                }
+            }
+            let input = place.map(|(y, x)| {
+                self.x.as_ptr().add(part.start * self.channel + y * self.padding.row + x)
+            });
+            self.accumulate::<S, CO, V>(input, weight, part.len(), &mut sums);
+            if part.end < self.c_in {
+                for (i, sum) in sums.as_flattened().iter().enumerate() {
+                    sum.store(waiting.add(i * S::LEN));
+                }
+                return;
+            }
             let slope = S::splat(self.slope);
             for (c, sums) in sums.into_iter().enumerate() {
                 if first + c < self.c_out {
@@ -176,23 +222,24 @@ impl Tile<'_> {
         }
     }
 
-    /// Sums of `CO` channels for `V` vectors of pixels.
+    /// Adds to the sums of `CO` channels for `V` vectors of pixels.
     ///
     /// # Safety
-    /// The CPU level of `S`; each input pointer readable at every tap of `c_in` channels; `CO`
+    /// The CPU level of `S`; each input pointer readable at every tap of `channels` channels; `CO`
     /// weights to each of them.
     #[inline(always)]
     unsafe fn accumulate<S: Lanes, const CO: usize, const V: usize>(
         &self,
         input: [*const f32; V],
         mut weight: *const f32,
-        bias: &[f32; CO],
-    ) -> [[S; V]; CO] {
+        channels: usize,
+        to: &mut [[S; V]; CO],
+    ) {
         let offsets = &*self.offsets;
+        let mut sums = *to;
         // SAFETY: as promised to this function.
         unsafe {
-            let mut sums = bias.map(|bias| [S::splat(bias); V]);
-            for c in 0..self.c_in {
+            for c in 0..channels {
                 let input = input.map(|input| input.add(c * self.channel));
                 for &offset in offsets {
                     let x = input.map(|input| S::load(input.add(offset)));
@@ -205,8 +252,8 @@ impl Tile<'_> {
                     weight = weight.add(CO);
                 }
             }
-            sums
         }
+        *to = sums;
     }
 
     /// Stores those values of a vector that are pixels; its first is at `(y, x)`, and behind `span`

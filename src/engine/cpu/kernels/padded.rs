@@ -103,7 +103,7 @@ impl Deref for Scratch {
 }
 
 /// Number of slots.
-pub(super) const SLOTS: usize = 7;
+pub(super) const SLOTS: usize = 8;
 
 thread_local! {
     static KEPT: std::cell::RefCell<[Aligned<f32>; SLOTS]> = const {

@@ -174,6 +174,10 @@ fn geometries() -> Vec<Operands> {
         with([2, 6, 9, 17], [2, 4, 3, 3, 3], [1, 1, 1, 2]),
         with([2, 6, 9, 17], [1, 9, 2, 3, 3], [2, 1, 1, 3]),
         with([2, 8, 6, 10], [1, 16, 2, 1, 1], [1, 0, 1, 4]),
+        // More input channels than are walked at once, in parts alike and not.
+        with([2, 130, 5, 11], [1, 5, 130, 3, 3], [1, 1, 1, 1]),
+        with([1, 67, 7, 20], [1, 70, 67, 3, 3], [2, 1, 1, 1]),
+        with([1, 26, 8, 19], [1, 26, 26, 5, 5], [1, 2, 1, 1]),
         // Many output channels: of groups, of kernels of all kinds, of several sums to add up.
         with([2, 6, 9, 17], [2, 34, 3, 3, 3], [1, 1, 1, 2]),
         with([2, 3, 9, 20], [1, 17, 3, 1, 4], [1, 1, 1, 1]),
