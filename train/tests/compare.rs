@@ -91,7 +91,8 @@ fn what_is_done_is_kept_and_not_done_again() {
     let again = told(&format!("{line} blend dni"));
     assert!(!again.contains("seed"), "{again}");
     let before = results().outcomes().to_vec();
-    let more = told(&format!("{line} film --report RESULTS.md"));
+    let more = told(&format!("{line} film tunable-mlp1 --report RESULTS.md"));
+    assert_eq!(of("tunable-mlp1").folded, of("film").folded);
     assert!(more.contains("noise/film, seed 2") && !more.contains("oracle"), "{more}");
     assert!(before.iter().all(|own| results().outcomes().contains(own)));
 

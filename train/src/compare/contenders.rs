@@ -54,6 +54,13 @@ pub const CONTENDERS: [Contender; 17] = [
         way: Trained(""),
     },
     Contender {
+        name: "shared",
+        title: "tunable upon a shared kernel",
+        about: "a kernel that all corners share, and one for each that is added and begins at 0",
+        part: Rival,
+        way: Trained("control.difference = \"kernels\""),
+    },
+    Contender {
         name: "tunable-mlp2",
         title: "tunable, mlp, expand 2",
         about: "two kernels for each parameter, mixed by coefficients a = Wω + c that are learned",
@@ -127,13 +134,6 @@ pub const CONTENDERS: [Contender; 17] = [
         about: "a kernel for each corner in the last layer alone",
         part: Ablation,
         way: Trained("control = { difference = \"kernels\", layers = \"last\" }"),
-    },
-    Contender {
-        name: "shared",
-        title: "tunable upon a shared kernel",
-        about: "a kernel that all corners share, and one for each that is added and begins at 0",
-        part: Ablation,
-        way: Trained("control.difference = \"kernels\""),
     },
     Contender {
         name: "tunable-linear",

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use candle_core::{Device, Module as _, Tensor};
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv::net::Net;
+use tunableconv::nn::TensorSpec;
 
 use super::contenders::{self, Contender, Way, oracle_name};
 use super::measure::{Measure, SIDE};
@@ -145,7 +146,8 @@ impl Runner {
         };
         let architecture = &recipe.net;
         let kernels: Vec<_> = architecture.tensors(recipe.tuning.len());
-        let banked = |spec: &&tunableconv::nn::TensorSpec| spec.shape.first() == Some(&1);
+        // What is mixed, but not φ.
+        let banked = |spec: &&TensorSpec| !spec.name.contains(".mlp.");
         let numbers = |shape: &[usize]| shape.iter().product::<usize>();
         let folded = kernels.iter().filter(banked).map(|spec| numbers(&spec.shape[2..])).sum();
         let folding = kernels.iter().map(|spec| numbers(&spec.shape)).sum::<usize>();

@@ -184,18 +184,20 @@ impl Control {
     /// Names the key at fault.
     pub fn validate(&self, net: &Architecture, tuning: &TuningSpace) -> anyhow::Result<()> {
         let chain = net.chain().context("the net is no chain of convolutions")?;
-        let corner = match tuning.domain {
-            Domain::Box => (Mode::Multilinear, "multilinear"),
-            Domain::Simplex => (Mode::Linear, "linear"),
+        let mode = match tuning.domain {
+            Domain::Box => "multilinear",
+            Domain::Simplex => "linear",
         };
+        ensure!(
+            chain.iter().any(|layer| has_corners(layer, tuning)),
+            "no layer has a kernel for each corner: expected phi = {{ mode = \"{mode}\", expand = 1 }}"
+        );
         for layer in &chain {
-            let (phi, activation) = (layer.config.phi, layer.config.activation);
-            ensure!(activation != Activation::PRelu, "layer `{}` has slopes (prelu)", layer.name);
+            let (name, activation) = (&layer.name, layer.config.activation);
+            ensure!(activation != Activation::PRelu, "layer `{name}` has slopes (prelu)");
             ensure!(
-                phi.mode == corner.0 && phi.expand == 1,
-                "layer `{}` has not a kernel for each corner: expected phi = {{ mode = \"{}\", expand = 1 }}",
-                layer.name,
-                corner.1
+                !self.frozen || has_corners(layer, tuning),
+                "frozen: layer `{name}` has not a kernel for each corner"
             );
         }
         if let Difference::LowRank(rank) = self.difference {
@@ -242,7 +244,7 @@ impl Control {
             }
             specs
         };
-        self.banks(net, tuning).flat_map(of_layer).collect()
+        self.banks(net, tuning).flat_map(of_layer).chain(free(net, tuning)).collect()
     }
 
     /// The banks of a net, and whether they differ from corner to corner.
@@ -254,7 +256,9 @@ impl Control {
         let chain = net.chain().unwrap_or_default();
         let (last, p) = (chain.len().wrapping_sub(1), tuning.len());
         let (layers, difference, roles) = (self.layers, self.difference, roles(&chain));
-        chain.into_iter().zip(roles).enumerate().map(move |(index, (layer, role))| {
+        let corners: Vec<bool> = chain.iter().map(|layer| has_corners(layer, tuning)).collect();
+        let layers_of = chain.into_iter().zip(roles).enumerate();
+        layers_of.filter(move |(index, _)| corners[*index]).map(move |(index, (layer, role))| {
             let is_added = layer.link.add.iter().any(Option::is_some);
             let differs = match layers {
                 _ if difference == Difference::Branch => role != Role::Else,
@@ -279,6 +283,10 @@ impl Control {
         let base = self.base_corner(tuning)?;
         let parts = Parts(parts);
         let mut tensors = HashMap::new();
+        for TensorSpec { name, .. } in free(net, tuning) {
+            let own = parts.get(&name)?.clone();
+            tensors.insert(name, own);
+        }
         for (bank, differs) in self.banks(net, tuning) {
             let weight = parts.get(&shared(&bank.weight.name))?.clone();
             let bias = bank.bias.as_ref().map(|bias| parts.get(&shared(&bias.name)).cloned());
@@ -329,9 +337,14 @@ impl Control {
             folded.layers.len(),
             chain.len()
         );
-        for ((bank, _), (layer, folded)) in
-            self.banks(net, tuning).zip(chain.iter().zip(&folded.layers))
-        {
+        for TensorSpec { name, shape, .. } in free(net, tuning) {
+            let own =
+                start.tensors.get(&name).filter(|own| own.len() == shape.iter().product::<usize>());
+            let own = own.with_context(|| format!("it has no `{name}` of shape {shape:?}"))?;
+            values.insert(name, Slot::new(shape, own.clone()));
+        }
+        let layers = chain.iter().zip(&folded.layers).filter(|(own, _)| has_corners(own, tuning));
+        for ((bank, _), (layer, folded)) in self.banks(net, tuning).zip(layers) {
             let conv = &folded.conv;
             let mut take = |spec: &TensorSpec, tensor: &Tensor| {
                 let shape = [&[1], &spec.shape[2..]].concat();
@@ -359,6 +372,23 @@ impl Control {
         }
         Ok(values)
     }
+}
+
+/// Whether a layer has a kernel for each corner of the domain. Others, as the last one of a net that changes nothing
+/// at ω = 0, are left as they are.
+fn has_corners(layer: &ChainLayer, tuning: &TuningSpace) -> bool {
+    let mode = match tuning.domain {
+        Domain::Box => Mode::Multilinear,
+        Domain::Simplex => Mode::Linear,
+    };
+    (layer.config.phi.mode, layer.config.phi.expand) == (mode, 1)
+}
+
+/// The tensors of the layers that are left as they are.
+fn free(net: &Architecture, tuning: &TuningSpace) -> Vec<TensorSpec> {
+    let chain = net.chain().unwrap_or_default();
+    let others: Vec<_> = chain.into_iter().filter(|layer| !has_corners(layer, tuning)).collect();
+    tunableconv::nn::chain::tensors(&others, tuning.len())
 }
 
 /// The residual blocks of a chain: two layers, of which the second has the input of the first added.

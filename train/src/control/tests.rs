@@ -155,6 +155,36 @@ fn only_the_layers_that_are_named_differ() {
 }
 
 #[test]
+fn layers_without_a_kernel_for_each_corner_are_left_as_they_are() {
+    let net: Architecture = serde_json::from_value(serde_json::json!({
+        "net": "video", "channels": 4, "layers": 1, "negative_slope": 0.1,
+        "phi": { "mode": "multilinear", "expand": 1 },
+    }))
+    .unwrap();
+    let mut control = control(Difference::Kernels);
+    control.validate(&net, &tuning()).unwrap();
+    let trained = control.trained(&net, &tuning());
+    let parts: HashMap<String, Tensor> =
+        trained.into_iter().map(|spec| (spec.name, random(&spec.shape))).collect();
+    let tensors = control.net(&net, &tuning(), &parts).unwrap();
+    assert_eq!(tensors.len(), net.tensors(2).len());
+    assert_eq!(values(&tensors["tail.weight"]), values(&parts["tail.weight"]));
+    assert_eq!(tensors["tail.weight"].dims()[1], 2);
+    assert_eq!(tensors["head.weight"].dims()[1], 4);
+
+    let start = Checkpoint {
+        metadata: metadata(&net),
+        tensors: tensors.iter().map(|(name, tensor)| (name.clone(), values(tensor))).collect(),
+    };
+    let slots = control.start(&start, &net, &tuning()).unwrap();
+    assert_eq!(slots["tail.weight"].value, start.tensors["tail.weight"]);
+    assert!(slots.contains_key("head.weight.shared") && !slots.contains_key("head.weight"));
+    (control.base, control.frozen) = (Some(vec![0.0, 0.0]), true);
+    let told = control.validate(&net, &tuning()).unwrap_err().to_string();
+    assert!(told.contains("layer `tail`"), "{told}");
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let refused = |change: &dyn Fn(&mut Control, &mut Architecture)| {
         let (mut control, mut net) = (control(Difference::Kernels), net());
@@ -173,7 +203,7 @@ fn what_cannot_be_is_refused() {
         let Architecture::Plain(plain) = net else { unreachable!() };
         plain.phi.mode = Mode::Mlp;
     });
-    assert!(phi.contains("layer `a` has not a kernel for each corner"), "{phi}");
+    assert!(phi.contains("no layer has a kernel for each corner"), "{phi}");
     let slopes = refused(&|_, net| {
         let Architecture::Plain(plain) = net else { unreachable!() };
         plain.layers[0].activation = Activation::PRelu;
