@@ -104,11 +104,13 @@ fn what_is_done_is_kept_and_not_done_again() {
         assert_eq!(page.matches(&format!("| {title} |")).count(), 2, "{title}: {page}");
     }
     assert!(page.contains("(results/noise.svg)") && at.path("results/noise.svg").exists());
-    // Other steps are another comparison.
-    let other = told(
-        "compare noise --data data --test data --pictures 2 --steps 4 --runs other --only film",
-    );
-    assert!(other.contains("noise/film, seed 1"), "{other}");
+    // Other steps are another comparison, which is not mixed with this one.
+    let other =
+        "compare noise --data data --test data --pictures 2 --steps 4 --runs other --only film";
+    let refused = at.fail(other);
+    assert!(refused.contains("noise.jsonl holds another comparison"), "{refused}");
+    assert!(!at.path("other").exists());
+    assert!(told(&format!("{other} --results other")).contains("noise/film, seed 1"));
 }
 
 #[test]

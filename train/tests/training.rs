@@ -237,11 +237,19 @@ fn random_tunings_fill_the_domain() {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
     let boxed = Recipe::parse(RECIPE).unwrap();
     let simplex = Recipe::parse(&RECIPE.replace("\"box\"", "\"simplex\"")).unwrap();
-    let (mut corners, mut sums) = (0, [0.0; 2]);
+    let shipped = |name: &str| {
+        let path = format!("{}/recipes/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        Recipe::read(path.as_ref()).unwrap()
+    };
+    let mut all = shipped("edsr-restore");
+    all.batch.tunings = boxed.batch.tunings.clone();
+    let (mut corners, mut nothing, mut sums) = (0, 0, [0.0; 2]);
     for _ in 0..2000 {
         let tuning = sample_tuning(&boxed, &mut rng);
         assert_ne!(tuning, [0.0, 0.0]);
         corners += usize::from(tuning.iter().all(|w| w.fract() == 0.0));
+        // Other nets have to learn what is asked for there.
+        nothing += usize::from(sample_tuning(&all, &mut rng) == [0.0, 0.0]);
         let tuning = sample_tuning(&simplex, &mut rng);
         assert!((tuning.iter().sum::<f32>() - 1.0).abs() < 1e-5);
         simplex.tuning.tuning(&tuning.iter().map(|w| f64::from(*w)).collect::<Vec<_>>()).unwrap();
@@ -249,6 +257,10 @@ fn random_tunings_fill_the_domain() {
         sums[1] += tuning[1];
     }
     assert!((900..1100).contains(&corners), "{corners}");
+    assert!((200..300).contains(&nothing), "{nothing}");
+    for (name, passes) in [("broadcast", true), ("broadcast-hq", true), ("edsr-restore", false)] {
+        assert_eq!(shipped(name).net.passes_at_zero(), passes, "{name}");
+    }
     assert!((sums[0] - sums[1]).abs() < 100.0, "{sums:?}");
 }
 

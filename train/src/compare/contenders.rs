@@ -217,9 +217,9 @@ impl Contender {
     #[must_use]
     pub fn fits(&self, task: &Task) -> bool {
         match self.name {
-            // On a simplex it is what the first one is.
+            // On a simplex the first one is mixed so.
             "tunable-linear" => task.name != "lifelike",
-            // Its recipe is trained so.
+            // With one knob the first one is trained so.
             "uniform" => task.name == "corners",
             _ => true,
         }

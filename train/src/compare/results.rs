@@ -16,6 +16,8 @@ pub struct Outcome {
     pub contender: String,
     /// Of its first weights and of every random choice.
     pub seed: u64,
+    /// Of the task, the steps of a run and the test pictures: what is compared has the same.
+    pub comparison: String,
     /// Of the recipe, and of those that it began with: tells whether it is still the same.
     pub recipe: String,
     /// Test pictures.

@@ -42,7 +42,8 @@ pub struct Runner {
     settings: Settings,
     results: Results,
     measure: Measure,
-    test: String,
+    /// Of [`Outcome::comparison`].
+    comparison: String,
 }
 
 /// Whether there is more to do.
@@ -58,7 +59,7 @@ impl Runner {
     /// Reads the results there are, and the test pictures.
     ///
     /// # Errors
-    /// Pictures or features that cannot be read; results that are none.
+    /// Pictures or features that cannot be read; results that are none, or of another comparison.
     pub fn new(settings: Settings) -> anyhow::Result<Self> {
         let task = settings.task;
         let recipe = task.recipe()?;
@@ -71,11 +72,19 @@ impl Runner {
         let features = features.map(|path| FeatureNet::load(path, &Device::Cpu)).transpose()?;
         let span = SIDE + 2 * recipe.batch.halo;
         let images = ImageFolder::load(&settings.test, span, Keep::Everything)?;
-        let test = format!("{} {}", settings.pictures, images.hash());
+        let steps = settings.steps.unwrap_or(recipe.steps);
+        let text = Recipe { steps, ..recipe }.to_toml()?;
+        let comparison = short_hash(&format!("{} {} {text}", settings.pictures, images.hash()));
         let pictures = Pictures { images, pairs: None };
         let measure = Measure::new(task, features, &pictures, settings.pictures)?;
         let results = Results::read(&settings.results)?;
-        Ok(Self { settings, results, measure, test })
+        ensure!(
+            results.outcomes().iter().all(|own| own.comparison == comparison),
+            "{} holds another comparison: other steps, test pictures or another recipe; give another folder with \
+             --results",
+            settings.results.display()
+        );
+        Ok(Self { settings, results, measure, comparison })
     }
 
     /// Trains and measures a contender, and the oracles that it needs.
@@ -154,6 +163,7 @@ impl Runner {
         let outcome = Outcome {
             contender: name.into(),
             seed,
+            comparison: self.comparison.clone(),
             recipe: id,
             pictures: self.settings.pictures,
             steps: checkpoint.metadata.provenance.steps,
@@ -228,6 +238,7 @@ impl Runner {
         let outcome = Outcome {
             contender: contender.name.into(),
             seed,
+            comparison: self.comparison.clone(),
             recipe: id,
             pictures: self.settings.pictures,
             steps: outcomes.iter().map(|outcome| outcome.steps).sum(),
@@ -246,12 +257,12 @@ impl Runner {
         &self,
         recipes: impl IntoIterator<Item = Option<&'r Recipe>>,
     ) -> anyhow::Result<String> {
-        let mut text = self.test.clone();
+        let mut text = self.comparison.clone();
         for mut recipe in recipes.into_iter().flatten().cloned() {
             recipe.steps = self.settings.steps.unwrap_or(recipe.steps);
             text += &recipe.to_toml()?;
         }
-        Ok(hash_bytes(text.as_bytes()).to_hex()[..16].to_owned())
+        Ok(short_hash(&text))
     }
 
     fn has(&self, name: &str, seed: u64, id: &str) -> bool {
@@ -307,4 +318,8 @@ impl Runner {
         self.results.put(outcome)?;
         Ok(Progress::Done)
     }
+}
+
+fn short_hash(text: &str) -> String {
+    hash_bytes(text.as_bytes()).to_hex()[..16].to_owned()
 }
