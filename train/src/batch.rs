@@ -18,7 +18,7 @@ use crate::degrade::{Draw, Recorded, apply_all_corners};
 use crate::pairs::PairFolder;
 use crate::recipe::{Level, Link, Recipe};
 use crate::rgb::Rgb;
-use crate::tunings::{sample_any_tuning, sample_tuning};
+use crate::tunings::{StepTunings, sample_any_tuning};
 use crate::view::View;
 use crate::yuv::{Matrix, Range};
 
@@ -41,6 +41,9 @@ pub struct HostBatch {
     pub residual: Vec<f32>,
     /// Factor of each channel's mean squared error to it, `[N, C]`.
     pub scales: Vec<f32>,
+    /// Of each of [`Recipe::corners`], where the recipe [looks at them](Recipe::has_single_corners): its weights,
+    /// `[N]`, and its target minus input, `[N, C, H, W]`, 0 where it has no weight.
+    pub corners: Vec<(Vec<f32>, Vec<f32>)>,
     /// The picture of each of [`Recipe::target_masks`], `[N, C, H, W]`.
     pub targets: Vec<Vec<f32>>,
     /// Matrix of each sample's planes, `[N]`.
@@ -67,10 +70,14 @@ pub fn make(recipe: &Recipe, pictures: &Pictures, step: u64) -> HostBatch {
     rng.set_stream(step + 1);
     let targets = recipe.target_masks();
     let mut batch = HostBatch { targets: vec![vec![]; targets.len()], ..Default::default() };
+    if recipe.has_single_corners() {
+        batch.corners = vec![<_>::default(); recipe.corners().len()];
+    }
     let all_levels = recipe.levels();
     let mut samples = recipe.batch.samples.iter().cycle().map(|sample| recipe.is_active(sample));
-    for _ in 0..recipe.batch.micro_batches {
-        let mut tuning = sample_tuning(recipe, &mut rng);
+    let tunings = StepTunings::new(recipe, step, &mut rng);
+    for index in 0..recipe.batch.micro_batches {
+        let mut tuning = tunings.draw(index, &mut rng);
         let all_are_wrong = recipe.batch.wrong > 0.0 && rng.random_bool(recipe.batch.wrong);
         if all_are_wrong {
             let anything = sample_any_tuning(recipe, &mut rng);
@@ -183,6 +190,8 @@ fn push_sample(
     let mut masks = vec![vec![true; chain.len()]];
     masks.extend_from_slice(targets);
     let mut weights = vec![];
+    // Weights of all corners, those of 0 too.
+    let mut all_weights = vec![];
     let is_active = |j: usize| undoes(recipe, j, active);
     let to_measure: Vec<(usize, Level)> = (0..levels.len())
         .filter_map(|j| Some((j, levels[j].filter(|level| level.error.is_some() && is_active(j))?)))
@@ -193,7 +202,8 @@ fn push_sample(
     }
     if recipe.has_corner_targets() {
         masks.push(vec![false; chain.len()]);
-        for (corner, weight) in recipe.corners().into_iter().zip(corner_weights(recipe, tuning)) {
+        all_weights = corner_weights(recipe, tuning);
+        for (corner, &weight) in recipe.corners().into_iter().zip(&all_weights) {
             if weight > 0.0 {
                 masks.push(recipe.kept_at(corner));
                 weights.push(weight);
@@ -221,6 +231,12 @@ fn push_sample(
         let mean = mean_target(&weights, &corners);
         batch.scales.extend(channel_scales(view, &input, &clean));
         batch.residual.extend(mean.iter().zip(&input).map(|(mean, input)| mean - input));
+        let mut corners = corners.iter();
+        for ((weights, wanted), weight) in batch.corners.iter_mut().zip(all_weights) {
+            weights.push(weight);
+            let target = if weight > 0.0 { corners.next().unwrap_or(&input) } else { &input };
+            wanted.extend(target.iter().zip(&input).map(|(target, input)| target - input));
+        }
     }
     batch.input.extend(input);
     batch.matrices.push(matrix);

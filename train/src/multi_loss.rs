@@ -27,6 +27,8 @@ pub struct DeviceBatch {
     pub ranges: Vec<Range>,
     residual: Option<Tensor>,
     scales: Option<Tensor>,
+    /// As [`Corners::each`].
+    corners: Vec<(Tensor, Tensor)>,
     targets: Vec<Tensor>,
     matrices: Vec<Matrix>,
     /// w(ω) of each objective, `[N]`.
@@ -55,12 +57,16 @@ impl DeviceBatch {
         });
         let weights = weights.collect::<anyhow::Result<_>>()?;
         let has_corners = !batch.residual.is_empty();
+        let corner = |(weights, wanted): &(Vec<f32>, Vec<f32>)| {
+            Ok((Tensor::from_slice(weights, (n, 1, 1, 1), device)?, picture(wanted)?))
+        };
         let scales = || Tensor::from_slice(&batch.scales, (n, channels), device);
         Ok(Self {
             tunings: Tensor::from_slice(&batch.tunings, (n / each, p), device)?,
             input: planes(&batch.input, crop / view.scale)?,
             residual: has_corners.then(|| picture(&batch.residual)).transpose()?,
             scales: has_corners.then(scales).transpose()?,
+            corners: batch.corners.iter().map(corner).collect::<anyhow::Result<_>>()?,
             targets: batch.targets.iter().map(picture).collect::<anyhow::Result<_>>()?,
             ranges: batch.ranges.clone(),
             matrices: batch.matrices.clone(),
@@ -94,7 +100,7 @@ impl DeviceBatch {
 
     fn corners<'b>(&'b self, made: &'b Made) -> Option<Corners<'b>> {
         let (wanted, scales) = (self.residual.as_ref()?, self.scales.as_ref()?);
-        Some(Corners { residual: made.residual.as_ref()?, wanted, scales })
+        Some(Corners { residual: made.residual.as_ref()?, wanted, scales, each: &self.corners })
     }
 }
 

@@ -12,7 +12,7 @@ use tunableconv_train::data::{ImageFolder, Keep};
 use tunableconv_train::multi_loss::{DeviceBatch, MultiLoss};
 use tunableconv_train::pairs::PairFolder;
 use tunableconv_train::recipe::Recipe;
-use tunableconv_train::tunings::sample_tuning;
+use tunableconv_train::tunings::StepTunings;
 use tunableconv_train::view::View;
 
 #[test]
@@ -229,6 +229,84 @@ fn a_logarithmic_error_counts_factors_alike() {
     let expected = samples.iter().sum::<f64>() / samples.len() as f64;
     let got = loss.measure(&on_device, &nothing).unwrap();
     assert!(expected > 1.0 && (got - expected).abs() < 1e-3 * expected, "{got}, {expected}");
+}
+
+/// Draws one tuning, of the first step.
+fn sample_tuning(recipe: &Recipe, rng: &mut rand_chacha::ChaCha8Rng) -> Vec<f32> {
+    StepTunings::new(recipe, 0, rng).draw(0, rng)
+}
+
+#[test]
+fn absolute_errors_are_those_to_each_corner() {
+    let at = Workplace::new();
+    let text = format!(
+        "{RECIPE}\n[[objectives]]\nloss = {{ kind = \"corner-targets\", error = \"absolute\" }}\n"
+    );
+    let recipe = Recipe::parse(&text).unwrap();
+    let images = ImageFolder::load(&[at.path("data")], 16, Keep::Everything).unwrap();
+    let batch = batch::make(&recipe, &Pictures { images, pairs: None }, 1);
+    let n = batch.matrices.len();
+    let planes = batch.residual.len() / n;
+    assert_eq!(batch.corners.len(), 4);
+    // Weighted as the mean is that is made of them.
+    let mut expected = 0.0;
+    for sample in 0..n {
+        let at = |values: &Vec<f32>, i: usize| f64::from(values[sample * planes + i]);
+        let mut sums = [0.0; 6];
+        for i in 0..planes {
+            let mut mean = 0.0;
+            for (weights, wanted) in &batch.corners {
+                let weight = f64::from(weights[sample]);
+                mean += weight * at(wanted, i);
+                sums[i / (planes / 6)] += weight * at(wanted, i).abs() / (planes / 6) as f64;
+            }
+            assert!((mean - at(&batch.residual, i)).abs() < 1e-6);
+        }
+        let scales = &batch.scales[sample * 6..][..6];
+        let scaled = sums.iter().zip(scales).map(|(sum, scale)| sum * f64::from(*scale).sqrt());
+        expected += scaled.sum::<f64>() / (6 * n) as f64;
+    }
+    let device = candle_core::Device::Cpu;
+    let loss = MultiLoss::new(&recipe, None, &device).unwrap();
+    let on_device = DeviceBatch::new(&batch, &recipe, &device).unwrap();
+    let nothing = on_device.unfiltered(recipe.view()).unwrap();
+    let got = loss.measure(&on_device, &nothing).unwrap();
+    assert!(expected > 0.1 && (got - expected).abs() < 1e-4 * expected, "{got}, {expected}");
+}
+
+#[test]
+fn tunings_come_from_every_part_and_leave_the_corners() {
+    use rand::SeedableRng as _;
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let usual = "kind = \"corner-boosted\", share = 0.5";
+    let mut recipe = Recipe::parse(&RECIPE.replace(usual, "kind = \"stratified\"")).unwrap();
+    recipe.batch.micro_batches = 5;
+    let mut orders = std::collections::HashSet::new();
+    for step in 0..50 {
+        let tunings = StepTunings::new(&recipe, step, &mut rng);
+        let drawn: Vec<_> = (0..5).map(|index| tunings.draw(index, &mut rng)).collect();
+        let order = |j: usize| drawn.iter().map(|t| (5.0 * t[j]) as usize).collect::<Vec<_>>();
+        for j in 0..2 {
+            let mut parts = order(j);
+            parts.sort_unstable();
+            assert_eq!(parts, [0, 1, 2, 3, 4]);
+        }
+        orders.insert((order(0), order(1)));
+    }
+    assert!(orders.len() > 40, "{}", orders.len());
+
+    let annealed = "kind = \"annealed\", from = 1.0, to = 0.0";
+    let mut recipe = Recipe::parse(&RECIPE.replace(usual, annealed)).unwrap();
+    recipe.steps = 101;
+    for (step, expected) in [(0, 1000..1001), (50, 440..560), (100, 0..1), (200, 0..1)] {
+        let tunings = StepTunings::new(&recipe, step, &mut rng);
+        let is_corner = |_: &usize| tunings.draw(0, &mut rng).iter().all(|w| w.fract() == 0.0);
+        let corners = (0..1000).filter(is_corner).count();
+        assert!(expected.contains(&corners), "{step}: {corners}");
+    }
+    let refused = RECIPE.replace(usual, &annealed.replace("to = 0.0", "to = 1.5"));
+    let error = format!("{:#}", Recipe::parse(&refused).unwrap_err());
+    assert!(error.contains("to = 1.5, expected 0 to 1"), "{error}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ use Part::{Ablation, Rival};
 use Way::{Blend, Trained, TrainedTwice};
 
 /// All of them: ours, its rivals, what is left out of ours in turn.
-pub const CONTENDERS: [Contender; 17] = [
+pub const CONTENDERS: [Contender; 21] = [
     Contender {
         name: "tunable",
         title: "tunable, kernel per corner",
@@ -170,6 +170,36 @@ pub const CONTENDERS: [Contender; 17] = [
         part: Ablation,
         way: Trained("batch.tunings = { kind = \"corner-boosted\", share = 1.0 }"),
     },
+    Contender {
+        name: "annealed",
+        title: "tunable, tunings annealed",
+        about: "as the first, trained at the corners at first, and more and more all over the domain",
+        part: Ablation,
+        way: Trained("batch.tunings = { kind = \"annealed\", from = 1.0, to = 0.0 }"),
+    },
+    Contender {
+        name: "stratified",
+        title: "tunable, tunings stratified",
+        about: "as the first, every step trained at tunings from all parts of the domain (Latin hypercube)",
+        part: Ablation,
+        way: Trained("batch.tunings = { kind = \"stratified\" }"),
+    },
+    Contender {
+        name: "fast",
+        title: "tunable, twice the learning rate",
+        about: "as the first, with steps twice as large: is that all that a shared kernel does?",
+        part: Ablation,
+        way: Trained("optimiser.learning_rate = 3e-3"),
+    },
+    Contender {
+        name: "absolute",
+        title: "tunable, absolute errors",
+        about: "as the first, with absolute instead of squared errors to the targets of the corners",
+        part: Ablation,
+        way: Trained(
+            "objectives = [{ loss = { kind = \"corner-targets\", error = \"absolute\" } }]",
+        ),
+    },
 ];
 
 /// What the oracle of a tuning is called.
@@ -221,6 +251,8 @@ impl Contender {
             "tunable-linear" => task.name != "lifelike",
             // With one knob the first one is trained so.
             "uniform" => task.name == "corners",
+            // Elsewhere there is only one target, or no corner targets.
+            "absolute" => task.name == "corners",
             _ => true,
         }
     }

@@ -192,8 +192,8 @@ impl Section<'_> {
     fn costs(&self) -> anyhow::Result<String> {
         let unit = self.unit;
         let mut text = format!(
-            "\n| | mean gap, {0} | largest gap, {0} | monotone | smooth | trained numbers | steps | kMAC a pixel | folding |\n\
-             |---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+            "\n| | mean gap, {0} | largest gap, {0} | monotone | smooth | trained numbers | steps | minutes | kMAC a pixel | folding |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
             unit.name()
         );
         for contender in self.contenders() {
@@ -213,7 +213,7 @@ impl Section<'_> {
             }
             writeln!(
                 text,
-                "| {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.3} % |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.3} % |",
                 contender.title,
                 spread(gaps.iter().map(mean), 2),
                 spread(gaps.iter().map(largest), 2),
@@ -221,13 +221,14 @@ impl Section<'_> {
                 control[1],
                 first.trained,
                 first.steps,
+                spread(own.iter().filter_map(|outcome| Some(outcome.seconds? / 60.0)), 1),
                 first.macs / 1e3,
                 100.0 * first.folding / (first.macs * FRAME),
             )?;
         }
         text += "\nMonotone: rank correlation of the knob, moved along its way in eleven steps, with how far the output is \
                  from that at the beginning (1 is best). Smooth: the largest second difference of that distance, of \
-                 the whole (0 is a straight line). Folding: multiplications to mix all kernels anew, of those of a \
+                 the whole (0 is a straight line). Minutes: of training, on the machine that the reading below names. Folding: multiplications to mix all kernels anew, of those of a \
                  frame of 640×360.\n";
         Ok(text)
     }

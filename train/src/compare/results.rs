@@ -24,6 +24,9 @@ pub struct Outcome {
     pub pictures: usize,
     /// Steps of all runs that it took.
     pub steps: u64,
+    /// How long they took, in seconds, measuring left out; where none was stopped and went on later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
     /// Numbers that were trained for its knob and its kernels.
     pub trained: usize,
     /// Numbers of its net once folded.

@@ -1,6 +1,7 @@
 //! Trains and measures what has not been yet.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 use candle_core::{Device, Module as _, Tensor};
@@ -144,9 +145,11 @@ impl Runner {
         {
             return Ok(Progress::Stopped);
         }
-        let from =
+        let start =
             from.map(|base| self.run_dir(&oracle_name(base), seed).join("checkpoint.safetensors"));
-        let Some(checkpoint) = self.trained(name, &recipe, from.as_deref(), seed, stop)? else {
+        let Some((checkpoint, own_seconds)) =
+            self.trained(name, &recipe, start.as_deref(), seed, stop)?
+        else {
             return Ok(Progress::Stopped);
         };
         let net = Net::new(&checkpoint, &Device::Cpu)?;
@@ -160,6 +163,11 @@ impl Runner {
         let numbers = |shape: &[usize]| shape.iter().product::<usize>();
         let folded = kernels.iter().filter(banked).map(|spec| numbers(&spec.shape[2..])).sum();
         let folding = kernels.iter().map(|spec| numbers(&spec.shape)).sum::<usize>();
+        let mut seconds = own_seconds;
+        if let Some(base) = from {
+            let first = self.results.get(&oracle_name(base), seed);
+            seconds = first.and_then(|first| Some(first.seconds? + own_seconds?));
+        }
         let outcome = Outcome {
             contender: name.into(),
             seed,
@@ -167,6 +175,7 @@ impl Runner {
             recipe: id,
             pictures: self.settings.pictures,
             steps: checkpoint.metadata.provenance.steps,
+            seconds,
             trained: [Some(&recipe), first.as_ref()]
                 .into_iter()
                 .flatten()
@@ -242,6 +251,7 @@ impl Runner {
             recipe: id,
             pictures: self.settings.pictures,
             steps: outcomes.iter().map(|outcome| outcome.steps).sum(),
+            seconds: outcomes.iter().map(|outcome| outcome.seconds).sum(),
             trained: outcomes.iter().map(|outcome| outcome.trained).sum(),
             folded: outcomes.iter().map(|outcome| outcome.folded).sum(),
             folding: 0.0,
@@ -273,7 +283,7 @@ impl Runner {
         self.settings.runs.join(self.settings.task.name).join(format!("{name}-{seed}"))
     }
 
-    /// The checkpoint of a run, from wherever it is; `None` if it was stopped.
+    /// The checkpoint of a run, and how long that took if it was done at once; `None` if it was stopped.
     fn trained(
         &self,
         name: &str,
@@ -281,14 +291,16 @@ impl Runner {
         from: Option<&Path>,
         seed: u64,
         stop: Stop<'_>,
-    ) -> anyhow::Result<Option<Checkpoint>> {
+    ) -> anyhow::Result<Option<(Checkpoint, Option<f64>)>> {
         let run = self.run_dir(name, seed);
         let mut recipe = recipe.clone();
         recipe.steps = self.settings.steps.unwrap_or(recipe.steps);
         tell!("{}, seed {seed}", recipe.name);
         let sources = self.settings.sources.clone();
         let cadence = CadenceChange::default();
-        let outcome = if run.join("state.safetensors").exists() {
+        let start = Instant::now();
+        let is_resumed = run.join("state.safetensors").exists();
+        let outcome = if is_resumed {
             let kept = Recipe::read(&run.join("recipe.toml"))?;
             ensure!(
                 kept == recipe,
@@ -304,7 +316,10 @@ impl Runner {
         };
         match outcome {
             trainer::Outcome::Stopped { .. } => Ok(None),
-            trainer::Outcome::Finished(path) => Ok(Some(Checkpoint::read(&path)?)),
+            trainer::Outcome::Finished(path) => {
+                let seconds = (!is_resumed).then(|| start.elapsed().as_secs_f64().round());
+                Ok(Some((Checkpoint::read(&path)?, seconds)))
+            }
         }
     }
 

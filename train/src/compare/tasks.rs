@@ -25,7 +25,7 @@ pub struct Task {
 }
 
 /// All of them.
-pub const TASKS: [Task; 3] = [
+pub const TASKS: [Task; 4] = [
     Task {
         name: "noise",
         title: "How strong is the noise?",
@@ -36,6 +36,17 @@ pub const TASKS: [Task; 3] = [
         others: &[&[0.1]],
         points: &[&[0.1], &[0.2], &[0.3], &[0.5], &[0.75], &[1.0]],
         way: [&[0.0], &[1.0]],
+    },
+    Task {
+        name: "levels",
+        title: "How strong is the noise, how strong the blur?",
+        about: "Two knobs name the strengths of a blur, up to 2 pixels, and of the noise upon it, up to 30 of 255; the \
+                target is the clean picture. At each setting both are as strong as it says.",
+        recipe: include_str!("../../comparisons/levels.toml"),
+        base: &[1.0, 1.0],
+        others: &[&[0.1, 0.1], &[1.0, 0.1], &[0.1, 1.0]],
+        points: &[&[0.5, 0.0], &[0.0, 0.5], &[0.2, 0.5], &[0.5, 0.5], &[0.5, 1.0], &[1.0, 1.0]],
+        way: [&[0.0, 0.0], &[1.0, 1.0]],
     },
     Task {
         name: "corners",

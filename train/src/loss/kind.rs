@@ -94,6 +94,9 @@ pub struct Corners<'a> {
     pub wanted: &'a Tensor,
     /// Factor of each channel's mean squared error, `[N, C]`.
     pub scales: &'a Tensor,
+    /// Weight, `[N, 1, 1, 1]`, and target minus input, `[N, C, H, W]`, of each corner by itself, where a loss asks for
+    /// that.
+    pub each: &'a [(Tensor, Tensor)],
 }
 
 impl Seen<'_> {

@@ -34,14 +34,14 @@ mod pool;
 pub mod ssim;
 mod weights;
 
-pub use corners::ErrorScale;
+pub use corners::{ErrorKind, ErrorScale};
 pub use kind::{Corners, Loss, Seen};
 
 use candle_core::{Result, Tensor};
 
 // The losses there are: what they are, by module and type, and what they are called in recipes.
 kind::losses! {
-    /// The targets of all corners of the domain by squared error.
+    /// The targets of all corners of the domain.
     corners::CornerTargets as "corner-targets",
     /// Mean absolute error of the planes.
     pixel::L1 as "l1",

@@ -41,6 +41,16 @@ pub enum Tunings {
         /// 0 to 1.
         share: f64,
     },
+    /// A share from the corners that changes evenly throughout the run, the others uniformly.
+    Annealed {
+        /// In the first step, 0 to 1.
+        from: f64,
+        /// In the last step, 0 to 1.
+        to: f64,
+    },
+    /// The tunings of a step from all over the domain: each parameter's range is cut into as many parts as there are
+    /// micro-batches, and of each part comes one (Latin hypercube); on a simplex of two parameters the second's.
+    Stratified {},
     /// Every entry from Beta(a, b): on a box, or on a simplex of two parameters for the second.
     Beta {
         /// First shape parameter, > 0.
@@ -73,15 +83,24 @@ impl Default for Batch {
 
 impl Tunings {
     pub(super) fn validate(&self, space: &TuningSpace) -> anyhow::Result<()> {
+        let one_knob = space.domain == Domain::Box || space.len() == 2;
+        let is_share = |name: &str, share: &f64| {
+            ensure!((0.0..=1.0).contains(share), "{name} = {share}, expected 0 to 1");
+            Ok(())
+        };
         match self {
             Self::Uniform {} => {}
-            Self::CornerBoosted { share } => {
-                ensure!((0.0..=1.0).contains(share), "share = {share}, expected 0 to 1");
+            Self::CornerBoosted { share } => is_share("share", share)?,
+            Self::Annealed { from, to } => {
+                is_share("from", from)?;
+                is_share("to", to)?;
+            }
+            Self::Stratified {} => {
+                ensure!(one_knob, "stratified: expected a box, or a simplex of two parameters");
             }
             Self::Beta { a, b } => {
                 let positive = |v: &f64| *v > 0.0 && v.is_finite();
                 ensure!(positive(a) && positive(b), "a = {a}, b = {b}, expected both > 0");
-                let one_knob = space.domain == Domain::Box || space.len() == 2;
                 ensure!(one_knob, "beta: expected a box, or a simplex of two parameters");
             }
             Self::Fixed { values } => {

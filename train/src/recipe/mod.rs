@@ -16,6 +16,7 @@ use tunableconv::tuning::{Domain, RESERVED_NAMES, TuningSpace};
 
 use crate::control::Control;
 use crate::degrade::{Degradation, check_chain};
+use crate::loss::{ErrorKind, LossKind};
 use crate::view::View;
 
 pub use batch::{Batch, Tunings};
@@ -340,6 +341,12 @@ impl Recipe {
     /// Whether the targets of the corners are needed.
     pub fn has_corner_targets(&self) -> bool {
         self.objectives.iter().any(|objective| objective.is_corner_targets())
+    }
+
+    /// Whether one of them looks at the target of each corner by itself, not at their mean.
+    pub fn has_single_corners(&self) -> bool {
+        let is_absolute = |objective: &Objective| matches!(&objective.loss, LossKind::CornerTargets(loss) if loss.error == ErrorKind::Absolute);
+        self.objectives.iter().any(is_absolute)
     }
 
     /// Whether nothing else is asked for than the targets of the corners.
