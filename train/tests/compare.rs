@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 
 use common::{Workplace, picture};
 use tunableconv_train::compare::{CONTENDERS, Outcome, Results, TASKS, Way};
+use tunableconv_train::control::Control;
 
 /// With pictures that are large enough to be measured on.
 fn workplace() -> Workplace {
@@ -42,7 +43,8 @@ fn every_contender_has_a_recipe_for_every_task_that_it_fits() {
             let expected = if contender.name == "cfsnet" { 1.5..2.0 } else { 1.0..1.001 };
             assert!(expected.contains(&more), "{}: {more}", contender.name);
             let twice = matches!(contender.way, Way::TrainedTwice(_));
-            assert_eq!(recipe.control.as_ref().is_some_and(|control| control.frozen), twice);
+            let is_frozen = |control: &Control| control.frozen && control.base.is_some();
+            assert_eq!(recipe.control.as_ref().is_some_and(is_frozen), twice);
             nets.push((
                 contender.name,
                 (recipe.net, recipe.control, recipe.batch, recipe.objectives, recipe.optimiser),

@@ -89,6 +89,25 @@ fn a_difference_is_trained_upon_kernels_that_stay() {
 }
 
 #[test]
+fn kernels_begin_alike_and_are_trained_by_themselves() {
+    let at = Workplace::new();
+    let control = "difference = \"kernels\"\nfrozen = true";
+    std::fs::write(at.path("alike.toml"), recipe("[[1.0, 1.0], [0.0, 1.0]]", control)).unwrap();
+    at.succeed("train alike.toml --data data --run one");
+    let one = Checkpoint::read(&at.path("one/checkpoint.safetensors")).unwrap();
+    // Corners that no sample was at are what all were.
+    assert_eq!(kernels(&one, 0), kernels(&one, 1));
+    let [first, second, third] = [0, 2, 3].map(|corner| kernels(&one, corner));
+    assert!(first != second && first != third && second != third);
+    assert!(first[0].iter().any(|w| w.abs() > 1e-2), "{:?}", first[0]);
+    // Killed and resumed, the same comes of it.
+    at.kill_run("two", "train alike.toml --data data --run two --save-every 1");
+    at.succeed("train --resume --run two");
+    let two = Checkpoint::read(&at.path("two/checkpoint.safetensors")).unwrap();
+    assert!(one.tensors == two.tensors);
+}
+
+#[test]
 fn all_is_trained_together_where_nothing_is_frozen() {
     let at = Workplace::new();
     let control = "difference = \"scales\"";

@@ -45,7 +45,7 @@ use Part::{Ablation, Rival};
 use Way::{Blend, Trained, TrainedTwice};
 
 /// All of them: ours, its rivals, what is left out of ours in turn.
-pub const CONTENDERS: [Contender; 21] = [
+pub const CONTENDERS: [Contender; 22] = [
     Contender {
         name: "tunable",
         title: "tunable, kernel per corner",
@@ -185,9 +185,16 @@ pub const CONTENDERS: [Contender; 21] = [
         way: Trained("batch.tunings = { kind = \"stratified\" }"),
     },
     Contender {
+        name: "alike",
+        title: "tunable, kernels that begin alike",
+        about: "as the first, but the kernels of all corners begin as one: is that all that a shared kernel does?",
+        part: Ablation,
+        way: Trained("control = { difference = \"kernels\", frozen = true }"),
+    },
+    Contender {
         name: "fast",
         title: "tunable, twice the learning rate",
-        about: "as the first, with steps twice as large: is that all that a shared kernel does?",
+        about: "as the first, with steps twice as large: or is that all?",
         part: Ablation,
         way: Trained("optimiser.learning_rate = 3e-3"),
     },

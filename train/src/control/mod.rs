@@ -37,7 +37,8 @@ pub struct Control {
     /// The corner at which d is 0, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Vec<f64>>,
-    /// Whether k stays what the checkpoint that the run starts from has at `base`.
+    /// Whether k stays what the checkpoint that the run starts from has at `base`; without a base, what it was at first,
+    /// so that the kernels of all corners begin alike and are trained each by itself.
     #[serde(default)]
     pub frozen: bool,
 }
@@ -219,7 +220,8 @@ impl Control {
         if self.base.is_some() {
             self.base_corner(tuning)?;
         }
-        ensure!(!self.frozen || self.base.is_some(), "frozen: expected a base");
+        let begins_alike = self.difference == Difference::Kernels;
+        ensure!(!self.frozen || self.base.is_some() || begins_alike, "frozen: expected a base");
         let trains = self.difference != Difference::None;
         ensure!(trains || !self.frozen, "frozen: without a difference there is nothing to train");
         Ok(())
@@ -232,6 +234,11 @@ impl Control {
         let corner = tuning.corners().position(|corner| corner.values() == own);
         ensure!(corner.is_some(), "base = {base:?}, expected a corner of the domain");
         Ok(corner)
+    }
+
+    /// Those of k for such a net.
+    pub(crate) fn shared(&self, net: &Architecture, tuning: &TuningSpace) -> Vec<TensorSpec> {
+        self.banks(net, tuning).flat_map(|(bank, _)| bank.shared()).collect()
     }
 
     /// The tensors to train for such a net.

@@ -193,7 +193,12 @@ fn what_cannot_be_is_refused() {
     };
     assert!(refused(&|c, _| c.base = Some(vec![0.5, 0.0])).contains("expected a corner"));
     assert!(refused(&|c, _| c.base = Some(vec![0.0])).contains("expected a corner"));
-    assert!(refused(&|c, _| c.frozen = true).contains("expected a base"));
+    assert!(
+        refused(&|c, _| {
+            *c = Control { frozen: true, ..control(Difference::Gains) };
+        })
+        .contains("expected a base")
+    );
     assert!(refused(&|c, _| c.difference = Difference::LowRank(0)).contains("rank 0"));
     let nothing = refused(&|c, _| {
         *c = Control { base: Some(vec![0.0; 2]), frozen: true, ..control(Difference::None) };

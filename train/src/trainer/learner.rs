@@ -33,7 +33,10 @@ pub fn initial_state(
     slots.extend(Adversary::fresh_slots(recipe));
     let transfer = match (start, &recipe.control) {
         (None, Some(control)) => {
-            ensure!(!control.frozen, "kernels that are frozen come from a checkpoint: give --from");
+            ensure!(
+                !control.frozen || control.base.is_none(),
+                "kernels that are frozen at a base come from a checkpoint: give --from"
+            );
             Transfer::default()
         }
         (Some(start), Some(control)) => {
@@ -87,10 +90,14 @@ pub fn trained_numbers(recipe: &Recipe) -> usize {
 
 /// The kernels of a control strategy that are not trained.
 fn frozen(recipe: &Recipe, start: Option<&Checkpoint>) -> anyhow::Result<HashMap<String, Tensor>> {
-    let Some((control, start)) = recipe.control.as_ref().filter(|c| c.frozen).zip(start) else {
+    let Some(control) = recipe.control.as_ref().filter(|control| control.frozen) else {
         return Ok(HashMap::new());
     };
-    let values = control.start(start, &recipe.net, &recipe.tuning)?.into_iter();
+    let values = match start {
+        Some(start) => control.start(start, &recipe.net, &recipe.tuning)?,
+        None => initial_slots(&control.shared(&recipe.net, &recipe.tuning), recipe.seed),
+    };
+    let values = values.into_iter();
     let tensor =
         |(name, k): (String, Slot)| Ok((name, Tensor::from_vec(k.value, k.shape, &Device::Cpu)?));
     values.map(tensor).collect()
