@@ -20,6 +20,7 @@ mod rows;
 mod samples;
 #[cfg(test)]
 mod tests;
+mod video;
 mod yuv;
 
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,9 @@ pub use direct::Rescale;
 pub use luma::Recolour;
 pub use planes::{Matrix, Plane, PlaneMut, Planes, RgbPixel, Subsampling, YuvPixel};
 pub(crate) use rows::FrameWriter;
+use samples::Normal;
 pub(crate) use samples::Value;
+pub(crate) use video::{Component as YuvComponent, Yuv420};
 
 /// Largest width and height in pixels.
 pub const MAX_SIDE: usize = 8192;

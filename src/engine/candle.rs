@@ -5,11 +5,12 @@ use std::sync::Arc;
 use candle_core::{Device, Module, Tensor};
 
 use super::smoothing::Smoothing;
+use super::tensors::filter;
 use super::tiles::{Tile, tiles};
 use super::{Engine, Precision, thread_pool};
 use crate::Result;
 use crate::checkpoint::Metadata;
-use crate::frame::{CHANNELS, Frame, FrameMut, Recolour};
+use crate::frame::{Frame, FrameMut};
 use crate::net::Net;
 use crate::nn::{Colour, FoldedNet, Io, Reach, Statistics};
 use crate::tuning::Tuning;
@@ -78,31 +79,7 @@ impl CandleEngine {
     }
 
     fn run(&self, input: &Frame<'_>, output: &mut FrameMut<'_>) -> Result<()> {
-        let from = input.format();
-        match self.io.colour {
-            Colour::Yuv420 => {
-                let (width, height) = from.half_size();
-                let mut x = vec![0.0; CHANNELS * width * height];
-                input.unpack(&mut x);
-                let residual = self.tensor(x, [height, width])?;
-                output.pack_sum(input, &residual, self.smoothing())
-            }
-            Colour::Rgb => {
-                output.check_size(self.output_size(from.width, from.height))?;
-                let mut x = vec![0.0; self.io.channels * from.width * from.height];
-                input.unpack_rgb(&mut x);
-                output.pack_rgb(input, &self.tensor(x, [from.height, from.width])?);
-                Ok(())
-            }
-            Colour::Luma => {
-                let sizes = [from, output.format()].map(|of| [of.width, of.height]);
-                output.check_size(self.output_size(from.width, from.height))?;
-                let mut recolour = Recolour::new(sizes[0], sizes[1]);
-                let mut x = vec![0.0; from.width * from.height];
-                recolour.read(input, &mut x);
-                recolour.write(input, &self.tensor(x, [from.height, from.width])?, output)
-            }
-        }
+        filter(&self.io, self.smoothing(), input, output, |x, size| self.tensor(x, size))
     }
 
     /// What the net makes of a tensor `[C, H, W]` of this height and width: a residual in 4:2:0, else the

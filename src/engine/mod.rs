@@ -3,10 +3,13 @@
 mod candle;
 #[doc(hidden)]
 pub mod cpu;
+#[doc(hidden)]
+pub mod cuda;
 mod device;
 mod model;
 mod precision;
 mod smoothing;
+mod tensors;
 mod tiles;
 
 pub use candle::CandleEngine;

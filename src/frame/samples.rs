@@ -28,6 +28,21 @@ impl Normal {
         Self { zero: (2.0 * zero) as i32, scale: 0.5 / span, span }
     }
 
+    /// Twice the code of 0.
+    pub(super) fn zero(self) -> i32 {
+        self.zero
+    }
+
+    /// Worth of half a code.
+    pub(super) fn scale(self) -> f32 {
+        self.scale
+    }
+
+    /// Codes from 0 to 1.
+    pub(super) fn span(self) -> f32 {
+        self.span
+    }
+
     #[inline(always)]
     pub(super) fn of_code<T: Value>(self, code: u16) -> T {
         T::from_doubled(2 * i32::from(code) - self.zero, self.scale)

@@ -55,14 +55,15 @@ pub fn random_checkpoint(mode: Mode, seed: u64) -> Checkpoint {
     random_checkpoint_of(small_config(mode), two_knobs(), seed)
 }
 
-/// The same for any net and domain.
+/// The same for any size and domain.
 pub fn random_checkpoint_of(config: VideoNetConfig, tuning: TuningSpace, seed: u64) -> Checkpoint {
-    let metadata = Metadata {
-        architecture: Architecture::Video(config),
-        tuning,
-        provenance: Provenance::default(),
-        calibration: None,
-    };
+    random_net(Architecture::Video(config), tuning, seed)
+}
+
+/// The same for any net.
+pub fn random_net(architecture: Architecture, tuning: TuningSpace, seed: u64) -> Checkpoint {
+    let provenance = Provenance::default();
+    let metadata = Metadata { architecture, tuning, provenance, calibration: None };
     let mut random = Random(seed);
     let specs = metadata.tensors();
     let values = |len: usize, random: &mut Random| (0..len).map(|_| 0.3 * random.next()).collect();

@@ -1,0 +1,17 @@
+//! Chains of convolutions on NVIDIA GPUs, by kernels of their own.
+//!
+//! A frame's planes go there, `read_video` makes the net's first edge of them, `conv` each next edge, and `write_video`
+//! the frame that comes back. Edges are stored pixel after pixel, in halves or in f32; sums are in f32 always. A new
+//! tuning sends folded weights only.
+//!
+//! The kernels in `kernels/` are CUDA; the tests compile them for the CPU, too, where an emulator has the threads take
+//! turns (`tests/cuda/`).
+
+mod chain;
+mod conv;
+mod engine;
+mod gpu;
+
+pub use conv::Storage;
+pub use engine::CudaEngine;
+pub use gpu::{Address, Gpu, Kernel, Launch};

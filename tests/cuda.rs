@@ -1,0 +1,497 @@
+//! The CUDA engine, its kernels compiled for the CPU: see `cuda/emulator.hpp`.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{CStr, CString, c_void};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{Device, Module as _, Tensor};
+use common::{Picture, Random, random_checkpoint, random_net, two_knobs};
+use tunableconv::checkpoint::{Architecture, Calibration, Checkpoint};
+use tunableconv::engine::cuda::{Address, CudaEngine, Gpu, Kernel, Launch, Storage};
+use tunableconv::engine::{self, Engine, Options, Precision};
+use tunableconv::frame::{
+    Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, Range, SampleFormat, Subsampling,
+};
+use tunableconv::net::Net;
+use tunableconv::nn::{
+    Activation, Colour, EdsrConfig, Mode, PhiConfig, PlainConfig, PlainLayer, TwoScaleConfig,
+    VideoNetConfig,
+};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Bytes before and behind what is allocated, which no kernel may touch.
+const MARGIN: usize = 256;
+
+const MARK: u8 = 0x5a;
+
+type LaunchKernel = unsafe extern "C" fn(*const c_void, *const u32, u32, usize);
+
+/// The kernels, compiled for the CPU.
+#[derive(Clone)]
+struct Kernels(Arc<HashMap<Kernel, LaunchKernel>>);
+
+/// Stands for a GPU.
+struct Emulator {
+    kernels: Kernels,
+    memory: HashMap<Address, Vec<u128>>,
+    launches: usize,
+}
+
+fn compiled(sources: &Path, kernels: &[Kernel], name: &str) -> Kernels {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let library = folder.join(format!("{name}-{}.so", std::process::id()));
+    let units = kernels.iter().map(|kernel| format!("{ROOT}/tests/cuda/{}.cpp", kernel.name()));
+    let output = Command::new(std::env::var("CXX").unwrap_or("c++".into()))
+        .args(["-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-I"])
+        .arg(sources)
+        .arg(format!("-I{ROOT}/tests/cuda"))
+        .args(units)
+        .arg("-o")
+        .arg(&library)
+        .output()
+        .expect("a C++ compiler");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = CString::new(library.to_str().unwrap()).unwrap();
+    // SAFETY: the library was compiled above, and nothing runs when it is loaded.
+    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    // SAFETY: dlerror gives a text after a failure.
+    assert!(!handle.is_null(), "{:?}", unsafe { CStr::from_ptr(libc::dlerror()) });
+    std::fs::remove_file(&library).unwrap();
+    let kernels = kernels.iter().map(|&kernel| {
+        let name = CString::new(format!("launch_{}", kernel.name())).unwrap();
+        // SAFETY: the handle is that of a library, which is never closed.
+        let symbol = unsafe { libc::dlsym(handle, name.as_ptr()) };
+        assert!(!symbol.is_null(), "{name:?}");
+        // SAFETY: `EXPORT` in the emulator makes a function of this type.
+        (kernel, unsafe { std::mem::transmute::<*mut c_void, LaunchKernel>(symbol) })
+    });
+    Kernels(Arc::new(kernels.collect()))
+}
+
+impl Emulator {
+    fn new(kernels: Kernels) -> Self {
+        Self { kernels, memory: HashMap::new(), launches: 0 }
+    }
+
+    /// With the kernels as they are.
+    fn usual() -> Self {
+        static KERNELS: OnceLock<Kernels> = OnceLock::new();
+        let sources = PathBuf::from(format!("{ROOT}/src/engine/cuda/kernels"));
+        Self::new(KERNELS.get_or_init(|| compiled(&sources, &Kernel::ALL, "kernels")).clone())
+    }
+
+    fn check(&self) {
+        for block in self.memory.values() {
+            let bytes: Vec<u8> = block.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let (before, behind) = (&bytes[..MARGIN], &bytes[bytes.len() - MARGIN..]);
+            assert!(before.iter().chain(behind).all(|byte| *byte == MARK), "written beyond");
+        }
+    }
+}
+
+impl Gpu for Emulator {
+    fn name(&self) -> String {
+        "an emulator".into()
+    }
+
+    fn allocate(&mut self, bytes: usize) -> tunableconv::Result<Address> {
+        // Up to the mark nothing is left over.
+        let unit = size_of::<u128>();
+        let words = bytes.div_ceil(unit) + 2 * MARGIN / unit;
+        let mut block = vec![0u128; words];
+        let mark = u128::from_le_bytes([MARK; 16]);
+        block[..MARGIN / unit].fill(mark);
+        block[words - MARGIN / unit..].fill(mark);
+        let at = block.as_mut_ptr() as Address + MARGIN as Address;
+        self.memory.insert(at, block);
+        Ok(at)
+    }
+
+    fn free(&mut self, at: Address) {
+        self.check();
+        assert!(self.memory.remove(&at).is_some(), "nothing was allocated there");
+    }
+
+    fn write(&mut self, to: Address, bytes: &[u8]) -> tunableconv::Result<()> {
+        let block = &self.memory[&to];
+        assert!(bytes.len() <= size_of_val(&block[..]) - 2 * MARGIN);
+        // SAFETY: inside the block, as was checked.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to as *mut u8, bytes.len()) };
+        Ok(())
+    }
+
+    fn read(&mut self, from: Address, bytes: &mut [u8]) -> tunableconv::Result<()> {
+        let block = &self.memory[&from];
+        assert!(bytes.len() <= size_of_val(&block[..]) - 2 * MARGIN);
+        self.check();
+        // SAFETY: inside the block, as was checked.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from as *const u8, bytes.as_mut_ptr(), bytes.len());
+        }
+        Ok(())
+    }
+
+    fn launch(
+        &mut self,
+        kernel: Kernel,
+        argument: &[u8],
+        launch: Launch,
+    ) -> tunableconv::Result<()> {
+        self.launches += 1;
+        // What is 8 bytes long lies at a multiple of 8.
+        let words: Vec<u64> =
+            argument.chunks(8).map(|chunk| u64::from_le_bytes(chunk.try_into().unwrap())).collect();
+        let Launch { grid, threads, shared_bytes } = launch;
+        let run = self.kernels.0[&kernel];
+        // SAFETY: the argument is as the kernel has it (both sides check its size), and kernels that write elsewhere
+        // than they should are what is tested for.
+        unsafe { run(words.as_ptr().cast(), grid.as_ptr(), threads, shared_bytes as usize) };
+        Ok(())
+    }
+}
+
+fn net(checkpoint: &Checkpoint) -> Arc<Net> {
+    Arc::new(Net::new(checkpoint, &Device::Cpu).unwrap())
+}
+
+fn of(architecture: Architecture) -> Checkpoint {
+    random_net(architecture, two_knobs(), 3)
+}
+
+/// Chains of every kind that the kernels are for.
+fn chains() -> Vec<(&'static str, Architecture)> {
+    let phi = PhiConfig { mode: Mode::Multilinear, expand: 1 };
+    let video = |channels, layers| {
+        Architecture::Video(VideoNetConfig { channels, layers, negative_slope: 0.1, phi })
+    };
+    let edsr = |scale| {
+        Architecture::Edsr(EdsrConfig { channels: 24, blocks: 2, scale, phi, ..Default::default() })
+    };
+    let layer = |name: &str, kernel, channels, activation| {
+        PlainLayer::new(name, kernel, channels, activation)
+    };
+    let layers = vec![
+        PlainLayer { stride: 2, ..layer("head", 5, 40, Activation::LeakyRelu(0.2)) },
+        layer("one", 1, 72, Activation::PRelu),
+        layer("middle", 3, 8, Activation::None),
+        PlainLayer { shuffle: 2, ..layer("tail", 5, 4, Activation::None) },
+    ];
+    let plain = PlainConfig { colour: Colour::Luma, scale: 1, residual: true, layers, phi };
+    vec![
+        ("video, 8 channels", video(8, 1)),
+        ("video, 32 channels", video(32, 2)),
+        (
+            "two scales",
+            Architecture::TwoScale(TwoScaleConfig {
+                channels: 8,
+                inner_channels: 16,
+                phi,
+                ..Default::default()
+            }),
+        ),
+        ("edsr", edsr(1)),
+        ("edsr × 3", edsr(3)),
+        ("edsr × 4", edsr(4)),
+        ("strides, kernels of 1 and 5, slopes", Architecture::Plain(plain)),
+    ]
+}
+
+/// How far numbers are from those that they should be, as a share of these.
+fn apart(got: &[f32], wanted: &[f32]) -> f64 {
+    assert_eq!(got.len(), wanted.len());
+    let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+    let pairs = got.iter().zip(wanted);
+    let error = squares(&mut pairs.map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    let size = squares(&mut wanted.iter().map(|v| f64::from(*v)));
+    assert!(size > 0.0 && error.is_finite(), "{size} {error}");
+    (error / size).sqrt()
+}
+
+/// What an engine, and the net itself, make of a tensor of this size at a tuning between corners.
+fn both(
+    checkpoint: &Checkpoint,
+    storage: Storage,
+    gpu: Emulator,
+    (width, height): (usize, usize),
+) -> [Vec<f32>; 2] {
+    let net = net(checkpoint);
+    let tuning = checkpoint.metadata.tuning.tuning(&[0.3, 0.8]).unwrap();
+    let channels = checkpoint.metadata.architecture.io().channels;
+    let mut random = Random(7);
+    let x: Vec<f32> = (0..channels * width * height).map(|_| random.next()).collect();
+    let mut engine = CudaEngine::new(net.clone(), storage, gpu).unwrap();
+    assert!(engine.set_tuning(&tuning).unwrap() && !engine.set_tuning(&tuning).unwrap());
+    let (got, size) = engine.tensor(&x, (width, height)).unwrap();
+    let x = Tensor::from_vec(x, (1, channels, height, width), &Device::Cpu).unwrap();
+    let y = net.fold(&tuning).unwrap().forward(&x).unwrap();
+    assert_eq!((size.1, size.0), (y.dim(2).unwrap(), y.dim(3).unwrap()));
+    [got, y.flatten_all().unwrap().to_vec1().unwrap()]
+}
+
+#[test]
+fn kernels_make_what_the_net_makes() {
+    for (name, architecture) in chains() {
+        let checkpoint = of(architecture);
+        for (storage, bound) in [(Storage::F32, 1e-5), (Storage::F16, 1e-2)] {
+            // One tile, parts of several, and one pixel.
+            for size in [(16, 16), (37, 21), (1, 1)] {
+                let [got, wanted] = both(&checkpoint, storage, Emulator::usual(), size);
+                let apart = apart(&got, &wanted);
+                println!("{name}, {storage:?}, {size:?}: {apart:.1e}");
+                assert!(apart < bound, "{name}, {storage:?}, {size:?}: {apart:.1e}");
+            }
+        }
+    }
+}
+
+/// A kernel with a wrong index must be found: each of these is in one that is used.
+#[test]
+fn wrong_indices_are_found() {
+    let mistakes = [
+        ("conv_f16.cu", "const __half *right = left + 8 *", "const __half *right = left + 7 *"),
+        ("conv_f16.cu", "dx = tap % conv.kernel", "dx = tap / conv.kernel"),
+        ("conv_f16.cu", "pair_at(from + 8)", "pair_at(from)"),
+        ("conv_f16.cu", "y < conv.in_height", "y <= conv.in_height"),
+        ("conv_f32.cu", "side + column) * PIXEL", "side + column) * CHUNK"),
+        ("conv_f32.cu", "tap / conv.kernel", "tap % conv.kernel"),
+        ("conv.cuh", "phase / by", "phase % by"),
+        ("conv.cuh", "conv.slope[channel]", "conv.slope[0]"),
+    ];
+    let sources = PathBuf::from(format!("{ROOT}/src/engine/cuda/kernels"));
+    for (index, (file, right, wrong)) in mistakes.iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(&sources).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+        }
+        let path = folder.path().join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(right), "{file}: {right}");
+        std::fs::write(&path, text.replace(right, wrong)).unwrap();
+        let kernels =
+            compiled(folder.path(), &[Kernel::ConvF16, Kernel::ConvF32], &format!("wrong{index}"));
+        let found = chains().into_iter().any(|(_, architecture)| {
+            let checkpoint = of(architecture);
+            [(Storage::F32, 1e-5), (Storage::F16, 1e-2)].into_iter().any(|(storage, bound)| {
+                let gpu = Emulator::new(kernels.clone());
+                let [got, wanted] = both(&checkpoint, storage, gpu, (21, 18));
+                let error = got.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).sum::<f32>();
+                !error.is_finite() || apart(&got, &wanted) > bound
+            })
+        });
+        assert!(found, "{file}: {wrong}");
+    }
+}
+
+/// A frame of 4:2:0 in memory that does not begin or end with its rows.
+struct Video {
+    format: FrameFormat,
+    is_semi_planar: bool,
+    v_first: bool,
+    planes: Vec<Vec<u8>>,
+}
+
+impl Video {
+    fn random(format: FrameFormat, is_semi_planar: bool, v_first: bool, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let strides = Self::strides(&format, is_semi_planar);
+        let rows = [format.height, format.half_size().1, format.half_size().1];
+        let planes = strides.iter().zip(rows).map(|(stride, rows)| random.bytes(stride * rows));
+        Self { format, is_semi_planar, v_first, planes: planes.collect() }
+    }
+
+    fn strides(format: &FrameFormat, is_semi_planar: bool) -> Vec<usize> {
+        let bytes = format.samples.bytes();
+        let half = format.half_size().0 * bytes;
+        // Some bytes behind each row are nobody's.
+        match is_semi_planar {
+            true => vec![format.width * bytes + 6, 2 * half + 2],
+            false => vec![format.width * bytes + 6, half + 2, half + 4],
+        }
+    }
+
+    fn layout<P>(&self, planes: Vec<P>) -> Planes<P> {
+        let (v_first, subsampling) = (self.v_first, Subsampling::Yuv420);
+        let mut planes = planes.into_iter();
+        let mut next = || planes.next().unwrap();
+        match self.is_semi_planar {
+            true => Planes::SemiPlanar { y: next(), uv: next(), v_first, subsampling },
+            false => Planes::Planar { y: next(), u: next(), v: next(), subsampling },
+        }
+    }
+
+    fn frame(&self) -> Frame<'_> {
+        let strides = Self::strides(&self.format, self.is_semi_planar);
+        let planes = self.planes.iter().zip(strides);
+        let planes = planes.map(|(data, stride_bytes)| Plane { data, stride_bytes }).collect();
+        Frame::new(self.format, self.layout(planes)).unwrap()
+    }
+
+    fn filtered_by(&self, engine: &mut dyn Engine, to: &Self) -> Vec<Vec<u8>> {
+        let mut output = to.planes.clone();
+        let strides = Self::strides(&to.format, to.is_semi_planar);
+        let planes = output.iter_mut().zip(strides);
+        let planes = planes.map(|(data, stride_bytes)| PlaneMut { data, stride_bytes }).collect();
+        let mut frame = FrameMut::new(to.format, to.layout(planes)).unwrap();
+        engine.process(&self.frame(), &mut frame).unwrap();
+        output
+    }
+}
+
+fn codes(format: &FrameFormat, planes: &[Vec<u8>]) -> Vec<i32> {
+    let planes = planes.iter().flatten();
+    match format.samples.bytes() {
+        1 => planes.map(|byte| i32::from(*byte)).collect(),
+        _ => {
+            let bytes: Vec<u8> = planes.copied().collect();
+            let word = |pair: &[u8]| i32::from(u16::from_le_bytes([pair[0], pair[1]]));
+            let word = |pair: &[u8]| match format.samples {
+                SampleFormat::U10High => word(pair) >> 6,
+                SampleFormat::U12High => word(pair) >> 4,
+                _ => word(pair),
+            };
+            bytes.chunks_exact(2).map(word).collect()
+        }
+    }
+}
+
+#[test]
+fn frames_are_filtered_as_the_row_pipeline_does() {
+    let checkpoint = random_checkpoint(Mode::Multilinear, 7);
+    // A residual of some codes.
+    let small = |name: &str, values: &mut Vec<f32>| {
+        if name.starts_with("tail") {
+            values.iter_mut().for_each(|value| *value *= 0.02);
+        }
+    };
+    let mut checkpoint = checkpoint;
+    checkpoint.tensors.iter_mut().for_each(|(name, values)| small(name, values));
+    let options = Options { precision: Precision::F32, threads: 1, ..Default::default() };
+    let mut cpu = engine::open(&checkpoint, &options).unwrap();
+    let tuning = checkpoint.metadata.tuning.tuning(&[0.6, 0.4]).unwrap();
+    cpu.set_tuning(&tuning).unwrap();
+    let samples = [
+        SampleFormat::U8,
+        SampleFormat::U10Low,
+        SampleFormat::U10High,
+        SampleFormat::U12Low,
+        SampleFormat::U12High,
+    ];
+    let (mut changed, mut all) = (0, 0);
+    for storage in [Storage::F32, Storage::F16] {
+        let mut gpu = CudaEngine::new(net(&checkpoint), storage, Emulator::usual()).unwrap();
+        gpu.set_tuning(&tuning).unwrap();
+        for (index, samples) in samples.into_iter().enumerate() {
+            for (width, height) in [(18, 12), (35, 17), (1, 1)] {
+                let range = [Range::Limited, Range::Full][index % 2];
+                let format = FrameFormat { width, height, range, samples };
+                for (from, to) in [(false, false), (true, true), (true, false)] {
+                    let input = Video::random(format, from, false, 1);
+                    let output = Video::random(format, to, index == 2, 2);
+                    let wanted = input.filtered_by(&mut *cpu, &output);
+                    let got = input.filtered_by(&mut gpu, &output);
+                    // What is nobody's stays what it was.
+                    let largest =
+                        if storage == Storage::F32 { 1 } else { 1 << (samples.bits() - 8) };
+                    let pairs = codes(&format, &got).into_iter().zip(codes(&format, &wanted));
+                    for (got, wanted) in pairs {
+                        assert!((got - wanted).abs() <= largest, "{format:?}: {got}, {wanted}");
+                        changed += usize::from(got != wanted);
+                        all += 1;
+                    }
+                }
+            }
+        }
+        // Of other layouts tensors are sent.
+        let mut picture = Picture::random(21, 13, 3, 5);
+        let grey = |picture: &Picture| {
+            let y = Plane { data: &picture.planes[0].clone().leak()[..], stride_bytes: 24 };
+            Frame::new(picture.format, Planes::Grey { y }).unwrap()
+        };
+        let input = grey(&picture);
+        let mut outputs = vec![];
+        for engine in [&mut gpu as &mut dyn Engine, &mut *cpu] {
+            let y = PlaneMut { data: &mut picture.planes[0], stride_bytes: 24 };
+            let mut frame = FrameMut::new(input.format(), Planes::Grey { y }).unwrap();
+            engine.process(&input, &mut frame).unwrap();
+            outputs.push(picture.planes[0].clone());
+        }
+        let apart = outputs[0].iter().zip(&outputs[1]).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(apart <= Some(1), "{apart:?}");
+    }
+    println!("{changed} of {all} samples by a code");
+    assert!(changed < all / 20, "{changed} of {all}");
+}
+
+#[test]
+fn pictures_in_rgb_are_filtered_as_the_row_pipeline_does() {
+    let phi = PhiConfig { mode: Mode::Multilinear, expand: 1 };
+    let config = EdsrConfig { channels: 8, blocks: 1, scale: 2, phi, ..Default::default() };
+    let mut checkpoint = of(Architecture::Edsr(config));
+    checkpoint.tensors.values_mut().flatten().for_each(|value| *value *= 0.3);
+    let options = Options { precision: Precision::F32, threads: 1, ..Default::default() };
+    let mut cpu = engine::open(&checkpoint, &options).unwrap();
+    let mut gpu = CudaEngine::new(net(&checkpoint), Storage::F32, Emulator::usual()).unwrap();
+    let format =
+        FrameFormat { width: 19, height: 11, range: Range::Limited, samples: SampleFormat::U8 };
+    let large = FrameFormat { width: 38, height: 22, ..format };
+    let (input, output) =
+        (Video::random(format, false, false, 1), Video::random(large, true, false, 2));
+    let wanted = input.filtered_by(&mut *cpu, &output);
+    let got = input.filtered_by(&mut gpu, &output);
+    let pairs = codes(&large, &got).into_iter().zip(codes(&large, &wanted));
+    assert!(pairs.into_iter().all(|(got, wanted)| (got - wanted).abs() <= 1));
+}
+
+#[test]
+fn activations_are_clamped_where_the_net_was_trained_so() {
+    let mut checkpoint = common::calibrated(random_checkpoint(Mode::Multilinear, 7));
+    let calibration = checkpoint.metadata.calibration.take().unwrap();
+    let size = (20, 9);
+    let [_, free] = both(&checkpoint, Storage::F32, Emulator::usual(), size);
+    checkpoint.metadata.calibration = Some(Calibration { bounds: true, ..calibration });
+    let [got, wanted] = both(&checkpoint, Storage::F32, Emulator::usual(), size);
+    let (error, effect) = (apart(&got, &wanted), apart(&free, &wanted));
+    assert!(error < 1e-5 && effect > 1e-3, "{error:.1e} {effect:.1e}");
+}
+
+#[test]
+fn memory_is_given_back_and_frames_of_one_size_take_no_more() {
+    let phi = PhiConfig { mode: Mode::Multilinear, expand: 1 };
+    let config = EdsrConfig { channels: 8, blocks: 5, scale: 1, phi, ..Default::default() };
+    let checkpoint = of(Architecture::Edsr(config));
+    let layers = checkpoint.metadata.architecture.chain().unwrap().len();
+    let mut engine = CudaEngine::new(net(&checkpoint), Storage::F16, Emulator::usual()).unwrap();
+    let x = vec![0.5; 3 * 20 * 10];
+    engine.tensor(&x, (20, 10)).unwrap();
+    let blocks = |engine: &CudaEngine<Emulator>| -> HashSet<Address> {
+        engine.gpu().memory.keys().copied().collect()
+    };
+    let before = blocks(&engine);
+    engine.tensor(&x, (20, 10)).unwrap();
+    assert_eq!(blocks(&engine), before);
+    assert_eq!(engine.gpu().launches, 2 * layers);
+    // Beside weights and numbers of each layer: the first and the last edge, what the long skip adds, what a block
+    // adds, and two more.
+    assert_eq!(before.len(), 2 * layers + 6);
+    engine.tensor(&x, (10, 20)).unwrap();
+    assert_eq!(blocks(&engine).len(), before.len());
+}
+
+#[test]
+fn what_the_kernels_are_not_for_is_refused() {
+    let refused = |architecture| {
+        let engine = CudaEngine::new(net(&of(architecture)), Storage::F16, Emulator::usual());
+        engine.err().map(|error| error.to_string()).unwrap()
+    };
+    let told = refused(Architecture::Nafnet(Default::default()));
+    assert!(told.contains("no chain of convolutions"), "{told}");
+}

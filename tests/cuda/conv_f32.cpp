@@ -1,0 +1,3 @@
+#include "conv_f32.cu"
+
+EXPORT(conv_f32, Conv)

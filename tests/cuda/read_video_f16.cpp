@@ -1,0 +1,3 @@
+#include "read_video_f16.cu"
+
+EXPORT(read_video_f16, Video)

@@ -1,0 +1,3 @@
+#include "write_video.cu"
+
+EXPORT(write_video, Video)
