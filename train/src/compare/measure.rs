@@ -81,20 +81,21 @@ impl Measure {
         let io = self.recipe.net.io();
         let point = |(tuning, batches): &(Vec<f64>, Vec<DeviceBatch>)| {
             let omega = tensor(tuning)?;
-            let (mut psnr, mut loss, mut losses) = (0.0, 0.0, BTreeMap::new());
+            let (mut squares, mut loss, mut losses) = (0.0, 0.0, BTreeMap::new());
             for batch in batches {
                 let made = batch.filtered(&io, |x| {
                     filter(&omega, x).map_err(|error| candle_core::Error::Msg(format!("{error:#}")))
                 })?;
-                let error = self.losses.luma_error(batch, &made)?;
-                psnr -= 10.0 * error.max(f64::MIN_POSITIVE).log10();
+                squares += self.losses.luma_error(batch, &made)?;
                 loss += self.losses.measure(batch, &made)?;
                 for (name, value) in self.losses.each(batch, &made)? {
                     *losses.entry(name).or_insert(0.0) += value / batches.len() as f64;
                 }
             }
             let count = batches.len() as f64;
-            Ok(Point { tuning: tuning.clone(), psnr: psnr / count, loss: loss / count, losses })
+            // Of all pictures together: one in which nothing is to be done would outweigh all others.
+            let psnr = -10.0 * (squares / count).max(f64::MIN_POSITIVE).log10();
+            Ok(Point { tuning: tuning.clone(), psnr, loss: loss / count, losses })
         };
         self.points.iter().map(point).collect()
     }

@@ -48,7 +48,7 @@ pub struct Outcome {
 pub struct Point {
     /// ω.
     pub tuning: Vec<f64>,
-    /// PSNR of luma to what is wanted there, in dB, mean over the pictures.
+    /// PSNR of luma to what is wanted there, in dB, by the mean squared error of all pictures.
     pub psnr: f64,
     /// What is minimised there.
     pub loss: f64,

@@ -20,6 +20,9 @@ use crate::recipe::Recipe;
 use crate::tell;
 use crate::trainer::{self, CadenceChange, Sources, Stop, trained_numbers};
 
+/// How it is measured; another name makes another comparison.
+const MEASURED: &str = "by the error of all pictures";
+
 /// What a comparison is made with.
 pub struct Settings {
     /// What to compare on.
@@ -75,7 +78,8 @@ impl Runner {
         let images = ImageFolder::load(&settings.test, span, Keep::Everything)?;
         let steps = settings.steps.unwrap_or(recipe.steps);
         let text = Recipe { steps, ..recipe }.to_toml()?;
-        let comparison = short_hash(&format!("{} {} {text}", settings.pictures, images.hash()));
+        let comparison =
+            short_hash(&format!("{MEASURED} {} {} {text}", settings.pictures, images.hash()));
         let pictures = Pictures { images, pairs: None };
         let measure = Measure::new(task, features, &pictures, settings.pictures)?;
         let results = Results::read(&settings.results)?;
