@@ -11,7 +11,10 @@ PACKAGES = build-essential pkg-config \
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 CARGO = cargo
-BUILD = $(CARGO) build --release --workspace --lib --example demo
+comma := ,
+# CUDA=1 builds and installs with CUDA in it, see `make cuda`.
+WITH_CUDA = $(if $(CUDA),--features gst-plugin-tunableconv/cuda$(comma)tunableconv-train/cuda)
+BUILD = $(if $(CUDA),NVCC="$(NVCC)") $(CARGO) build --release --workspace --lib --example demo $(WITH_CUDA)
 LIBRARY = $(or $(CARGO_TARGET_DIR),target)/release/libgsttunableconv.so
 
 # The models beside the one that the library carries.
@@ -34,10 +37,17 @@ AS_ROOT = $(if $(DESTDIR)$(shell test -w "$(prefix)" && echo writable),,$(SUDO))
 MODEL_DIR = $(if $(filter /usr/share,$(datadir)),, \
 	TUNABLECONV_MODEL_DIR="$(datadir)/tunableconv/models")
 
+# NVIDIA's compiler: the one that is installed, or what `make cuda` fetches from PyPI.
+CUDA_TOOLKIT = target/cuda
+FETCHED_NVCC = $(CUDA_TOOLKIT)/nvidia/cu13/bin/nvcc
+NVCC = $(or $(shell command -v nvcc),$(abspath $(FETCHED_NVCC)))
+CUDA_WHEELS = nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 \
+	nvidia-cuda-cccl==13.0.85 nvidia-cuda-runtime==13.0.96
+
 # Where `make models` leaves its runs.
 RUNS = runs
 
-.PHONY: setup demo test models install uninstall deb bench
+.PHONY: setup demo test cuda models install uninstall deb bench
 
 # Installs the Debian packages that are missing; does nothing, offline, when none is.
 setup:
@@ -56,6 +66,16 @@ demo: setup
 
 test: setup
 	cargo test --release --workspace $(TEST_FLAGS)
+
+# Builds the plugin with CUDA in it, and has frames filtered by a driver that stands in for NVIDIA's.
+cuda: setup $(if $(findstring $(FETCHED_NVCC),$(NVCC)),$(FETCHED_NVCC))
+	NVCC="$(NVCC)" $(CARGO) test --release -p tunableconv --features cuda --test cuda_driver
+	NVCC="$(NVCC)" $(BUILD) --features gst-plugin-tunableconv/cuda,tunableconv-train/cuda
+
+# 100 MB; neither a GPU nor a driver is needed to compile.
+$(FETCHED_NVCC):
+	python3 -m venv $(CUDA_TOOLKIT)/venv
+	$(CUDA_TOOLKIT)/venv/bin/pip install --quiet --no-deps --target $(CUDA_TOOLKIT) $(CUDA_WHEELS)
 
 # Trains the models that the project carries on DATA, folders of photographs, and with FEATURES and VGG, files with
 # the weights of SqueezeNet 1.1 and VGG-19. Called again, it goes on.

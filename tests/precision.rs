@@ -76,23 +76,28 @@ fn filtered(engine: &mut dyn Engine) -> Picture {
 
 #[test]
 fn precisions_are_spelt_as_they_are_printed() {
-    for (text, precision) in
-        [("auto", Precision::Auto), ("f32", Precision::F32), ("int8", Precision::Int8)]
-    {
+    for (text, precision) in [
+        ("auto", Precision::Auto),
+        ("f32", Precision::F32),
+        ("f16", Precision::F16),
+        ("int8", Precision::Int8),
+    ] {
         assert_eq!(text.parse::<Precision>().unwrap(), precision);
         assert_eq!(precision.to_string(), text);
     }
     for text in ["", "INT8", "i8", "int8 ", "bf16"] {
         assert_eq!(
             text.parse::<Precision>().unwrap_err().to_string(),
-            format!("precision `{text}`: expected auto, f32 or int8")
+            format!("precision `{text}`: expected auto, f32, f16 or int8")
         );
     }
-    assert_eq!(
-        "f16".parse::<Precision>().unwrap_err().to_string(),
-        "precision `f16`: it is no faster than f32; expected auto, f32 or int8"
-    );
     assert_eq!(Precision::default(), Precision::Auto);
+}
+
+#[test]
+fn f16_is_for_other_devices() {
+    let error = refusal(&uncalibrated(), Precision::F16);
+    assert!(error.starts_with("precision f16: it is no faster than f32 on a CPU"), "{error}");
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn a_weight_that_is_not_a_number_is_named() {
 #[test]
 fn unknown_devices_and_precisions_cannot_be_set() {
     init();
-    for text in ["device=tpu", "precision=f8", "precision=f16"] {
+    for text in ["device=tpu", "precision=f8", "precision=bf16"] {
         let (name, value) = text.split_once('=').unwrap();
         let error = gst::parse::launch(&format!("tunableconvfilter {text}")).unwrap_err();
         let error = error.to_string();

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use candle_core::Device;
 
+use super::Precision;
 use crate::{Error, Result};
 
 /// The device asked for.
@@ -47,46 +48,95 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-/// A device that answered.
-pub struct OpenedDevice {
-    /// The device.
-    pub device: Device,
-    /// Why `auto` did not choose CUDA; empty when there is nothing to say.
-    pub note: String,
+/// Where an engine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// On the CPU.
+    Cpu,
+    /// On the CUDA device of this ordinal, which has answered.
+    Cuda(usize),
 }
 
 impl DeviceChoice {
-    /// Opens the device.
+    /// Where an engine in that precision runs, and why `auto` has not chosen CUDA, if that is to be said; `probe` says
+    /// what is wrong with a CUDA device.
     ///
     /// # Errors
     /// [`Error::Device`] when CUDA was asked for and is not built in or does not answer.
-    pub fn open(self) -> Result<OpenedDevice> {
+    pub(super) fn place(
+        self,
+        precision: Precision,
+        probe: impl FnOnce(usize) -> Result<(), String>,
+    ) -> Result<(Place, String)> {
         match self {
-            DeviceChoice::Cpu => Ok(OpenedDevice { device: Device::Cpu, note: String::new() }),
-            DeviceChoice::Cuda(ordinal) => {
-                let opened = open_cuda(ordinal);
-                opened
-                    .map(|device| OpenedDevice { device, note: String::new() })
-                    .map_err(|reason| Error::Device { device: self.to_string(), reason })
-            }
-            DeviceChoice::Auto => Ok(match open_cuda(0) {
-                Ok(device) => OpenedDevice { device, note: String::new() },
-                Err(reason) => {
-                    OpenedDevice { device: Device::Cpu, note: format!("no CUDA: {reason}") }
-                }
+            // It is only there.
+            DeviceChoice::Auto if precision == Precision::Int8 => Ok((Place::Cpu, String::new())),
+            DeviceChoice::Cpu => Ok((Place::Cpu, String::new())),
+            DeviceChoice::Cuda(ordinal) => match probe(ordinal) {
+                Ok(()) => Ok((Place::Cuda(ordinal), String::new())),
+                Err(reason) => Err(Error::Device { device: self.to_string(), reason }),
+            },
+            DeviceChoice::Auto => Ok(match probe(0) {
+                Ok(()) => (Place::Cuda(0), String::new()),
+                Err(reason) => (Place::Cpu, format!("no CUDA: {reason}")),
             }),
         }
     }
+
+    /// The device for candle itself; the CPU if it is not said to be CUDA.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when candle has no CUDA here, or the device does not answer.
+    pub fn for_candle(self) -> Result<Device> {
+        let DeviceChoice::Cuda(ordinal) = self else { return Ok(Device::Cpu) };
+        let failed = |reason| Error::Device { device: self.to_string(), reason };
+        probe(ordinal).map_err(failed)?;
+        Device::new_cuda(ordinal).map_err(|error| failed(candle_reason(&error)))
+    }
 }
 
-fn open_cuda(ordinal: usize) -> Result<Device, String> {
-    if !cfg!(feature = "cuda") {
-        return Err("this build has no CUDA support (Cargo feature `cuda`)".into());
+/// Why candle cannot use a device that the driver has.
+pub(super) fn candle_reason(error: &candle_core::Error) -> String {
+    if cfg!(feature = "candle-cuda") {
+        return format!("candle reports: {error}");
     }
-    // The CUDA bindings panic when the driver library itself is missing.
-    match std::panic::catch_unwind(|| Device::new_cuda(ordinal)) {
-        Ok(Ok(device)) => Ok(device),
-        Ok(Err(e)) => Err(format!("the driver reports: {e}")),
-        Err(_) => Err("the CUDA driver library cannot be loaded".into()),
+    "candle has no CUDA in this build (Cargo feature `candle-cuda`)".into()
+}
+
+/// Whether a CUDA device is there.
+///
+/// # Errors
+/// Why not.
+pub(super) fn probe(ordinal: usize) -> Result<(), String> {
+    #[cfg(feature = "cuda")]
+    return super::cuda::context(ordinal).map(|_| ());
+    #[cfg(not(feature = "cuda"))]
+    Err(format!("this build has no CUDA, nor device {ordinal} (Cargo feature `cuda`)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_and_precision_are_chosen_together() {
+        use DeviceChoice::{Auto, Cpu, Cuda};
+        use Precision::{F16, F32, Int8};
+        let answers = |_| Ok(());
+        let place = |choice: DeviceChoice, precision| choice.place(precision, answers).unwrap().0;
+        for precision in [Precision::Auto, F16, F32] {
+            assert_eq!(place(Auto, precision), Place::Cuda(0));
+        }
+        assert_eq!(place(Auto, Int8), Place::Cpu);
+        assert_eq!(place(Cpu, F32), Place::Cpu);
+        assert_eq!(place(Cuda(3), Int8), Place::Cuda(3));
+
+        let fails = |ordinal| Err(format!("{ordinal} is away"));
+        let (place, note) = Auto.place(F32, fails).unwrap();
+        assert_eq!((place, note.as_str()), (Place::Cpu, "no CUDA: 0 is away"));
+        let told = Cuda(2).place(F32, fails).unwrap_err().to_string();
+        assert_eq!(told, "device cuda:2: 2 is away");
+        assert!(Cpu.place(F32, fails).unwrap().1.is_empty());
+        assert!(Auto.place(Int8, fails).unwrap().1.is_empty());
     }
 }

@@ -6,8 +6,11 @@ use candle_core::{Device, DeviceLocation};
 use once_cell::sync::OnceCell;
 
 use super::cpu::{CpuEngine, SharedBanks};
+#[cfg(feature = "cuda")]
+use super::cuda::{CudaEngine, Driver, Storage};
+use super::device::{Place, candle_reason, probe};
 use super::smoothing::Smoothing;
-use super::{CandleEngine, Engine, Options, Precision};
+use super::{CandleEngine, DeviceChoice, Engine, Options, Precision};
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::net::Net;
 use crate::{Error, Result};
@@ -47,42 +50,74 @@ impl Model {
         &self.checkpoint.metadata
     }
 
-    /// Makes the fastest engine that the options allow: [`CpuEngine`] for the nets it carries,
-    /// [`CandleEngine`] for the others and on CUDA. The description says when a net is not carried,
-    /// and why.
+    /// Makes the fastest engine that the options allow: on CUDA the one for chains of convolutions, on the CPU
+    /// [`CpuEngine`] for the nets it carries, [`CandleEngine`] for the others. The description says when a net is not
+    /// carried, and why.
     ///
     /// # Errors
     /// [`Error::Device`] when the device cannot be used; [`Error::Precision`] when the net does not
     /// run in that precision there; [`Error::Candle`].
     pub fn open(&self, options: &Options) -> Result<Box<dyn Engine>> {
         let Options { device, precision, threads, tile_size } = *options;
-        let opened = device.open()?;
-        let mut note = opened.note;
-        let refused = if opened.device.is_cpu() {
-            match CpuEngine::supports(&self.checkpoint, precision) {
-                Ok(()) => {
-                    let banks =
-                        self.banks.get_or_try_init(|| SharedBanks::new(&self.checkpoint))?;
-                    let engine = CpuEngine::with_banks(&self.checkpoint, banks.clone(), options)?;
-                    let smoothing = self.smoothing.get_or_try_init(|| {
-                        Smoothing::measure(&*self.net(&opened.device)?).map(Arc::new)
-                    })?;
-                    return Ok(Box::new(engine.with_note(&note).with_smoothing(smoothing.clone())));
+        let (place, mut note) = device.place(precision, probe)?;
+        if let Place::Cuda(ordinal) = place {
+            match self.open_cuda(ordinal, options) {
+                Err(Error::Device { reason, .. }) if device == DeviceChoice::Auto => {
+                    note = format!("no CUDA: {reason}");
                 }
-                Err(reason) => reason,
+                opened => return opened,
             }
-        } else {
-            "on CUDA there is only f32".into()
+        }
+        let refused = match CpuEngine::supports(&self.checkpoint, precision) {
+            Ok(()) => {
+                let banks = self.banks.get_or_try_init(|| SharedBanks::new(&self.checkpoint))?;
+                let engine = CpuEngine::with_banks(&self.checkpoint, banks.clone(), options)?;
+                let smoothing = self.smoothing.get_or_try_init(|| {
+                    Smoothing::measure(&*self.net(&Device::Cpu)?).map(Arc::new)
+                })?;
+                return Ok(Box::new(engine.with_note(&note).with_smoothing(smoothing.clone())));
+            }
+            Err(reason) => reason,
         };
+        let others = if note.is_empty() { String::new() } else { format!("; {note}") };
         if !matches!(precision, Precision::Auto | Precision::F32) {
-            return Err(Error::Precision { precision: precision.to_string(), reason: refused });
+            let (precision, reason) = (precision.to_string(), format!("{refused}{others}"));
+            return Err(Error::Precision { precision, reason });
         }
-        if opened.device.is_cpu() {
-            tracing::warn!("candle runs the net, slowly, as the row pipeline cannot: {refused}");
-            let others = if note.is_empty() { String::new() } else { format!("; {note}") };
-            note = format!("the row pipeline cannot run the net: {refused}{others}");
+        tracing::warn!("candle runs the net, slowly, as the row pipeline cannot: {refused}");
+        let note = format!("the row pipeline cannot run the net: {refused}{others}");
+        let engine = CandleEngine::new(self.net(&Device::Cpu)?, threads, &note)?;
+        Ok(Box::new(engine.with_tile_size(tile_size)))
+    }
+
+    /// An engine on a CUDA device that has answered: chains of convolutions by kernels of their own, other nets by
+    /// candle.
+    fn open_cuda(&self, ordinal: usize, options: &Options) -> Result<Box<dyn Engine>> {
+        let Options { precision, threads, tile_size, .. } = *options;
+        let refused = |reason: &str| {
+            Err(Error::Precision { precision: precision.to_string(), reason: reason.into() })
+        };
+        if precision == Precision::Int8 {
+            return refused("on CUDA there are f16 and f32");
         }
-        let engine = CandleEngine::new(self.net(&opened.device)?, threads, &note)?;
+        #[cfg(feature = "cuda")]
+        if self.metadata().architecture.chain().is_some() {
+            let storage = match precision {
+                Precision::F32 => Storage::F32,
+                _ => Storage::F16,
+            };
+            let net = self.net(&Device::Cpu)?;
+            return Ok(Box::new(CudaEngine::new(net, storage, Driver::open(ordinal)?)?));
+        }
+        if precision == Precision::F16 {
+            return refused("on CUDA f16 is for chains of convolutions");
+        }
+        let failed = |error| Error::Device {
+            device: DeviceChoice::Cuda(ordinal).to_string(),
+            reason: format!("the net is no chain of convolutions, and {}", candle_reason(&error)),
+        };
+        let device = Device::new_cuda(ordinal).map_err(failed)?;
+        let engine = CandleEngine::new(self.net(&device)?, threads, "")?;
         Ok(Box::new(engine.with_tile_size(tile_size)))
     }
 

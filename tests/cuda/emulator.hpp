@@ -17,7 +17,8 @@
 
 #define __device__
 #define __align__(n) alignas(n)
-#define KERNEL(threads) void
+#define KERNEL(threads, blocks) void
+#define UNROLL
 
 struct Index {
     unsigned x, y, z;
@@ -27,6 +28,10 @@ struct alignas(16) uint4 {
 };
 struct alignas(16) float4 {
     float x, y, z, w;
+};
+
+struct alignas(8) float2 {
+    float x, y;
 };
 
 // A number of 16 bits (IEEE 754 binary16).
@@ -73,6 +78,9 @@ inline __half __float2half_rn(float v) {
     const int units = int(std::nearbyint(std::ldexp(size, 10 - exponent)));
     return {uint16_t(sign | (units + ((exponent + 14) << 10)))};
 }
+
+inline __half __ushort_as_half(uint16_t bits) { return {bits}; }
+inline uint16_t __half_as_ushort(__half v) { return v.bits; }
 
 namespace emulator {
 

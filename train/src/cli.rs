@@ -101,7 +101,7 @@ struct ForwardArgs {
     /// Gets `y`, as many times the height and width as the net makes of it; - is stdout.
     #[arg(long, value_name = "FILE", value_parser = output)]
     output: PathBuf,
-    /// auto, cpu, cuda or cuda:N.
+    /// cpu, cuda or cuda:N; auto is the CPU.
     #[arg(long, default_value_t)]
     device: DeviceChoice,
 }
@@ -209,7 +209,7 @@ struct EngineArgs {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value_t)]
     device: DeviceChoice,
-    /// auto, f32 or int8.
+    /// auto, f32, f16 (on CUDA) or int8.
     #[arg(long, default_value_t = Precision::F32)]
     precision: Precision,
 }
@@ -227,7 +227,7 @@ impl Cli {
             Command::Compare(args) => return compare::run(args),
             Command::Forward(args) => {
                 check_output(&args.output, &[&args.checkpoint, &args.input])?;
-                let device = args.device.open()?.device;
+                let device = args.device.for_candle()?;
                 forward(&Net::load(&args.checkpoint, &device)?, &args.input, &args.output)?;
             }
             Command::Calibrate(args) => calibrate(args)?,

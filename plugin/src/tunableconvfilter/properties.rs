@@ -30,8 +30,8 @@ pub fn common() -> &'static [glib::ParamSpec] {
             glib::ParamSpecEnum::builder_with_default("precision", Precision::default())
                 .nick("Precision")
                 .blurb(
-                    "Number format to compute in; automatic: int8 if the model is calibrated for it \
-                     and the CPU is fast at it, else f32",
+                    "Number format to compute in; automatic: on CUDA f16, on the CPU int8 if the model is \
+                     calibrated for it and the CPU is fast at it, else f32",
                 )
                 .mutable_playing()
                 .build(),
@@ -44,8 +44,8 @@ pub fn common() -> &'static [glib::ParamSpec] {
             glib::ParamSpecUInt::builder("tile-size")
                 .nick("Tile size")
                 .blurb(
-                    "Most rows and columns made at once where the engine would hold whole frames, as on \
-                     CUDA, which bounds its memory; 0 for 512, or 2048 where a net takes means over the \
+                    "Most rows and columns made at once where the engine would hold whole frames \
+                     (candle's), which bounds its memory; 0 for 512, or 2048 where a net takes means over the \
                      frame",
                 )
                 .maximum(8192)

@@ -63,6 +63,9 @@ pub enum Precision {
     /// 32-bit float.
     #[enum_value(name = "32-bit float", nick = "f32")]
     F32,
+    /// 16-bit float.
+    #[enum_value(name = "16-bit float, on CUDA", nick = "f16")]
+    F16,
     /// 8-bit integer.
     #[enum_value(name = "8-bit integer", nick = "int8")]
     Int8,
@@ -97,6 +100,7 @@ impl Choice {
             precision: match self.precision {
                 Precision::Auto => engine::Precision::Auto,
                 Precision::F32 => engine::Precision::F32,
+                Precision::F16 => engine::Precision::F16,
                 Precision::Int8 => engine::Precision::Int8,
             },
             threads: self.threads as usize,

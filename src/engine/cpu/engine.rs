@@ -76,8 +76,10 @@ impl CpuEngine {
         precision: Precision,
     ) -> std::result::Result<(), String> {
         let spec = ChainSpec::of(&checkpoint.metadata.architecture)?;
-        if precision != Precision::Int8 {
-            return Ok(());
+        match precision {
+            Precision::Auto | Precision::F32 => return Ok(()),
+            Precision::F16 => return Err("it is no faster than f32 on a CPU".into()),
+            Precision::Int8 => {}
         }
         if ranges_of(checkpoint).is_none() {
             let add = "`tunableconv-train calibrate` adds them";
@@ -144,7 +146,7 @@ impl CpuEngine {
         let precision = match options.precision {
             Precision::Auto => {
                 let takes_int8 = Self::supports(checkpoint, Precision::Int8).is_ok();
-                Precision::fastest(true, level.multiplies_bytes(), takes_int8)
+                Precision::fastest(level.multiplies_bytes(), takes_int8)
             }
             asked => asked,
         };

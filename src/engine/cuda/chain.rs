@@ -107,6 +107,10 @@ impl<G: Gpu> GpuChain<G> {
             return Ok(());
         }
         self.clear();
+        self.place(size).inspect_err(|_| self.clear())
+    }
+
+    fn place(&mut self, size: (usize, usize)) -> Result<()> {
         let mut sizes = vec![size];
         for (index, layer) in self.layers.iter().enumerate() {
             let (width, height) = sizes[index];

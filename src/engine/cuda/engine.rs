@@ -27,6 +27,7 @@ pub struct CudaEngine<G: Gpu> {
     net: Arc<Net>,
     io: Io,
     description: String,
+    precision: Precision,
     tuning: Tuning,
     is_identity: bool,
     smoothing: Smoothing,
@@ -87,8 +88,8 @@ impl<G: Gpu> CudaEngine<G> {
             return Err(Error::Config(reason));
         };
         let precision = match storage {
-            Storage::F16 => "f16",
-            Storage::F32 => "f32",
+            Storage::F16 => Precision::F16,
+            Storage::F32 => Precision::F32,
         };
         let tuning = net.metadata().tuning.default_tuning()?;
         let mut engine = Self {
@@ -97,6 +98,7 @@ impl<G: Gpu> CudaEngine<G> {
             chain: GpuChain::new(&layers, storage, gpu)?,
             smoothing: Smoothing::measure(&net)?,
             is_identity: false,
+            precision,
             frames: Frames::default(),
             net,
             tuning,
@@ -239,7 +241,7 @@ impl<G: Gpu> Engine for CudaEngine<G> {
     }
 
     fn precision(&self) -> Precision {
-        Precision::F32
+        self.precision
     }
 
     fn set_tuning(&mut self, tuning: &Tuning) -> Result<bool> {

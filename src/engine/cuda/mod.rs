@@ -9,9 +9,13 @@
 
 mod chain;
 mod conv;
+#[cfg(feature = "cuda")]
+mod driver;
 mod engine;
 mod gpu;
 
 pub use conv::Storage;
+#[cfg(feature = "cuda")]
+pub(crate) use driver::{Driver, context};
 pub use engine::CudaEngine;
 pub use gpu::{Address, Gpu, Kernel, Launch};

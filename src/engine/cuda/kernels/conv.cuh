@@ -39,30 +39,63 @@ static_assert(sizeof(Conv) == 128, "as the host has it");
 // Columns and rows of the input under a tile.
 __device__ inline int side_under(const Conv &conv) { return (TILE - 1) * conv.stride + conv.kernel; }
 
-// Writes an output with bias, activation and what is added.
-template <class T> __device__ inline void put(const Conv &conv, int x, int y, int channel, float sum) {
-    if (x >= conv.width || y >= conv.height || channel >= conv.c_out) {
-        return;
-    }
+// Bias and activation of an output.
+__device__ inline float activated(const Conv &conv, int channel, float sum) {
+    const float v = sum + conv.bias[channel];
+    return v < 0.0f ? v * conv.slope[channel] : v;
+}
+
+__device__ inline float clamped(const Conv &conv, int channel, float v) {
+    return conv.low == nullptr ? v : fminf(fmaxf(v, conv.low[channel]), conv.high[channel]);
+}
+
+// Writes an output where a shuffle puts it.
+template <class T> __device__ inline void put_shuffled(const Conv &conv, int x, int y, int channel, float sum) {
     const int by = conv.shuffle, phase = channel % (by * by);
     const int column = x * by + phase % by, row = y * by + phase / by;
-    if (column >= conv.out_width || row >= conv.out_height) {
+    if (channel >= conv.c_out || column >= conv.out_width || row >= conv.out_height) {
         return;
     }
     const long at = (long(row) * conv.out_width + column) * conv.out_channels + channel / (by * by);
-    float v = sum + conv.bias[channel];
-    v = v < 0.0f ? v * conv.slope[channel] : v;
+    float v = activated(conv, channel, sum);
+    for (const void *add : conv.add) {
+        v += add == nullptr ? 0.0f : load(static_cast<const T *>(add) + at);
+    }
+    v = clamped(conv, channel, v);
+    if (conv.is_float) {
+        store(static_cast<float *>(conv.output) + at, v);
+    } else {
+        store(static_cast<T *>(conv.output) + at, v);
+    }
+}
+
+// Writes two outputs that follow each other, the first of an even channel, with bias, activation and what
+// is added. Those beyond the last are 0.
+template <class T> __device__ inline void put(const Conv &conv, int x, int y, int channel, float2 sums) {
+    if (x >= conv.width || y >= conv.height) {
+        return;
+    }
+    if (conv.shuffle > 1) {
+        put_shuffled<T>(conv, x, y, channel, sums.x);
+        put_shuffled<T>(conv, x, y, channel + 1, sums.y);
+        return;
+    }
+    if (channel >= conv.out_channels || x >= conv.out_width || y >= conv.out_height) {
+        return;
+    }
+    const long at = (long(y) * conv.out_width + x) * conv.out_channels + channel;
+    float2 v = {activated(conv, channel, sums.x), activated(conv, channel + 1, sums.y)};
     for (const void *add : conv.add) {
         if (add != nullptr) {
-            v += to_float(static_cast<const T *>(add)[at]);
+            const float2 own = load_pair(static_cast<const T *>(add) + at);
+            v.x += own.x;
+            v.y += own.y;
         }
     }
-    if (conv.low != nullptr) {
-        v = fminf(fmaxf(v, conv.low[channel]), conv.high[channel]);
-    }
+    v = {clamped(conv, channel, v.x), clamped(conv, channel + 1, v.y)};
     if (conv.is_float) {
-        static_cast<float *>(conv.output)[at] = v;
+        store_pair(static_cast<float *>(conv.output) + at, v);
     } else {
-        static_cast<T *>(conv.output)[at] = from_float<T>(v);
+        store_pair(static_cast<T *>(conv.output) + at, v);
     }
 }

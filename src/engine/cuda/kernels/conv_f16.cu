@@ -40,7 +40,7 @@ __device__ inline void load_weights(const Conv &conv, int chunk, __half *to) {
     }
 }
 
-KERNEL(32 * WARPS) conv_f16(Conv conv) {
+KERNEL(32 * WARPS, 3) conv_f16(Conv conv) {
     SHARED_BYTES(shared);
     const int side = side_under(conv);
     __half *input = reinterpret_cast<__half *>(shared);
@@ -57,28 +57,29 @@ KERNEL(32 * WARPS) conv_f16(Conv conv) {
         for (int tap = 0; tap < conv.kernel * conv.kernel; tap++) {
             const int dx = tap % conv.kernel, dy = tap / conv.kernel;
             unsigned b[COLUMNS_OF_8][2];
-            for (int n = 0; n < COLUMNS_OF_8; n++) {
+            UNROLL for (int n = 0; n < COLUMNS_OF_8; n++) {
                 const __half *from = weights + (tap * OUTPUTS + n * 8 + g) * PIXEL + k;
                 b[n][0] = pair_at(from);
                 b[n][1] = pair_at(from + 8);
             }
-            for (int r = 0; r < ROWS; r++) {
+            UNROLL for (int r = 0; r < ROWS; r++) {
                 const int row = (warp * ROWS + r) * conv.stride + dy;
                 const __half *left = input + (row * side + g * conv.stride + dx) * PIXEL + k;
                 const __half *right = left + 8 * conv.stride * PIXEL;
                 const unsigned a[4] = {pair_at(left), pair_at(right), pair_at(left + 8), pair_at(right + 8)};
-                for (int n = 0; n < COLUMNS_OF_8; n++) {
+                UNROLL for (int n = 0; n < COLUMNS_OF_8; n++) {
                     multiply_add(sums[r][n], a, b[n]);
                 }
             }
         }
     }
-    for (int r = 0; r < ROWS; r++) {
-        for (int n = 0; n < COLUMNS_OF_8; n++) {
-            for (int i = 0; i < 4; i++) {
-                const int x = blockIdx.x * TILE + g + i / 2 * 8, y = blockIdx.y * TILE + warp * ROWS + r;
-                put<__half>(conv, x, y, blockIdx.z * OUTPUTS + n * 8 + k + i % 2, sums[r][n][i]);
-            }
+    const int x = blockIdx.x * TILE + g, y = blockIdx.y * TILE + warp * ROWS;
+    UNROLL for (int n = 0; n < COLUMNS_OF_8; n++) {
+        const int channel = blockIdx.z * OUTPUTS + n * 8 + k;
+        UNROLL for (int r = 0; r < ROWS; r++) {
+            const float *own = sums[r][n];
+            put<__half>(conv, x, y + r, channel, {own[0], own[1]});
+            put<__half>(conv, x + 8, y + r, channel, {own[2], own[3]});
         }
     }
 }

@@ -6,7 +6,7 @@ constexpr int CHUNK = 8;
 // From one pixel's channels to the next: odd, so that neighbours lie in different banks.
 constexpr int PIXEL = CHUNK + 1;
 
-KERNEL(TILE * TILE) conv_f32(Conv conv) {
+KERNEL(TILE * TILE, 3) conv_f32(Conv conv) {
     SHARED_BYTES(shared);
     const int side = side_under(conv), pad = conv.kernel / 2, taps = conv.kernel * conv.kernel;
     // [tap][channel][OUTPUTS]
@@ -38,7 +38,7 @@ KERNEL(TILE * TILE) conv_f32(Conv conv) {
             for (int c = 0; c < CHUNK; c++) {
                 const float v = input[(row * side + column) * PIXEL + c];
                 const float4 *w = weights + (tap * CHUNK + c) * OUTPUTS / 4;
-                for (int n = 0; n < OUTPUTS / 4; n++) {
+                UNROLL for (int n = 0; n < OUTPUTS / 4; n++) {
                     sums[4 * n] += v * w[n].x;
                     sums[4 * n + 1] += v * w[n].y;
                     sums[4 * n + 2] += v * w[n].z;
@@ -47,7 +47,8 @@ KERNEL(TILE * TILE) conv_f32(Conv conv) {
             }
         }
     }
-    for (int n = 0; n < OUTPUTS; n++) {
-        put<float>(conv, blockIdx.x * TILE + x, blockIdx.y * TILE + y, blockIdx.z * OUTPUTS + n, sums[n]);
+    UNROLL for (int n = 0; n < OUTPUTS; n += 2) {
+        const int channel = blockIdx.z * OUTPUTS + n;
+        put<float>(conv, blockIdx.x * TILE + x, blockIdx.y * TILE + y, channel, {sums[n], sums[n + 1]});
     }
 }

@@ -4,7 +4,9 @@
 
 #ifdef __CUDACC__
 #include <cuda_fp16.h>
-#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+// With so many threads in a block, and blocks that find room at once.
+#define KERNEL(threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks)
+#define UNROLL _Pragma("unroll")
 #define SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]
 
 // sums[16][8] += a[16][16] · b[16][8] in f32, of halves. Thread t of the warp, with g = t / 4 and
@@ -21,9 +23,20 @@ __device__ inline void multiply_add(float (&sums)[4], const unsigned (&a)[4], co
 #include "emulator.hpp"
 #endif
 
-// A pixel's numbers in memory.
-__device__ inline float to_float(float v) { return v; }
-__device__ inline float to_float(__half v) { return __half2float(v); }
-template <class T> __device__ inline T from_float(float v);
-template <> __device__ inline float from_float<float>(float v) { return v; }
-template <> __device__ inline __half from_float<__half>(float v) { return __float2half_rn(v); }
+// A pixel's numbers in memory, one or two at a time.
+__device__ inline float load(const float *at) { return *at; }
+__device__ inline float load(const __half *at) { return __half2float(*at); }
+__device__ inline void store(float *at, float v) { *at = v; }
+__device__ inline void store(__half *at, float v) { *at = __float2half_rn(v); }
+
+__device__ inline float2 load_pair(const float *at) { return *reinterpret_cast<const float2 *>(at); }
+__device__ inline float2 load_pair(const __half *at) {
+    const unsigned both = *reinterpret_cast<const unsigned *>(at);
+    const unsigned short first = both & 0xffff, second = both >> 16;
+    return {__half2float(__ushort_as_half(first)), __half2float(__ushort_as_half(second))};
+}
+__device__ inline void store_pair(float *at, float2 v) { *reinterpret_cast<float2 *>(at) = v; }
+__device__ inline void store_pair(__half *at, float2 v) {
+    const unsigned first = __half_as_ushort(__float2half_rn(v.x)), second = __half_as_ushort(__float2half_rn(v.y));
+    *reinterpret_cast<unsigned *>(at) = first | second << 16;
+}

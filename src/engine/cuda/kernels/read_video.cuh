@@ -13,6 +13,6 @@ template <class T> __device__ inline void read_block(const Video &video) {
         const int column = chroma ? x : min(2 * x + i % 2, video.width - 1);
         const int row = chroma ? y : min(2 * y + i / 2, video.height - 1);
         const int code = code_at(video, video.from[chroma ? i - 3 : 0], column, row);
-        to[i] = from_float<T>(float(2 * code - video.normal.zero[chroma]) * video.normal.scale[chroma]);
+        store(to + i, float(2 * code - video.normal.zero[chroma]) * video.normal.scale[chroma]);
     }
 }

@@ -1,3 +1,3 @@
 #include "read_video.cuh"
 
-KERNEL(COLUMNS) read_video_f32(Video video) { read_block<float>(video); }
+KERNEL(COLUMNS, 8) read_video_f32(Video video) { read_block<float>(video); }

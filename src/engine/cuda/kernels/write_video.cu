@@ -2,7 +2,7 @@
 // those that there are. What is no number becomes code 0.
 #include "video.cuh"
 
-KERNEL(COLUMNS) write_video(Video video) {
+KERNEL(COLUMNS, 8) write_video(Video video) {
     const int x = blockIdx.x * COLUMNS + threadIdx.x, y = blockIdx.y;
     const int half_width = (video.width + 1) / 2;
     if (x >= half_width) {

@@ -1,0 +1,209 @@
+//! NVIDIA's driver as a [`Gpu`]. Its library is looked for when the first device is opened, so that what is built with
+//! it runs where there is none.
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+
+use super::gpu::{Address, Gpu, Kernel, Launch};
+use crate::{Error, Result};
+
+/// Shared memory that a block may have on every GPU since the A100.
+const SHARED_BYTES: i32 = 99 << 10;
+
+/// The driver's library.
+const LIBRARIES: [&str; 2] = ["libcuda.so.1", "nvcuda.dll"];
+
+/// One device.
+pub(crate) struct Driver {
+    device: String,
+    name: String,
+    stream: Arc<CudaStream>,
+    context: Arc<CudaContext>,
+    modules: Vec<sys::CUmodule>,
+    functions: HashMap<Kernel, sys::CUfunction>,
+}
+
+// SAFETY: the handles are the driver's, which takes them from any thread; `bind` makes the context that of the thread.
+unsafe impl Send for Driver {}
+
+/// The kernels as the driver compiles them for its device.
+fn source(kernel: Kernel) -> &'static str {
+    macro_rules! ptx {
+        ($name:literal) => {
+            include_str!(concat!(env!("OUT_DIR"), "/", $name, ".ptx"))
+        };
+    }
+    match kernel {
+        Kernel::ConvF16 => ptx!("conv_f16"),
+        Kernel::ConvF32 => ptx!("conv_f32"),
+        Kernel::ReadVideoF16 => ptx!("read_video_f16"),
+        Kernel::ReadVideoF32 => ptx!("read_video_f32"),
+        Kernel::WriteVideo => ptx!("write_video"),
+    }
+}
+
+/// The context of a device, if the driver is there and has it.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn context(ordinal: usize) -> std::result::Result<Arc<CudaContext>, String> {
+    // The bindings panic where there is no library.
+    // SAFETY: what the driver does when it is loaded is what every program that uses it has it do.
+    let is_there =
+        LIBRARIES.into_iter().any(|name| unsafe { libloading::Library::new(name).is_ok() });
+    if !is_there {
+        return Err("NVIDIA's driver is not installed (libcuda.so.1 cannot be loaded)".into());
+    }
+    let failed = |error: DriverError| format!("the driver reports: {}", told(error));
+    result::init().map_err(failed)?;
+    let count = result::device::get_count().map_err(failed)?;
+    if i32::try_from(ordinal).is_ok_and(|ordinal| ordinal < count) {
+        return CudaContext::new(ordinal).map_err(failed);
+    }
+    Err(format!("the driver has {count} devices, counted from 0"))
+}
+
+/// What the driver says of an error.
+fn told(error: DriverError) -> String {
+    let text = error.error_string().map(|text| text.to_string_lossy().into_owned());
+    text.unwrap_or_else(|_| format!("{:?}", error.0))
+}
+
+impl Driver {
+    /// Opens a device and gives it the kernels.
+    ///
+    /// # Errors
+    /// [`Error::Device`] naming it and why it cannot be used.
+    pub(crate) fn open(ordinal: usize) -> Result<Self> {
+        let device = format!("cuda:{ordinal}");
+        let context =
+            context(ordinal).map_err(|reason| Error::Device { device: device.clone(), reason })?;
+        let failed = |error: DriverError| Error::Device {
+            device: device.clone(),
+            reason: format!("the driver reports: {}", told(error)),
+        };
+        let name = context.name().map_err(failed)?;
+        let stream = context.new_stream().map_err(failed)?;
+        let mut own = Self {
+            name: format!("{name} ({device})"),
+            device: device.clone(),
+            stream,
+            context,
+            modules: vec![],
+            functions: HashMap::new(),
+        };
+        for kernel in Kernel::ALL {
+            own.load(kernel).map_err(|error| Error::Device {
+                device: device.clone(),
+                reason: format!("kernel {}: {}", kernel.name(), told(error)),
+            })?;
+        }
+        Ok(own)
+    }
+
+    fn load(&mut self, kernel: Kernel) -> std::result::Result<(), DriverError> {
+        let no_zero = "neither PTX nor names have zeros";
+        let source = CString::new(source(kernel)).expect(no_zero);
+        let name = CString::new(kernel.name()).expect(no_zero);
+        let attribute =
+            sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        // SAFETY: the context was made the thread's when it was opened; the image ends with a zero, and the function
+        // is of a module that is unloaded with `self`.
+        unsafe {
+            let module = result::module::load_data(source.as_ptr().cast::<c_void>())?;
+            self.modules.push(module);
+            let function = result::module::get_function(module, name)?;
+            result::function::set_function_attribute(function, attribute, SHARED_BYTES)?;
+            self.functions.insert(kernel, function);
+        }
+        Ok(())
+    }
+
+    fn failed(&self, what: &str, error: DriverError) -> Error {
+        Error::Device { device: self.device.clone(), reason: format!("{what}: {}", told(error)) }
+    }
+
+    fn bind(&self) -> Result<()> {
+        self.context.bind_to_thread().map_err(|error| self.failed("the context", error))
+    }
+
+    fn wait(&self) -> std::result::Result<(), DriverError> {
+        self.stream.synchronize()
+    }
+}
+
+impl Gpu for Driver {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn allocate(&mut self, bytes: usize) -> Result<Address> {
+        self.bind()?;
+        // SAFETY: what is allocated is given back by `free`; it is set to zero before anything is launched.
+        let at = unsafe {
+            result::malloc_sync(bytes.max(1)).and_then(|at| {
+                result::memset_d8_sync(at, 0, bytes)?;
+                Ok(at)
+            })
+        };
+        at.map_err(|error| self.failed(&format!("memory for {bytes} bytes"), error))
+    }
+
+    fn free(&mut self, at: Address) {
+        let freed = self.wait().and_then(|()| {
+            // SAFETY: it was allocated, and no kernel runs.
+            unsafe { result::free_sync(at) }
+        });
+        if let Err(error) = freed {
+            tracing::warn!("{}", self.failed("memory that is given back", error));
+        }
+    }
+
+    fn write(&mut self, to: Address, bytes: &[u8]) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller has allocated as much there; it is in the order of the stream, and the driver has taken
+        // in pageable memory when it returns.
+        let written = unsafe { result::memcpy_htod_async(to, bytes, self.stream.cu_stream()) };
+        written.map_err(|error| self.failed("a copy to the device", error))
+    }
+
+    fn read(&mut self, from: Address, bytes: &mut [u8]) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller has allocated as much there, and `bytes` lives until the copy is done.
+        let read = unsafe { result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream()) };
+        read.and_then(|()| self.wait())
+            .map_err(|error| self.failed("a copy from the device", error))
+    }
+
+    fn launch(&mut self, kernel: Kernel, argument: &[u8], launch: Launch) -> Result<()> {
+        self.bind()?;
+        let Launch { grid: [x, y, z], threads, shared_bytes } = launch;
+        let mut parameters = [argument.as_ptr().cast_mut().cast::<c_void>()];
+        // SAFETY: the function has one parameter of as many bytes, which is copied before this returns.
+        let launched = unsafe {
+            result::launch_kernel(
+                self.functions[&kernel],
+                (x, y, z),
+                (threads, 1, 1),
+                shared_bytes,
+                self.stream.cu_stream(),
+                &mut parameters,
+            )
+        };
+        launched.map_err(|error| self.failed(kernel.name(), error))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // What fails here has failed before.
+        let _ = self.wait();
+        for module in self.modules.drain(..) {
+            // SAFETY: none of its kernels runs, or is launched again.
+            let _ = unsafe { result::module::unload(module) };
+        }
+    }
+}
