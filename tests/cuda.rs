@@ -45,9 +45,9 @@ struct Emulator {
     launches: usize,
 }
 
-fn compiled(sources: &Path, kernels: &[Kernel], name: &str) -> Kernels {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let library = folder.join(format!("{name}-{}.so", std::process::id()));
+fn compiled(sources: &Path, kernels: &[Kernel]) -> Kernels {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("kernels.so");
     let units = kernels.iter().map(|kernel| format!("{ROOT}/tests/cuda/{}.cpp", kernel.name()));
     let output = Command::new(std::env::var("CXX").unwrap_or("c++".into()))
         .args(["-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-I"])
@@ -64,7 +64,6 @@ fn compiled(sources: &Path, kernels: &[Kernel], name: &str) -> Kernels {
     let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
     // SAFETY: dlerror gives a text after a failure.
     assert!(!handle.is_null(), "{:?}", unsafe { CStr::from_ptr(libc::dlerror()) });
-    std::fs::remove_file(&library).unwrap();
     let kernels = kernels.iter().map(|&kernel| {
         let name = CString::new(format!("launch_{}", kernel.name())).unwrap();
         // SAFETY: the handle is that of a library, which is never closed.
@@ -85,7 +84,7 @@ impl Emulator {
     fn usual() -> Self {
         static KERNELS: OnceLock<Kernels> = OnceLock::new();
         let sources = PathBuf::from(format!("{ROOT}/src/engine/cuda/kernels"));
-        Self::new(KERNELS.get_or_init(|| compiled(&sources, &Kernel::ALL, "kernels")).clone())
+        Self::new(KERNELS.get_or_init(|| compiled(&sources, &Kernel::ALL)).clone())
     }
 
     fn check(&self) {
@@ -252,6 +251,42 @@ fn kernels_make_what_the_net_makes() {
     }
 }
 
+/// The convolutions with a mistake in one of their sources.
+fn mistaken(file: &str, right: &str, wrong: &str) -> Kernels {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(format!("{ROOT}/src/engine/cuda/kernels")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let path = folder.path().join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(right), "{file}: {right}");
+    std::fs::write(&path, text.replace(right, wrong)).unwrap();
+    compiled(folder.path(), &[Kernel::ConvF16, Kernel::ConvF32])
+}
+
+#[test]
+fn an_engine_whose_kernels_are_off_says_so() {
+    let kernels = mistaken("conv_f16.cu", "dx = tap % conv.kernel", "dx = tap / conv.kernel");
+    for (name, architecture) in chains().into_iter().step_by(3) {
+        let net = net(&of(architecture));
+        for storage in [Storage::F16, Storage::F32] {
+            CudaEngine::new(net.clone(), storage, Emulator::usual()).unwrap().check().unwrap();
+            let gpu = Emulator::new(kernels.clone());
+            let checked = CudaEngine::new(net.clone(), storage, gpu).unwrap().check();
+            assert_eq!(
+                checked.is_err(),
+                storage == Storage::F16,
+                "{name}, {storage:?}: {checked:?}"
+            );
+            if let Err(error) = checked {
+                let told = error.to_string();
+                assert!(told.contains("% off what the CPU makes of the same"), "{told}");
+            }
+        }
+    }
+}
+
 /// A kernel with a wrong index must be found: each of these is in one that is used.
 #[test]
 fn wrong_indices_are_found() {
@@ -265,19 +300,8 @@ fn wrong_indices_are_found() {
         ("conv.cuh", "phase / by", "phase % by"),
         ("conv.cuh", "conv.slope[channel]", "conv.slope[0]"),
     ];
-    let sources = PathBuf::from(format!("{ROOT}/src/engine/cuda/kernels"));
-    for (index, (file, right, wrong)) in mistakes.iter().enumerate() {
-        let folder = tempfile::tempdir().unwrap();
-        for entry in std::fs::read_dir(&sources).unwrap() {
-            let path = entry.unwrap().path();
-            std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
-        }
-        let path = folder.path().join(file);
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains(right), "{file}: {right}");
-        std::fs::write(&path, text.replace(right, wrong)).unwrap();
-        let kernels =
-            compiled(folder.path(), &[Kernel::ConvF16, Kernel::ConvF32], &format!("wrong{index}"));
+    for (file, right, wrong) in mistakes {
+        let kernels = mistaken(file, right, wrong);
         let found = chains().into_iter().any(|(_, architecture)| {
             let checkpoint = of(architecture);
             [(Storage::F32, 1e-5), (Storage::F16, 1e-2)].into_iter().any(|(storage, bound)| {

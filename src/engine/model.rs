@@ -107,7 +107,9 @@ impl Model {
                 _ => Storage::F16,
             };
             let net = self.net(&Device::Cpu)?;
-            return Ok(Box::new(CudaEngine::new(net, storage, Driver::open(ordinal)?)?));
+            let mut engine = CudaEngine::new(net, storage, Driver::open(ordinal)?)?;
+            engine.check()?;
+            return Ok(Box::new(engine));
         }
         if precision == Precision::F16 {
             return refused("on CUDA f16 is for chains of convolutions");

@@ -15,8 +15,8 @@ pub(crate) struct Component {
 
 /// The planes of a frame of 4:2:0, and Y, U and V in them.
 pub(crate) struct Yuv420<P> {
-    /// Two or three.
-    pub(crate) planes: Vec<P>,
+    /// Two or three, first those that there are.
+    pub(crate) planes: [Option<P>; 3],
     /// Y, U and V.
     pub(crate) components: [Component; 3],
 }
@@ -38,14 +38,14 @@ impl<P> Planes<P> {
         let one = |plane, offset, step| Component { plane, offset, step };
         match self {
             Self::Planar { y, u, v, subsampling: Subsampling::Yuv420 } => Some(Yuv420 {
-                planes: vec![y, u, v],
+                planes: [Some(y), Some(u), Some(v)],
                 components: [0, 1, 2].map(|plane| one(plane, 0, bytes)),
             }),
             Self::SemiPlanar { y, uv, v_first, subsampling: Subsampling::Yuv420 } => {
                 let [u, v] = if v_first { [bytes, 0] } else { [0, bytes] };
                 let chroma = |offset| one(1, offset, 2 * bytes);
                 Some(Yuv420 {
-                    planes: vec![y, uv],
+                    planes: [Some(y), Some(uv), None],
                     components: [one(0, 0, bytes), chroma(u), chroma(v)],
                 })
             }

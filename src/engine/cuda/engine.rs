@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Module as _, Tensor};
 
 use super::chain::GpuChain;
 use super::conv::{Storage, bytes_of};
@@ -11,7 +11,7 @@ use crate::checkpoint::Metadata;
 use crate::engine::smoothing::Smoothing;
 use crate::engine::tensors::filter;
 use crate::engine::{Engine, Precision};
-use crate::frame::{Frame, FrameFormat, FrameMut, Yuv420};
+use crate::frame::{Frame, FrameFormat, FrameMut, Plane, Yuv420, YuvComponent};
 use crate::net::Net;
 use crate::nn::{Colour, Io};
 use crate::tuning::Tuning;
@@ -38,12 +38,20 @@ pub struct CudaEngine<G: Gpu> {
 /// Frames in the memory of the GPU.
 #[derive(Default)]
 struct Frames {
-    /// Bytes of the planes, of the input and of the output.
-    sizes: Vec<usize>,
-    /// Where they are.
-    at: Vec<Address>,
+    layout: Layout,
+    /// Where the input's planes are.
+    from: [Address; 3],
+    /// Where the output's are.
+    to: [Address; 3],
     /// A plane of the output on its way back.
     bytes: Vec<u8>,
+}
+
+/// Bytes and stride of planes; 0 of those that there are not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Layout {
+    from: [(usize, usize); 3],
+    to: [(usize, usize); 3],
 }
 
 /// The argument of the kernels that read and write frames, as they have it: see `kernels/video.cuh`.
@@ -140,29 +148,138 @@ impl<G: Gpu> CudaEngine<G> {
     fn run_video(
         &mut self,
         format: FrameFormat,
-        from: &Yuv420<crate::frame::Plane<'_>>,
+        from: &Yuv420<Plane<'_>>,
         to: Yuv420<(&mut [u8], usize)>,
     ) -> Result<()> {
-        let (half_width, half_height) = format.half_size();
-        self.chain.prepare((half_width, half_height))?;
-        let sizes = from.planes.iter().map(|plane| plane.data.len());
-        let sizes: Vec<usize> = sizes.chain(to.planes.iter().map(|(data, _)| data.len())).collect();
-        self.frames.prepare(self.chain.gpu(), sizes)?;
-        for (plane, at) in from.planes.iter().zip(&self.frames.at) {
-            self.chain.gpu().write(*at, plane.data)?;
+        let half = format.half_size();
+        self.chain.prepare(half)?;
+        let mut layout = Layout::default();
+        for (own, plane) in layout.from.iter_mut().zip(from.planes.iter().flatten()) {
+            *own = (plane.data.len(), plane.stride_bytes);
         }
-        let (from_at, to_at) = self.frames.at.split_at(from.planes.len());
-        let place = |at: &[Address], strides: &[usize], of: &crate::frame::YuvComponent| Samples {
+        for (own, (data, stride)) in layout.to.iter_mut().zip(to.planes.iter().flatten()) {
+            *own = (data.len(), *stride);
+        }
+        self.frames.prepare(self.chain.gpu(), layout)?;
+        for (plane, at) in from.planes.iter().flatten().zip(self.frames.from) {
+            self.chain.gpu().write(at, plane.data)?;
+        }
+        let video = self.frames.video(format, from.components, to.components);
+        let read = match self.chain.storage_of(0) {
+            Storage::F16 => Kernel::ReadVideoF16,
+            Storage::F32 => Kernel::ReadVideoF32,
+        };
+        self.launch(read, 0, video, half)?;
+        self.chain.run()?;
+        self.launch(Kernel::WriteVideo, self.chain.edges() - 1, video, half)?;
+        // Chroma in pairs has as many samples in a row as luma, or one more.
+        let pairs = if to.planes[2].is_none() { 2 } else { 1 };
+        let bytes = format.samples.bytes();
+        for (index, (data, stride)) in to.planes.into_iter().flatten().enumerate() {
+            let (width, rows) = match index {
+                0 => (format.width, format.height),
+                _ => (pairs * half.0, half.1),
+            };
+            let copy = &mut self.frames.bytes;
+            copy.resize(data.len(), 0);
+            self.chain.gpu().read(self.frames.to[index], copy)?;
+            // What lies between rows is not ours.
+            let lines = data.chunks_mut(stride).zip(copy.chunks(stride)).take(rows);
+            lines.for_each(|(to, from)| {
+                to[..width * bytes].copy_from_slice(&from[..width * bytes]);
+            });
+        }
+        Ok(())
+    }
+
+    /// Launches a kernel between a frame and an edge.
+    fn launch(
+        &mut self,
+        kernel: Kernel,
+        edge: usize,
+        mut video: Video,
+        (half_width, half_height): (usize, usize),
+    ) -> Result<()> {
+        let (at, channels) = self.chain.edge(edge);
+        (video.edge, video.channels) = (at, channels as i32);
+        let launch = Launch {
+            grid: [half_width.div_ceil(COLUMNS) as u32, half_height as u32, 1],
+            threads: COLUMNS as u32,
+            shared_bytes: 0,
+        };
+        self.chain.gpu().launch(kernel, bytes_of(&video), launch)
+    }
+
+    /// Compares what the GPU makes of noise with what candle makes of it on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when they differ by more than the precision; what the GPU says.
+    pub fn check(&mut self) -> Result<()> {
+        // More than a tile, and no multiple of one.
+        let (width, height) = (37, 21);
+        let channels = self.io.channels;
+        let value = |i: usize| (i * i * 7 % 251) as f32 / 250.0;
+        let x: Vec<f32> = (0..channels * width * height).map(value).collect();
+        let (got, _) = self.tensor(&x, (width, height))?;
+        let x = Tensor::from_vec(x, (1, channels, height, width), &Device::Cpu)?;
+        let wanted = self.net.fold(&self.tuning)?.forward(&x)?.flatten_all()?.to_vec1::<f32>()?;
+        let squares = |values: &mut dyn Iterator<Item = f32>| -> f64 {
+            values.map(|v| f64::from(v).powi(2)).sum()
+        };
+        let error = squares(&mut got.iter().zip(&wanted).map(|(a, b)| a - b));
+        let apart = (error / squares(&mut wanted.iter().copied()).max(f64::MIN_POSITIVE)).sqrt();
+        let most = if self.precision == Precision::F16 { 2e-2 } else { 1e-4 };
+        if apart <= most {
+            return Ok(());
+        }
+        Err(Error::Device {
+            device: self.chain.gpu().name(),
+            reason: format!(
+                "its kernels are {:.1} % off what the CPU makes of the same, expected at most {} %",
+                100.0 * apart,
+                100.0 * most
+            ),
+        })
+    }
+}
+
+impl Frames {
+    /// Makes room for planes.
+    fn prepare(&mut self, gpu: &mut impl Gpu, layout: Layout) -> Result<()> {
+        if self.layout == layout {
+            return Ok(());
+        }
+        self.free(gpu);
+        let sizes = layout.from.iter().chain(&layout.to);
+        for (at, (bytes, _)) in self.from.iter_mut().chain(&mut self.to).zip(sizes) {
+            if *bytes > 0 {
+                *at = gpu.allocate(*bytes)?;
+            }
+        }
+        self.layout = layout;
+        Ok(())
+    }
+
+    fn free(&mut self, gpu: &mut impl Gpu) {
+        for at in self.from.iter_mut().chain(&mut self.to) {
+            if *at != 0 {
+                gpu.free(std::mem::take(at));
+            }
+        }
+        self.layout = Layout::default();
+    }
+
+    /// The argument of the kernels, but for the edge.
+    fn video(&self, format: FrameFormat, from: [YuvComponent; 3], to: [YuvComponent; 3]) -> Video {
+        let place = |at: &[Address; 3], planes: &[(usize, usize); 3], of: YuvComponent| Samples {
             at: at[of.plane] + of.offset as Address,
-            stride: strides[of.plane] as i32,
+            stride: planes[of.plane].1 as i32,
             step: of.step as i32,
         };
-        let from_strides: Vec<usize> = from.planes.iter().map(|plane| plane.stride_bytes).collect();
-        let to_strides: Vec<usize> = to.planes.iter().map(|(_, stride)| *stride).collect();
         let codes = format.codes();
-        let mut video = Video {
-            from: from.components.each_ref().map(|of| place(from_at, &from_strides, of)),
-            to: to.components.each_ref().map(|of| place(to_at, &to_strides, of)),
+        Video {
+            from: from.map(|of| place(&self.from, &self.layout.from, of)),
+            to: to.map(|of| place(&self.to, &self.layout.to, of)),
             width: format.width as i32,
             height: format.height as i32,
             bytes: format.samples.bytes() as i32,
@@ -172,56 +289,7 @@ impl<G: Gpu> CudaEngine<G> {
             scale: codes.scale,
             span: codes.span,
             ..Default::default()
-        };
-        let launch = Launch {
-            grid: [half_width.div_ceil(COLUMNS) as u32, half_height as u32, 1],
-            threads: COLUMNS as u32,
-            shared_bytes: 0,
-        };
-        let read = match self.chain.storage_of(0) {
-            Storage::F16 => Kernel::ReadVideoF16,
-            Storage::F32 => Kernel::ReadVideoF32,
-        };
-        let last = self.chain.edges() - 1;
-        for (kernel, edge) in [(read, 0), (Kernel::WriteVideo, last)] {
-            let (at, channels) = self.chain.edge(edge);
-            (video.edge, video.channels) = (at, channels as i32);
-            if edge == last {
-                self.chain.run()?;
-            }
-            self.chain.gpu().launch(kernel, bytes_of(&video), launch)?;
         }
-        let rows = [format.height, half_height, half_height];
-        let samples = [format.width, half_width * if to.planes.len() == 2 { 2 } else { 1 }];
-        for (index, (data, stride)) in to.planes.into_iter().enumerate() {
-            let bytes = &mut self.frames.bytes;
-            bytes.resize(data.len(), 0);
-            self.chain.gpu().read(to_at[index], bytes)?;
-            let width = samples[index.min(1)] * format.samples.bytes();
-            let lines = data.chunks_mut(stride).zip(bytes.chunks(stride)).take(rows[index]);
-            lines.for_each(|(to, from)| to[..width].copy_from_slice(&from[..width]));
-        }
-        Ok(())
-    }
-}
-
-impl Frames {
-    /// Makes room for planes of so many bytes.
-    fn prepare(&mut self, gpu: &mut impl Gpu, sizes: Vec<usize>) -> Result<()> {
-        if self.sizes == sizes {
-            return Ok(());
-        }
-        self.free(gpu);
-        for bytes in &sizes {
-            self.at.push(gpu.allocate(*bytes)?);
-        }
-        self.sizes = sizes;
-        Ok(())
-    }
-
-    fn free(&mut self, gpu: &mut impl Gpu) {
-        self.at.drain(..).for_each(|at| gpu.free(at));
-        self.sizes.clear();
     }
 }
 
@@ -264,7 +332,12 @@ impl<G: Gpu> Engine for CudaEngine<G> {
     fn process(&mut self, input: &Frame<'_>, output: &mut FrameMut<'_>) -> Result<()> {
         if self.io.colour == Colour::Yuv420 {
             output.check_same_format(input)?;
-            if let (Some(from), Some(to)) = (input.yuv420(), output.yuv420()) {
+            let bytes = input.format().samples.bytes();
+            if let (Some(from), Some(to)) = (input.yuv420(), output.yuv420())
+                // A word of the GPU's memory is at a multiple of its size.
+                && from.planes.iter().flatten().all(|plane| plane.stride_bytes % bytes == 0)
+                && to.planes.iter().flatten().all(|(_, stride)| stride % bytes == 0)
+            {
                 return self.run_video(input.format(), &from, to);
             }
         }

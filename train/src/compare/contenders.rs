@@ -45,7 +45,7 @@ use Part::{Ablation, Rival};
 use Way::{Blend, Trained, TrainedTwice};
 
 /// All of them: ours, its rivals, what is left out of ours in turn.
-pub const CONTENDERS: [Contender; 22] = [
+pub const CONTENDERS: [Contender; 23] = [
     Contender {
         name: "tunable",
         title: "tunable, kernel per corner",
@@ -187,16 +187,26 @@ pub const CONTENDERS: [Contender; 22] = [
     Contender {
         name: "alike",
         title: "tunable, kernels that begin alike",
-        about: "as the first, but the kernels of all corners begin as one: is that all that a shared kernel does?",
+        about: "as the first, but the kernels of all corners begin as one: is it that what a shared kernel does?",
         part: Ablation,
         way: Trained("control = { difference = \"kernels\", frozen = true }"),
     },
     Contender {
         name: "fast",
         title: "tunable, twice the learning rate",
-        about: "as the first, with steps twice as large: or is that all?",
+        about: "as the first, with steps twice as large: is it that?",
         part: Ablation,
         way: Trained("optimiser.learning_rate = 3e-3"),
+    },
+    Contender {
+        name: "alike-fast",
+        title: "tunable, both",
+        about: "kernels that begin alike, and twice the learning rate",
+        part: Ablation,
+        way: Trained(
+            "control = { difference = \"kernels\", frozen = true }\n\
+             optimiser.learning_rate = 3e-3",
+        ),
     },
     Contender {
         name: "absolute",

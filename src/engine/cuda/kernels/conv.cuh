@@ -56,7 +56,7 @@ template <class T> __device__ inline void put_shuffled(const Conv &conv, int x, 
     if (channel >= conv.c_out || column >= conv.out_width || row >= conv.out_height) {
         return;
     }
-    const long at = (long(row) * conv.out_width + column) * conv.out_channels + channel / (by * by);
+    const int64_t at = (int64_t(row) * conv.out_width + column) * conv.out_channels + channel / (by * by);
     float v = activated(conv, channel, sum);
     for (const void *add : conv.add) {
         v += add == nullptr ? 0.0f : load(static_cast<const T *>(add) + at);
@@ -83,7 +83,7 @@ template <class T> __device__ inline void put(const Conv &conv, int x, int y, in
     if (channel >= conv.out_channels || x >= conv.out_width || y >= conv.out_height) {
         return;
     }
-    const long at = (long(y) * conv.out_width + x) * conv.out_channels + channel;
+    const int64_t at = (int64_t(y) * conv.out_width + x) * conv.out_channels + channel;
     float2 v = {activated(conv, channel, sums.x), activated(conv, channel + 1, sums.y)};
     for (const void *add : conv.add) {
         if (add != nullptr) {

@@ -24,7 +24,7 @@ __device__ inline void load_input(const Conv &conv, int chunk, __half *to) {
             x >= 0 && y >= 0 && x < conv.in_width && y < conv.in_height && channel < conv.in_channels;
         uint4 eight = {0, 0, 0, 0};
         if (is_there) {
-            const long from = (long(y) * conv.in_width + x) * conv.in_channels + channel;
+            const int64_t from = (int64_t(y) * conv.in_width + x) * conv.in_channels + channel;
             eight = *reinterpret_cast<const uint4 *>(static_cast<const __half *>(conv.input) + from);
         }
         *reinterpret_cast<uint4 *>(to + pixel * PIXEL + i % 2 * 8) = eight;
@@ -34,7 +34,7 @@ __device__ inline void load_input(const Conv &conv, int chunk, __half *to) {
 // Of the tile's outputs: [tap][output][PIXEL], from [tap][output][CHUNK].
 __device__ inline void load_weights(const Conv &conv, int chunk, __half *to) {
     const int rows = conv.kernel * conv.kernel * OUTPUTS;
-    const uint4 *from = static_cast<const uint4 *>(conv.weights) + (long(blockIdx.z) * conv.chunks + chunk) * rows * 2;
+    const uint4 *from = static_cast<const uint4 *>(conv.weights) + (int64_t(blockIdx.z) * conv.chunks + chunk) * rows * 2;
     for (int i = threadIdx.x; i < rows * 2; i += blockDim.x) {
         *reinterpret_cast<uint4 *>(to + i / 2 * PIXEL + i % 2 * 8) = from[i];
     }

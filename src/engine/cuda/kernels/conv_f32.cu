@@ -23,12 +23,12 @@ KERNEL(TILE * TILE, 3) conv_f32(Conv conv) {
             const int pixel = i / CHUNK, channel = chunk * CHUNK + i % CHUNK;
             const int column = left + pixel % side, row = top + pixel / side;
             const bool is_there = column >= 0 && row >= 0 && column < conv.in_width && row < conv.in_height;
-            const long at = (long(row) * conv.in_width + column) * conv.in_channels + channel;
+            const int64_t at = (int64_t(row) * conv.in_width + column) * conv.in_channels + channel;
             input[pixel * PIXEL + i % CHUNK] = is_there ? static_cast<const float *>(conv.input)[at] : 0.0f;
         }
         const int fours = taps * CHUNK * OUTPUTS / 4;
         const float4 *from =
-            static_cast<const float4 *>(conv.weights) + (long(blockIdx.z) * conv.chunks + chunk) * fours;
+            static_cast<const float4 *>(conv.weights) + (int64_t(blockIdx.z) * conv.chunks + chunk) * fours;
         for (int i = threadIdx.x; i < fours; i += blockDim.x) {
             weights[i] = from[i];
         }

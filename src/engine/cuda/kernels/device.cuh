@@ -2,6 +2,8 @@
 // matrices by the 32 threads of a warp. A host compiler gets the same from an emulator.
 #pragma once
 
+#include <cstdint>
+
 #ifdef __CUDACC__
 #include <cuda_fp16.h>
 // With so many threads in a block, and blocks that find room at once.

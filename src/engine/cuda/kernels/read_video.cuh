@@ -7,7 +7,7 @@ template <class T> __device__ inline void read_block(const Video &video) {
     if (x >= half_width) {
         return;
     }
-    T *to = static_cast<T *>(video.edge) + (long(y) * half_width + x) * video.channels;
+    T *to = static_cast<T *>(video.edge) + (int64_t(y) * half_width + x) * video.channels;
     for (int i = 0; i < 6; i++) {
         const int chroma = i >= 4;
         const int column = chroma ? x : min(2 * x + i % 2, video.width - 1);

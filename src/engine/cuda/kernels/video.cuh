@@ -35,7 +35,7 @@ struct Video {
 static_assert(sizeof(Video) == 152, "as the host has it");
 
 __device__ inline const unsigned char *sample_at(const Component &component, int x, int y) {
-    return static_cast<const unsigned char *>(component.data) + long(y) * component.stride + long(x) * component.step;
+    return static_cast<const unsigned char *>(component.data) + int64_t(y) * component.stride + int64_t(x) * component.step;
 }
 
 __device__ inline unsigned word_at(const Video &video, const unsigned char *at) {

@@ -8,7 +8,7 @@ KERNEL(COLUMNS, 8) write_video(Video video) {
     if (x >= half_width) {
         return;
     }
-    const float *residual = static_cast<const float *>(video.edge) + (long(y) * half_width + x) * video.channels;
+    const float *residual = static_cast<const float *>(video.edge) + (int64_t(y) * half_width + x) * video.channels;
     for (int i = 0; i < 6; i++) {
         const int chroma = i >= 4, component = chroma ? i - 3 : 0;
         const int column = chroma ? x : 2 * x + i % 2, row = chroma ? y : 2 * y + i / 2;
