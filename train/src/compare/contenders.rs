@@ -187,20 +187,20 @@ pub const CONTENDERS: [Contender; 23] = [
     Contender {
         name: "alike",
         title: "tunable, kernels that begin alike",
-        about: "as the first, but the kernels of all corners begin as one: is it that what a shared kernel does?",
+        about: "as the first, but the kernels of all corners begin as one, to see what of a shared kernel that is",
         part: Ablation,
         way: Trained("control = { difference = \"kernels\", frozen = true }"),
     },
     Contender {
         name: "fast",
         title: "tunable, twice the learning rate",
-        about: "as the first, with steps twice as large: is it that?",
+        about: "as the first, with steps twice as large, to see the same",
         part: Ablation,
         way: Trained("optimiser.learning_rate = 3e-3"),
     },
     Contender {
         name: "alike-fast",
-        title: "tunable, both",
+        title: "tunable, alike and twice the rate",
         about: "kernels that begin alike, and twice the learning rate",
         part: Ablation,
         way: Trained(
