@@ -1,6 +1,6 @@
 //! The CUDA engine, its kernels compiled for the CPU: see `cuda/emulator.hpp`.
 
-#![cfg(unix)]
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;

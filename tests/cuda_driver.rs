@@ -1,7 +1,7 @@
 //! Engines on CUDA through NVIDIA's driver, for which a library stands in that runs the kernels on the CPU. So all is
 //! run that runs on a GPU, but for what `nvcc` makes of the kernels.
 
-#![cfg(all(unix, feature = "cuda"))]
+#![cfg(all(target_os = "linux", feature = "cuda"))]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;

@@ -37,7 +37,7 @@ pub(super) struct GpuChain<G: Gpu> {
     storage: Storage,
     layers: Vec<Layer>,
     edges: Vec<Edge>,
-    /// What edges lie in, with its bytes and the channels that are never written.
+    /// What edges lie in; channels that only fill eight are never written, and stay 0.
     places: Vec<Address>,
 }
 
