@@ -4,17 +4,17 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
+#[path = "cuda/emulator.rs"]
+mod emulator;
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, CString, c_void};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use candle_core::{Device, Module as _, Tensor};
 use common::{Picture, Random, random_checkpoint, random_net, two_knobs};
+use emulator::{Emulator, Kernels, ROOT, compiled};
 use tunableconv::checkpoint::{Architecture, Calibration, Checkpoint};
-use tunableconv::engine::cuda::{Address, CudaEngine, Gpu, Kernel, Launch, Storage};
+use tunableconv::engine::cuda::{Address, CudaEngine, Kernel, Storage};
 use tunableconv::engine::{self, Engine, Options, Precision};
 use tunableconv::frame::{
     Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, Range, SampleFormat, Subsampling,
@@ -24,138 +24,6 @@ use tunableconv::nn::{
     Activation, Colour, EdsrConfig, Mode, PhiConfig, PlainConfig, PlainLayer, TwoScaleConfig,
     VideoNetConfig,
 };
-
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-
-/// Bytes before and behind what is allocated, which no kernel may touch.
-const MARGIN: usize = 256;
-
-const MARK: u8 = 0x5a;
-
-type LaunchKernel = unsafe extern "C" fn(*const c_void, *const u32, u32, usize);
-
-/// The kernels, compiled for the CPU.
-#[derive(Clone)]
-struct Kernels(Arc<HashMap<Kernel, LaunchKernel>>);
-
-/// Stands for a GPU.
-struct Emulator {
-    kernels: Kernels,
-    memory: HashMap<Address, Vec<u128>>,
-    launches: usize,
-}
-
-fn compiled(sources: &Path, kernels: &[Kernel]) -> Kernels {
-    let folder = tempfile::tempdir().unwrap();
-    let library = folder.path().join("kernels.so");
-    let units = kernels.iter().map(|kernel| format!("{ROOT}/tests/cuda/{}.cpp", kernel.name()));
-    let output = Command::new(std::env::var("CXX").unwrap_or("c++".into()))
-        .args(["-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-I"])
-        .arg(sources)
-        .arg(format!("-I{ROOT}/tests/cuda"))
-        .args(units)
-        .arg("-o")
-        .arg(&library)
-        .output()
-        .expect("a C++ compiler");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let path = CString::new(library.to_str().unwrap()).unwrap();
-    // SAFETY: the library was compiled above, and nothing runs when it is loaded.
-    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-    // SAFETY: dlerror gives a text after a failure.
-    assert!(!handle.is_null(), "{:?}", unsafe { CStr::from_ptr(libc::dlerror()) });
-    let kernels = kernels.iter().map(|&kernel| {
-        let name = CString::new(format!("launch_{}", kernel.name())).unwrap();
-        // SAFETY: the handle is that of a library, which is never closed.
-        let symbol = unsafe { libc::dlsym(handle, name.as_ptr()) };
-        assert!(!symbol.is_null(), "{name:?}");
-        // SAFETY: `EXPORT` in the emulator makes a function of this type.
-        (kernel, unsafe { std::mem::transmute::<*mut c_void, LaunchKernel>(symbol) })
-    });
-    Kernels(Arc::new(kernels.collect()))
-}
-
-impl Emulator {
-    fn new(kernels: Kernels) -> Self {
-        Self { kernels, memory: HashMap::new(), launches: 0 }
-    }
-
-    /// With the kernels as they are.
-    fn usual() -> Self {
-        static KERNELS: OnceLock<Kernels> = OnceLock::new();
-        let sources = PathBuf::from(format!("{ROOT}/src/engine/cuda/kernels"));
-        Self::new(KERNELS.get_or_init(|| compiled(&sources, &Kernel::ALL)).clone())
-    }
-
-    fn check(&self) {
-        for block in self.memory.values() {
-            let bytes: Vec<u8> = block.iter().flat_map(|word| word.to_le_bytes()).collect();
-            let (before, behind) = (&bytes[..MARGIN], &bytes[bytes.len() - MARGIN..]);
-            assert!(before.iter().chain(behind).all(|byte| *byte == MARK), "written beyond");
-        }
-    }
-}
-
-impl Gpu for Emulator {
-    fn name(&self) -> String {
-        "an emulator".into()
-    }
-
-    fn allocate(&mut self, bytes: usize) -> tunableconv::Result<Address> {
-        // Up to the mark nothing is left over.
-        let unit = size_of::<u128>();
-        let words = bytes.div_ceil(unit) + 2 * MARGIN / unit;
-        let mut block = vec![0u128; words];
-        let mark = u128::from_le_bytes([MARK; 16]);
-        block[..MARGIN / unit].fill(mark);
-        block[words - MARGIN / unit..].fill(mark);
-        let at = block.as_mut_ptr() as Address + MARGIN as Address;
-        self.memory.insert(at, block);
-        Ok(at)
-    }
-
-    fn free(&mut self, at: Address) {
-        self.check();
-        assert!(self.memory.remove(&at).is_some(), "nothing was allocated there");
-    }
-
-    fn write(&mut self, to: Address, bytes: &[u8]) -> tunableconv::Result<()> {
-        let block = &self.memory[&to];
-        assert!(bytes.len() <= size_of_val(&block[..]) - 2 * MARGIN);
-        // SAFETY: inside the block, as was checked.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to as *mut u8, bytes.len()) };
-        Ok(())
-    }
-
-    fn read(&mut self, from: Address, bytes: &mut [u8]) -> tunableconv::Result<()> {
-        let block = &self.memory[&from];
-        assert!(bytes.len() <= size_of_val(&block[..]) - 2 * MARGIN);
-        self.check();
-        // SAFETY: inside the block, as was checked.
-        unsafe {
-            std::ptr::copy_nonoverlapping(from as *const u8, bytes.as_mut_ptr(), bytes.len());
-        }
-        Ok(())
-    }
-
-    fn launch(
-        &mut self,
-        kernel: Kernel,
-        argument: &[u8],
-        launch: Launch,
-    ) -> tunableconv::Result<()> {
-        self.launches += 1;
-        // What is 8 bytes long lies at a multiple of 8.
-        let words: Vec<u64> =
-            argument.chunks(8).map(|chunk| u64::from_le_bytes(chunk.try_into().unwrap())).collect();
-        let Launch { grid, threads, shared_bytes } = launch;
-        let run = self.kernels.0[&kernel];
-        // SAFETY: the argument is as the kernel has it (both sides check its size), and kernels that write elsewhere
-        // than they should are what is tested for.
-        unsafe { run(words.as_ptr().cast(), grid.as_ptr(), threads, shared_bytes as usize) };
-        Ok(())
-    }
-}
 
 fn net(checkpoint: &Checkpoint) -> Arc<Net> {
     Arc::new(Net::new(checkpoint, &Device::Cpu).unwrap())
@@ -263,6 +131,19 @@ fn mistaken(file: &str, right: &str, wrong: &str) -> Kernels {
     assert!(text.contains(right), "{file}: {right}");
     std::fs::write(&path, text.replace(right, wrong)).unwrap();
     compiled(folder.path(), &[Kernel::ConvF16, Kernel::ConvF32])
+}
+
+#[test]
+fn the_net_that_is_shipped_passes_its_check() {
+    for storage in [Storage::F16, Storage::F32] {
+        let net = net(&Checkpoint::built_in().unwrap());
+        let mut engine = CudaEngine::new(net.clone(), storage, Emulator::usual()).unwrap();
+        engine.check().unwrap();
+        let nothing = net.metadata().tuning.parameters.iter().map(|parameter| parameter.minimum);
+        let nothing = net.metadata().tuning.tuning(&nothing.collect::<Vec<_>>()).unwrap();
+        engine.set_tuning(&nothing).unwrap();
+        engine.check().unwrap();
+    }
 }
 
 #[test]

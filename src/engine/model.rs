@@ -62,7 +62,9 @@ impl Model {
         let (place, mut note) = device.place(precision, probe)?;
         if let Place::Cuda(ordinal) = place {
             match self.open_cuda(ordinal, options) {
-                Err(Error::Device { reason, .. }) if device == DeviceChoice::Auto => {
+                Err(Error::Device { reason, .. } | Error::Config(reason))
+                    if device == DeviceChoice::Auto =>
+                {
                     note = format!("no CUDA: {reason}");
                 }
                 opened => return opened,

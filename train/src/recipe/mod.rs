@@ -345,7 +345,10 @@ impl Recipe {
 
     /// Whether one of them looks at the target of each corner by itself, not at their mean.
     pub fn has_single_corners(&self) -> bool {
-        let is_absolute = |objective: &Objective| matches!(&objective.loss, LossKind::CornerTargets(loss) if loss.error == ErrorKind::Absolute);
+        let is_absolute = |objective: &Objective| match &objective.loss {
+            LossKind::CornerTargets(loss) => loss.error == ErrorKind::Absolute,
+            _ => false,
+        };
         self.objectives.iter().any(is_absolute)
     }
 
