@@ -16,6 +16,7 @@ use super::pipeline::{Edge, Layer, Pipeline, Tiling};
 use super::plan::{ChainSpec, Plan};
 use super::quant::InputScale;
 use super::rows::{FrameSum, TensorSink, TensorSource};
+use super::stages::cuts;
 use super::winograd::TILE;
 use super::workers::Workers;
 use crate::checkpoint::{Checkpoint, Metadata};
@@ -36,13 +37,6 @@ pub(super) use int8::Int8;
 
 /// Longest vector of output channels; what is per channel is padded to it.
 const MAX_LANES: usize = 16;
-
-/// Bytes of f32 weights that are more than stay in a core's cache beside the rows.
-const MANY_WEIGHTS: usize = 2 << 20;
-
-/// Rows that each layer of a net with so many computes at once. EDSR with 16 blocks of 64 channels on 640×360
-/// takes 0.9 times as long as with 1, and with 8 no less; the built-in net 1.03 times as long.
-const DEEP_BLOCK: usize = 4;
 
 /// See the module documentation.
 pub struct CpuEngine {
@@ -153,13 +147,15 @@ impl CpuEngine {
         Self::supports(checkpoint, precision)
             .map_err(|reason| Error::Precision { precision: precision.to_string(), reason })?;
         let spec = ChainSpec::of(&checkpoint.metadata.architecture).map_err(Error::Config)?;
-        Self::of_chain(checkpoint, spec, banks, precision, options.threads, level)
+        let weights: Vec<_> = banks.iter().map(Bank::folded_bytes).collect();
+        let cuts = cuts(&spec, &weights);
+        Self::of_chain(checkpoint, (spec, &cuts), banks, precision, options.threads, level)
     }
 
-    /// An engine that runs a chain with the checkpoint's tensors and tuning parameters.
+    /// An engine that runs a chain, cut at some edges, with the checkpoint's tensors and tuning parameters.
     fn of_chain(
         checkpoint: &Checkpoint,
-        mut spec: ChainSpec,
+        (mut spec, cuts): (ChainSpec, &[usize]),
         banks: SharedBanks,
         precision: Precision,
         threads: usize,
@@ -193,13 +189,12 @@ impl CpuEngine {
         };
         let edges = kinds.iter().enumerate().map(|(edge, &kind)| {
             let components = winograd.get(edge).copied().unwrap_or(false);
-            // What is added is needed as it is.
-            let plain = !components || spec.layers.iter().any(|l| l.add.contains(&Some(edge)));
+            // What is added is needed as it is, and so is what is kept whole.
+            let added = spec.layers.iter().any(|l| l.add.contains(&Some(edge)));
+            let plain = !components || added || cuts.contains(&edge);
             Edge { kind, plain, components, zero: zeros(edge) }
         });
         let edges = edges.collect();
-        let weights: usize = banks.iter().map(Bank::folded_bytes).sum();
-        let block = if weights > MANY_WEIGHTS { DEEP_BLOCK } else { 1 };
         let workers = Workers::new(threads)?;
         let (level_name, threads) = (level.name(), workers.count());
         let folded = banks.iter().zip(&spec.layers);
@@ -218,7 +213,7 @@ impl CpuEngine {
             bounds,
             smoothing: Arc::new(Smoothing::none(&checkpoint.metadata.tuning)),
             pipeline: Pipeline::new(
-                Plan::new(spec, block).map_err(Error::Config)?,
+                Plan::new(spec, cuts).map_err(Error::Config)?,
                 level,
                 edges,
                 layers,

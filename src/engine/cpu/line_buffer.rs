@@ -4,7 +4,7 @@ use super::kernels::aligned::{Aligned, Number};
 
 /// Pixels beside a row's own that a kernel may write or read: it computes at least as many as it
 /// has registers for.
-const SLACK: usize = 16;
+pub(crate) const SLACK: usize = 16;
 
 /// How the values of an edge are stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,6 +88,11 @@ impl Values {
         }
     }
 
+    /// Whether they are bytes.
+    pub(crate) fn is_bytes(&self) -> bool {
+        matches!(self, Self::U8(_))
+    }
+
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
         match self {
@@ -158,7 +163,7 @@ impl LineBuffer {
 
     /// Whether values are bytes.
     pub(crate) fn is_bytes(&self) -> bool {
-        matches!(self.values, Values::U8(_))
+        self.values.is_bytes()
     }
 
     /// One part of a row, margins included.

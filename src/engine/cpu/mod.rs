@@ -10,6 +10,7 @@ mod plan;
 mod quant;
 mod quantiser;
 mod rows;
+mod stages;
 mod winograd;
 mod workers;
 

@@ -4,8 +4,8 @@
 //! *Edge* 0 is the input, edge l + 1 the output of layer l. Rows are pulled: an output row asks for
 //! the rows under its kernel, and those for theirs, each computed just before it is needed. So layer
 //! l runs ahead of the output by the sum of the halos behind it, and a ring of rows per edge is
-//! enough. Of a deep chain, whose weights do not all stay in cache, a layer computes a *block* of rows
-//! whenever it is asked for one.
+//! enough. A deep chain, whose weights do not all stay in cache, is computed in *stages*, some layers
+//! each: the edges between them, the *cuts*, are kept whole.
 
 use std::ops::Range;
 
@@ -258,18 +258,18 @@ pub(crate) enum Step {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     spec: ChainSpec,
+    /// Layers of each stage.
+    stages: Vec<Range<usize>>,
     /// Rows of each edge that are kept.
     rings: Vec<usize>,
     /// Those of them that the next layer needs.
     windows: Vec<usize>,
-    /// Rows that a layer computes one after the other.
-    block: usize,
 }
 
-/// Part of the output that is computed on its own, and what it needs of each edge.
+/// Part of an edge that is computed on its own, and what it needs of those before.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tile {
-    /// Rows of the output.
+    /// Rows of that edge.
     pub(crate) rows: Range<usize>,
     /// First row of each edge.
     pub(crate) first_rows: Vec<usize>,
@@ -293,14 +293,36 @@ impl Tile {
 }
 
 impl Plan {
+    /// A chain that is cut at these edges, in order; what is added across a cut has to be one.
+    ///
     /// # Errors
     /// What about the chain cannot be done, naming the layer.
-    pub(crate) fn new(spec: ChainSpec, block: usize) -> Result<Self, String> {
+    ///
+    /// # Panics
+    /// If it is not.
+    pub(crate) fn new(spec: ChainSpec, cuts: &[usize]) -> Result<Self, String> {
         spec.validate()?;
         let none = vec![0; spec.layers.len() + 1];
-        let mut plan = Self { rings: none.clone(), windows: none, block, spec };
+        let starts = [0].into_iter().chain(cuts.iter().copied());
+        let ends = cuts.iter().copied().chain([spec.layers.len()]);
+        let stages = starts.zip(ends).map(|(start, end)| start..end).collect();
+        let mut plan = Self { stages, rings: none.clone(), windows: none, spec };
+        for stage in &plan.stages {
+            let mut added = plan.spec.layers[stage.clone()].iter().flat_map(LayerSpec::added);
+            assert!(added.all(|from| from >= stage.start || plan.is_cut(from)), "{cuts:?}");
+        }
         (plan.rings, plan.windows) = plan.measure_rings();
         Ok(plan)
+    }
+
+    /// Layers of each stage.
+    pub(crate) fn stages(&self) -> &[Range<usize>] {
+        &self.stages
+    }
+
+    /// Whether an edge is between two stages.
+    pub(crate) fn is_cut(&self, edge: usize) -> bool {
+        self.stages.iter().any(|stage| stage.start == edge && edge > 0)
     }
 
     /// The chain.
@@ -345,11 +367,12 @@ impl Plan {
         Ok(sizes)
     }
 
-    /// What these rows and columns of the output need; they have to be multiples of the last
-    /// layer's shuffle.
+    /// What these rows and columns of the edge behind some layers need of the edges before, cuts aside that
+    /// are added; they have to be multiples of the last layer's shuffle.
     pub(crate) fn tile(
         &self,
         sizes: &[(usize, usize)],
+        layers: &Range<usize>,
         rows: Range<usize>,
         columns: Range<usize>,
     ) -> Tile {
@@ -360,8 +383,9 @@ impl Plan {
             ends: vec![0; edges],
             columns: vec![0..0; edges],
         };
-        tile.need(edges - 1, rows, columns);
-        for (edge, layer) in self.spec.layers.iter().enumerate().rev() {
+        tile.need(layers.end, rows, columns);
+        for edge in layers.clone().rev() {
+            let layer = &self.spec.layers[edge];
             // Shuffled rows and columns come with the others of their group.
             let by = layer.shuffle;
             let rows = tile.first_rows[edge + 1] / by..tile.ends[edge + 1].div_ceil(by);
@@ -372,7 +396,7 @@ impl Plan {
             let shuffled = convolved.start * by..(end * by).min(sizes[edge + 1].0);
             (tile.first_rows[edge + 1], tile.ends[edge + 1]) = (rows.start * by, rows.end * by);
             tile.columns[edge + 1] = shuffled.clone();
-            for from in layer.added() {
+            for from in layer.added().filter(|&from| from >= layers.start) {
                 let end = (rows.end * by).min(sizes[from].1);
                 tile.need(from, rows.start * by..end, shuffled.clone());
             }
@@ -381,46 +405,44 @@ impl Plan {
         tile
     }
 
-    /// Takes the steps of a tile in order. `next` is scratch space, one entry per edge.
+    /// Takes the steps of a stage's tile in order. `next` is scratch space, one entry per edge.
     pub(crate) fn steps(
         &self,
         sizes: &[(usize, usize)],
+        stage: &Range<usize>,
         tile: &Tile,
         next: &mut [usize],
         mut step: impl FnMut(Step),
     ) {
         next.copy_from_slice(&tile.first_rows);
-        self.pull(sizes, tile, next, (self.edges() - 1, tile.rows.end), &mut step);
+        self.pull((sizes, stage), next, (stage.end, tile.rows.end), &mut step);
     }
 
-    /// Computes the rows of an edge before `end` that are not there yet, in blocks.
+    /// Computes the rows of an edge before `end` that are not there yet.
     fn pull(
         &self,
-        sizes: &[(usize, usize)],
-        tile: &Tile,
+        of: (&[(usize, usize)], &Range<usize>),
         next: &mut [usize],
         (edge, end): (usize, usize),
         step: &mut impl FnMut(Step),
     ) {
-        while edge == 0 && next[0] < end {
-            step(Step::Load(next[0]));
-            next[0] += 1;
+        let (sizes, stage) = of;
+        while edge == stage.start && next[edge] < end {
+            step(Step::Load(next[edge]));
+            next[edge] += 1;
         }
         while next[edge] < end {
             let layer = &self.spec.layers[edge - 1];
             let by = layer.shuffle;
-            let last = tile.ends[edge].div_ceil(by);
-            let rows = next[edge] / by..(next[edge] / by + self.block).min(last);
-            let under = layer.under(rows.clone(), sizes[edge - 1].1);
-            self.pull(sizes, tile, next, (edge - 1, under.end), step);
-            for from in layer.added() {
-                let end = (rows.end * by).min(sizes[from].1);
-                self.pull(sizes, tile, next, (from, end), step);
+            let row = next[edge] / by;
+            let under = layer.under(row..row + 1, sizes[edge - 1].1);
+            self.pull(of, next, (edge - 1, under.end), step);
+            for from in layer.added().filter(|&from| !self.is_cut(from)) {
+                let end = ((row + 1) * by).min(sizes[from].1);
+                self.pull(of, next, (from, end), step);
             }
-            for row in rows {
-                step(Step::Compute { layer: edge - 1, row });
-                next[edge] += by;
-            }
+            step(Step::Compute { layer: edge - 1, row });
+            next[edge] += by;
         }
     }
 
@@ -430,25 +452,22 @@ impl Plan {
     fn measure_rings(&self) -> (Vec<usize>, Vec<usize>) {
         let unit: usize = self.spec.layers.iter().map(LayerSpec::step).product();
         let halos: usize = self.spec.layers.iter().map(LayerSpec::halo).sum();
-        let side = unit * (4 * halos + 16 * self.block);
+        let side = unit * (4 * halos + 16);
         let sizes = self.sizes((side, side)).expect("a multiple of every unshuffle");
-        let (width, height) = sizes[self.edges() - 1];
         let mut rings: Vec<usize> = self.spec.layers.iter().map(|l| l.shuffle).collect();
         rings.insert(0, 1);
         let mut windows = rings.clone();
-        // Blocks of the edges stand to each other as a tile's first rows do.
-        let shuffle = self.spec.layers.last().map_or(1, |layer| layer.shuffle);
-        let starts = if self.block == 1 { 0..1 } else { 0..height / 2 };
-        for start in starts.step_by(shuffle) {
-            let tile = self.tile(&sizes, start..height, 0..width);
+        for stage in &self.stages {
+            let (width, height) = sizes[stage.end];
+            let tile = self.tile(&sizes, stage, 0..height, 0..width);
             let mut there = tile.first_rows.clone();
-            self.steps(&sizes, &tile, &mut vec![0; self.edges()], |step| match step {
-                Step::Load(row) => there[0] = row + 1,
+            self.steps(&sizes, stage, &tile, &mut vec![0; self.edges()], |step| match step {
+                Step::Load(row) => there[stage.start] = row + 1,
                 Step::Compute { layer, row } => {
                     let spec = &self.spec.layers[layer];
                     let under = spec.under(row..row + 1, sizes[layer].1);
                     windows[layer] = windows[layer].max(there[layer] - under.start);
-                    for from in spec.added() {
+                    for from in spec.added().filter(|&from| !self.is_cut(from)) {
                         rings[from] = rings[from].max(there[from] - row * spec.shuffle);
                     }
                     there[layer + 1] = (row + 1) * spec.shuffle;

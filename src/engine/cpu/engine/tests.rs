@@ -165,9 +165,20 @@ fn engine(
     threads: usize,
     level: Level,
 ) -> CpuEngine {
+    cut_engine(checkpoint, &[], precision, threads, level)
+}
+
+/// An engine for a chain that is cut at these edges.
+fn cut_engine(
+    checkpoint: &Checkpoint,
+    cuts: &[usize],
+    precision: Precision,
+    threads: usize,
+    level: Level,
+) -> CpuEngine {
     let spec = ChainSpec::of(&checkpoint.metadata.architecture).unwrap();
     let banks = SharedBanks::of_chain(checkpoint, &spec).unwrap();
-    CpuEngine::of_chain(checkpoint, spec, banks, precision, threads, level).unwrap()
+    CpuEngine::of_chain(checkpoint, (spec, cuts), banks, precision, threads, level).unwrap()
 }
 
 /// An engine with banks of its own.

@@ -21,6 +21,12 @@ pub(crate) use list::{choose, f32_kernels, i16_kernels, u8_kernels};
 /// Most segments of a row: a 5×5 kernel on rows in three parts.
 const MAX_SEGMENTS: usize = 15;
 
+/// Most pixels of a block whose steps are unrolled.
+const SHORT_BLOCK: usize = 6;
+
+/// Steps that follow each other without a jump.
+const UNROLLED: usize = 4;
+
 /// Vectors of output channels in a block, where there are as many left.
 const VECTORS: usize = 2;
 
@@ -360,7 +366,6 @@ unsafe fn conv_row_of<D: Dot, const P: usize, const PIXEL: usize>(call: &Call<D:
 /// # Safety
 /// As [`conv_row`]; `weights` are those of the block.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "iterators here spill the sums")]
 unsafe fn block<D: Dot, const P: usize, const V: usize, const PIXEL: usize>(
     call: &Call<D::X, D::W>,
     weights: *const D::W,
@@ -375,23 +380,36 @@ unsafe fn block<D: Dot, const P: usize, const V: usize, const PIXEL: usize>(
         begin += P;
         // SAFETY: pixels `first..first + P` are in the row.
         unsafe {
+            // Iterators over these spill them.
             let mut sums = [[D::zero(); V]; P];
             let mut w = weights;
             for segment in &call.segments[..call.segment_count] {
                 let mut x = segment.add(first * pixel);
-                for _ in 0..call.steps {
-                    let mut operands = [D::weights(w); V];
-                    for v in 1..V {
-                        operands[v] = D::weights(w.add(v * vector));
-                    }
-                    for p in 0..P {
-                        let input = D::broadcast(x.add(p * pixel));
-                        for v in 0..V {
-                            sums[p][v] = D::dot(sums[p][v], input, operands[v]);
+                macro_rules! step {
+                    () => {
+                        let mut operands = [D::weights(w); V];
+                        for v in 1..V {
+                            operands[v] = D::weights(w.add(v * vector));
                         }
+                        for p in 0..P {
+                            let input = D::broadcast(x.add(p * pixel));
+                            for v in 0..V {
+                                sums[p][v] = D::dot(sums[p][v], input, operands[v]);
+                            }
+                        }
+                        x = x.add(D::GROUP);
+                        w = w.add(V * vector);
+                    };
+                }
+                // Where a step is few instructions, those of the loop itself count.
+                let unrolled = if P <= SHORT_BLOCK { call.steps / UNROLLED } else { 0 };
+                for _ in 0..unrolled {
+                    for _ in 0..UNROLLED {
+                        step!();
                     }
-                    x = x.add(D::GROUP);
-                    w = w.add(V * vector);
+                }
+                for _ in UNROLLED * unrolled..call.steps {
+                    step!();
                 }
             }
             // Through memory, where the loops below may index them: the sums stay in registers.

@@ -3,9 +3,10 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
+use super::stored::Added;
 use super::{Edge, Layer, Prepared, Saturation, Scratch};
 use crate::engine::cpu::kernels::aligned::Number;
-use crate::engine::cpu::kernels::conv_row::{Codes, ConvRow, RowOut};
+use crate::engine::cpu::kernels::conv_row::{ConvRow, RowOut};
 use crate::engine::cpu::kernels::{Job, Level};
 use crate::engine::cpu::line_buffer::{Element, Kind, LineBuffer, LineShape, Lines};
 use crate::engine::cpu::plan::{Plan, Tile};
@@ -30,25 +31,43 @@ pub(super) struct TileRun<'a> {
     pub(super) edges: &'a [Edge],
     pub(super) layers: &'a [Layer],
     pub(super) prepared: &'a Prepared,
+    /// Layers of it.
+    pub(super) stage: &'a Range<usize>,
     pub(super) tile: &'a Tile,
     pub(super) saturation: &'a Saturation,
 }
 
 impl TileRun<'_> {
+    /// Loads a row of the input, or of the edge that the stage before has made.
     pub(super) fn load(&self, lines: &mut [Lines], row: usize, source: &impl RowSource) {
-        match self.edges[0].kind {
-            Kind::F32 => self.load_as::<f32>(&mut lines[0].plain, row, source),
-            _ => self.load_as::<i16>(&mut lines[0].plain, row, source),
+        let edge = self.stage.start;
+        let Lines { plain, components } = &mut lines[edge];
+        match self.edges[edge].kind {
+            Kind::F32 if edge == 0 => self.load_input::<f32>(plain, row, source),
+            _ if edge == 0 => self.load_input::<i16>(plain, row, source),
+            Kind::F32 => self.load_stored::<f32>(plain, row),
+            Kind::I16 { .. } => self.load_stored::<i16>(plain, row),
+            Kind::U8 => self.load_stored::<u8>(plain, row),
         }
+        self.both(plain, components, edge, row);
     }
 
-    fn load_as<T: Input>(&self, line: &mut LineBuffer, row: usize, source: &impl RowSource) {
+    fn load_input<T: Input>(&self, line: &mut LineBuffer, row: usize, source: &impl RowSource) {
         let columns = self.tile.columns[0].clone();
         let LineShape { channels, margin, stride, .. } = line.shape;
         let inside = margin * channels..(margin + columns.len()) * channels;
         let parts = line.row_mut::<T>(row).chunks_exact_mut(stride);
         source.load(self.level, row, columns, parts.map(|part| &mut part[inside.clone()]));
         self.pad::<T>(line, 0, row);
+    }
+
+    fn load_stored<T: Element>(&self, line: &mut LineBuffer, row: usize) {
+        let (edge, LineShape { channels, margin, .. }) = (self.stage.start, line.shape);
+        let (columns, stored) = (&self.tile.columns[edge], self.prepared.stored(edge));
+        let from = stored.read(row, columns.start);
+        let to = &mut line.row_mut::<T>(row)[margin * channels..][..columns.len() * channels];
+        to.copy_from_slice(&from.values()[..to.len()]);
+        self.pad::<T>(line, edge, row);
     }
 
     pub(super) fn compute(
@@ -65,16 +84,32 @@ impl TileRun<'_> {
             Layer::U8(convs) => self.compute_as(lines, scratch, layer, row, convs),
             Layer::Winograd(conv) => self.compute_winograd(lines, scratch, layer, row, conv),
         }
-        if layer + 1 == self.layers.len() {
+        if layer + 1 == self.stage.end {
             let line = &lines[layer + 1].plain;
-            let columns = self.tile.columns[layer + 1].clone();
-            let width = columns.len() * line.shape.channels;
             let shuffle = self.plan.spec().layers[layer].shuffle;
             let end = ((row + 1) * shuffle).min(self.prepared.sizes[layer + 1].1);
             for row in row * shuffle..end {
-                let parts = (0..line.shape.parts).map(|part| &line.part::<f32>(row, part)[..width]);
-                sink.store(self.level, row, columns.clone(), parts);
+                self.hand_on(line, row, sink);
             }
+        }
+    }
+
+    /// Gives a row to the sink, or to the stages behind.
+    fn hand_on(&self, line: &LineBuffer, row: usize, sink: &impl RowSink) {
+        let edge = self.stage.end;
+        let columns = self.tile.columns[edge].clone();
+        let LineShape { parts, margin, channels, .. } = line.shape;
+        if edge == self.layers.len() {
+            let width = columns.len() * channels;
+            let parts = (0..parts).map(|part| &line.part::<f32>(row, part)[..width]);
+            return sink.store(self.level, row, columns, parts);
+        }
+        let stored = self.prepared.stored(edge);
+        let inside = margin * channels..(margin + columns.len()) * channels;
+        match self.edges[edge].kind {
+            Kind::F32 => stored.store(row, columns, &line.part::<f32>(row, 0)[inside]),
+            Kind::I16 { .. } => stored.store(row, columns, &line.part::<i16>(row, 0)[inside]),
+            Kind::U8 => stored.store(row, columns, &line.part::<u8>(row, 0)[inside]),
         }
     }
 
@@ -121,17 +156,9 @@ impl TileRun<'_> {
             let segments = &segments[..count];
             let row = row * spec.shuffle + sub_row;
             let added = spec.add.map(|from| self.added(before, from?, row, out_columns));
-            let add =
-                || added.map(|added| added.and_then(|(line, at)| line.part(row, 0).get(at..)));
-            let codes = || {
-                added.map(|added| {
-                    let (line, at) = added?;
-                    Some(match line.is_bytes() {
-                        true => Codes::U8(&line.part(row, 0)[at..]),
-                        false => Codes::I16(&line.part(row, 0)[at..]),
-                    })
-                })
-            };
+            let added = added.each_ref().map(Option::as_ref);
+            let add = || added.map(|added| added.map(Added::values));
+            let codes = || added.map(|added| added.map(Added::codes));
             match edge.kind {
                 Kind::F32 if !edge.plain => {
                     let channels = self.plan.spec().channels(layer + 1);
@@ -195,7 +222,7 @@ impl TileRun<'_> {
             conv.sums(component, &rows, tiles, sums);
         }
         let added = spec.add.map(|from| self.added(before, from?, row, columns));
-        let add = added.map(|added| added.map(|(line, at)| &line.part(row, 0)[at..]));
+        let add = added.each_ref().map(|added| added.as_ref().map(Added::values));
         let whole = TILE * tiles * channels;
         if !self.edges[layer + 1].plain {
             let to = &mut scratch.row[channels..][..whole];
@@ -210,24 +237,29 @@ impl TileRun<'_> {
         }
     }
 
-    /// The row that is added to one of an edge, and where in it the first of its columns is; none beyond
+    /// The row of an edge that is added to one of another, from the first of its columns on; none beyond
     /// the last row, which only a shuffle computes.
     fn added<'l>(
-        &self,
+        &'l self,
         lines: &'l [Lines],
         from: usize,
         row: usize,
         columns: &Range<usize>,
-    ) -> Option<(&'l LineBuffer, usize)> {
-        let line = &lines[from].plain;
-        let skipped = line.shape.margin + columns.start - self.tile.columns[from].start;
+    ) -> Option<Added<'l>> {
         let is_there = row < self.prepared.sizes[from].1;
-        is_there.then(|| (line, skipped * line.shape.channels))
+        is_there.then(|| {
+            if self.plan.is_cut(from) {
+                return self.prepared.stored(from).read(row, columns.start);
+            }
+            let line = &lines[from].plain;
+            let skipped = line.shape.margin + columns.start - self.tile.columns[from].start;
+            Added::Line { line, row, at: skipped * line.shape.channels }
+        })
     }
 
-    /// Transforms a padded row of an edge whose components are kept as well.
+    /// Transforms a padded row of an edge whose components the stage needs as well.
     fn both(&self, plain: &mut LineBuffer, components: &mut LineBuffer, edge: usize, row: usize) {
-        if self.edges[edge].components {
+        if self.edges[edge].components && edge < self.stage.end {
             let LineShape { margin, channels, .. } = plain.shape;
             let from = &mut plain.row_mut(row)[(margin - 1) * channels..];
             self.to_components(from, components, edge, row);

@@ -15,7 +15,7 @@ fn layer(kernel: usize, c_in: usize, c_out: usize) -> LayerSpec {
 }
 
 fn plan(layers: Vec<LayerSpec>) -> Result<Plan, String> {
-    Plan::new(ChainSpec { input_parts: 1, scale: None, layers }, 1)
+    Plan::new(ChainSpec { input_parts: 1, scale: None, layers }, &[])
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn video_nets_that_are_not_carried_are_refused_with_the_reason() {
     assert_eq!(refused(12, 4), "layer `head`: 12 channels, expected a multiple of 8");
     assert_eq!(refused(8, 63), "65 layers, expected at most 64");
     for (channels, layers) in [(8, 0), (8, 62), (32, 4), (256, 1)] {
-        let plan = Plan::new(ChainSpec::of(&video(channels, layers)).unwrap(), 1).unwrap();
+        let plan = Plan::new(ChainSpec::of(&video(channels, layers)).unwrap(), &[]).unwrap();
         assert_eq!(plan.edges(), layers + 3);
         assert!(plan.spec().is_video());
     }
@@ -62,7 +62,7 @@ fn chains_that_cannot_be_computed_are_refused_with_the_layer() {
     let many = (0..65).map(|_| good()).collect();
     assert!(plan(many).unwrap_err().contains("65 layers, expected 1 to 64"));
     let parts = ChainSpec { input_parts: 3, scale: None, layers: vec![layer(3, 8, 8)] };
-    assert!(Plan::new(parts, 1).unwrap_err().contains("8 input channels do not fill 3 parts"));
+    assert!(Plan::new(parts, &[]).unwrap_err().contains("8 input channels do not fill 3 parts"));
 }
 
 /// A skip around a stride and a shuffle.
@@ -90,34 +90,47 @@ fn sizes_follow_the_shuffles() {
     assert_eq!(error, "layer `it` cannot unshuffle 8×5 by 2");
 }
 
-/// Every row is computed once, after what is under it, and still in the ring when it is read.
+/// Every row is computed once, after what is under it, and still in the ring when it is read, whole or cut anywhere.
 fn check_steps(plan: &Plan, size: (usize, usize), bands: usize) {
-    for block in [1, 2, 3, 8] {
-        check_blocks(&Plan::new(plan.spec().clone(), block).unwrap(), size, bands);
+    let layers = plan.spec().layers.len();
+    let with_added = |cut: usize| {
+        let added = plan.spec().layers[cut..].iter().flat_map(LayerSpec::added);
+        let mut cuts: Vec<_> = added.filter(|&from| from < cut).chain([cut]).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        cuts
+    };
+    let cuts = (1..layers).map(with_added).chain([vec![], (1..layers).collect()]);
+    for cuts in cuts {
+        let plan = Plan::new(plan.spec().clone(), &cuts).unwrap();
+        for stage in plan.stages() {
+            check_stage(&plan, stage, size, bands);
+        }
     }
 }
 
-fn check_blocks(plan: &Plan, size: (usize, usize), bands: usize) {
+fn check_stage(plan: &Plan, stage: &Range<usize>, size: (usize, usize), bands: usize) {
     let sizes = plan.sizes(size).unwrap();
     let spec = plan.spec();
-    let height = sizes[plan.edges() - 1].1;
-    let unit = spec.layers.last().unwrap().shuffle;
+    let (width, height) = sizes[stage.end];
+    let unit = spec.layers[stage.end - 1].shuffle;
     for band in 0..bands {
-        let cut = |i: usize| height / unit * i / bands * unit;
-        let (rows, columns) = (cut(band)..cut(band + 1), 0..sizes[plan.edges() - 1].0);
-        let tile = plan.tile(&sizes, rows.clone(), columns);
+        let cut = |i: usize| if i < bands { height / unit * i / bands * unit } else { height };
+        let rows = cut(band)..cut(band + 1);
+        let tile = plan.tile(&sizes, stage, rows.clone(), 0..width);
         let mut there = tile.first_rows.clone();
-        plan.steps(&sizes, &tile, &mut vec![0; plan.edges()], |step| match step {
+        plan.steps(&sizes, stage, &tile, &mut vec![0; plan.edges()], |step| match step {
             Step::Load(row) => {
-                assert_eq!(row, there[0]);
-                there[0] += 1;
+                assert_eq!(row, there[stage.start]);
+                there[stage.start] += 1;
             }
             Step::Compute { layer, row } => {
+                assert!(stage.contains(&layer));
                 let it = &spec.layers[layer];
                 let under = it.under(row..row + 1, sizes[layer].1);
                 assert!(tile.first_rows[layer] <= under.start && under.end <= there[layer]);
                 assert!(under.start + plan.ring(layer) >= there[layer], "a row was overwritten");
-                for from in it.added() {
+                for from in it.added().filter(|&from| !plan.is_cut(from) && from >= stage.start) {
                     let end = ((row + 1) * it.shuffle).min(sizes[from].1);
                     for row in row * it.shuffle..end {
                         assert!((tile.first_rows[from]..there[from]).contains(&row));
@@ -131,14 +144,14 @@ fn check_blocks(plan: &Plan, size: (usize, usize), bands: usize) {
                 there[layer + 1] += it.shuffle;
             }
         });
-        assert_eq!(there[plan.edges() - 1].min(height), rows.end);
+        assert_eq!(there[stage.end].min(height), rows.end.max(tile.first_rows[stage.end]));
     }
 }
 
 #[test]
 fn steps_compute_each_row_once_when_all_under_it_is_there() {
     let add = |from, layer| LayerSpec { add: [Some(from), None], ..layer };
-    let video = Plan::new(ChainSpec::of(&video(8, 4)).unwrap(), 1).unwrap();
+    let video = Plan::new(ChainSpec::of(&video(8, 4)).unwrap(), &[]).unwrap();
     let residual = plan(vec![
         layer(3, 3, 8),
         layer(5, 8, 8),
@@ -165,7 +178,7 @@ fn steps_compute_each_row_once_when_all_under_it_is_there() {
 
 #[test]
 fn no_more_rows_are_kept_than_kernels_read() {
-    let plan = Plan::new(ChainSpec::of(&video(8, 4)).unwrap(), 1).unwrap();
+    let plan = Plan::new(ChainSpec::of(&video(8, 4)).unwrap(), &[]).unwrap();
     let rings: Vec<_> = (0..plan.edges()).map(|edge| plan.ring(edge)).collect();
     assert_eq!(rings, [3, 3, 3, 3, 3, 3, 1]);
 }

@@ -30,10 +30,12 @@ impl Chain {
         Self { spec, checkpoint: Checkpoint { metadata: metadata(video(8, 1)), tensors } }
     }
 
-    fn engine(&self, threads: usize, level: Level) -> CpuEngine {
+    /// Cut at these edges.
+    fn engine(&self, cuts: &[usize], threads: usize, level: Level) -> CpuEngine {
         let spec = self.spec.clone();
         let banks = SharedBanks::of_chain(&self.checkpoint, &spec).unwrap();
-        CpuEngine::of_chain(&self.checkpoint, spec, banks, Precision::F32, threads, level).unwrap()
+        let (of, precision) = ((spec, cuts), Precision::F32);
+        CpuEngine::of_chain(&self.checkpoint, of, banks, precision, threads, level).unwrap()
     }
 
     /// The chain by its definition, in f64.
@@ -251,18 +253,25 @@ fn chains_of_every_layer_are_what_they_are_defined_as() {
     for (name, layers) in chains() {
         let chain = Chain::new(layers, 17);
         let unit: usize = chain.spec.layers.iter().map(|l| l.unshuffle).product();
+        // Everywhere, but the input is not kept to be added.
+        let kept = chain.spec.layers.iter().all(|layer| layer.added().all(|from| from > 0));
+        let cuts: Vec<_> = (1..chain.spec.layers.len()).filter(|_| kept).collect();
         for (width, height) in [(1, 1), (2, 5), (9, 4), (37, 21)] {
             let size = (width * unit, height * unit);
-            let sizes = Plan::new(chain.spec.clone(), 1).unwrap().sizes(size).unwrap();
+            let sizes = Plan::new(chain.spec.clone(), &[]).unwrap().sizes(size).unwrap();
             let x = Random(2).values(chain.spec.channels(0) * size.0 * size.1, 1.0);
             let want = chain.reference(&x, size, [0.75, 0.25]);
             for level in levels() {
-                for (threads, tiling) in
-                    [(1, None), (2, None), (3, Some((2, 3))), (1, Some((9, 9)))]
-                {
-                    let mut engine = chain.engine(threads, level);
+                for (cuts, threads, tiling) in [
+                    (&[][..], 1, None),
+                    (&cuts, 2, None),
+                    (&[], 3, Some((1, 2, 3))),
+                    (&cuts, 1, Some((2, 9, 9))),
+                ] {
+                    let mut engine = chain.engine(cuts, threads, level);
                     tune(&mut engine, [0.75, 0.25]);
-                    let tiling = tiling.map(|(bands, strips)| Tiling { bands, strips });
+                    let tiling =
+                        tiling.map(|(rounds, bands, strips)| Tiling { rounds, bands, strips });
                     let mut got = vec![f32::NAN; want.len()];
                     let out = (&mut got[..], *sizes.last().unwrap());
                     engine.run_tensor((&x, size), out, tiling).unwrap();

@@ -184,7 +184,7 @@ fn bands_strips_and_threads_never_change_a_bit() {
                     let options = options(precision, threads);
                     let mut engine = at_level(checkpoint, &options, level);
                     for (bands, strips) in [(1, 1), (2, 1), (1, 2), (3, 5), (66, 1), (1, 101)] {
-                        let tiling = Some(Tiling { bands, strips });
+                        let tiling = Some(Tiling { rounds: 1, bands, strips });
                         let mut out = Planes::random(format, Layout::Planar, 0);
                         engine
                             .process_tiled(&picture.frame(), &mut out.frame_mut(), tiling)
@@ -203,25 +203,31 @@ fn bands_strips_and_threads_never_change_a_bit() {
 }
 
 #[test]
-fn bands_strips_and_threads_never_change_a_bit_of_a_larger_picture() {
-    for scale in [1, 2, 3, 4] {
+fn cuts_rounds_bands_strips_and_threads_never_change_a_bit_of_a_picture() {
+    let tilings = [(1, 1, 1), (1, 2, 1), (1, 1, 2), (3, 2, 2), (7, 3, 5), (1, 66, 101)];
+    let nets = [1, 2, 3, 4].map(|scale| (scale, Precision::F32));
+    for (scale, precision) in nets.into_iter().chain([(1, Precision::Int8), (2, Precision::Int8)]) {
+        // A head, three blocks of two layers, a layer to which the head is added, what enlarges, a tail.
         let checkpoint = net(edsr(16, 3, scale), 5);
+        let layers = checkpoint.metadata.architecture.chain().unwrap().len();
+        let everywhere: Vec<_> = (1..layers).collect();
         for level in levels() {
-            for (width, height) in [(6, 5), (66, 3), (101, 61)] {
+            for (width, height) in [(6, 5), (85, 43)] {
                 let (size, out_size) = ((width, height), (scale * width, scale * height));
                 let x = Random(3).values(3 * width * height, 1.0);
                 let mut want = None;
-                for threads in [1, 2, 5] {
-                    let mut engine =
-                        at_level(&checkpoint, &options(Precision::F32, threads), level);
-                    for (bands, strips) in [(1, 1), (2, 1), (1, 2), (3, 5), (66, 1), (1, 101)] {
-                        let tiling = Some(Tiling { bands, strips });
+                for (cuts, threads) in
+                    [(&[][..], 1), (&[1, 3], 5), (&[1, 3, 5, 8], 3), (&everywhere, 2)]
+                {
+                    let mut engine = cut_engine(&checkpoint, cuts, precision, threads, level);
+                    for (rounds, bands, strips) in tilings {
+                        let tiling = Some(Tiling { rounds, bands, strips });
                         let mut got = vec![f32::NAN; 3 * out_size.0 * out_size.1];
                         engine.run_tensor((&x, size), (&mut got, out_size), tiling).unwrap();
                         let want = want.get_or_insert_with(|| got.clone());
                         assert!(
                             got == *want,
-                            "×{scale} {} {size:?}: {threads} threads, {tiling:?}",
+                            "×{scale} {precision} {} {size:?}: cut at {cuts:?}, {threads} threads, {tiling:?}",
                             level.name()
                         );
                     }
