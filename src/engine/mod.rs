@@ -84,7 +84,7 @@ pub struct Options {
     pub threads: usize,
     /// Rows and columns that [`CandleEngine`] makes at once, at most, which bounds its memory; 0 for 512, or
     /// 2048 where a net takes means over the frame, which alone depend on it a little. The row pipeline keeps
-    /// some rows of each layer, and of a deep net up to 1 GiB between its stages, whatever the frame's size.
+    /// some rows of each layer, and of a deep net about 1 GB between its stages, whatever the frame's size.
     pub tile_size: usize,
 }
 

@@ -17,7 +17,7 @@ use super::plan::{ChainSpec, Plan};
 use super::quant::InputScale;
 use super::rows::{FrameSum, TensorSink, TensorSource};
 use super::stages::cuts;
-use super::winograd::TILE;
+use super::winograd::{TILE, row_unit};
 use super::workers::Workers;
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::engine::smoothing::Smoothing;
@@ -171,7 +171,9 @@ impl CpuEngine {
             (0..spec.layers.len()).map(|l| int8.is_none() && fits_winograd(&spec, l)).collect();
         let kinds = edge_kinds(&spec, int8.is_some(), level);
         for (layer, &winograd) in spec.layers.iter_mut().zip(&winograd) {
-            layer.column_unit = if winograd { TILE } else { 1 };
+            if winograd {
+                (layer.column_unit, layer.row_unit) = (TILE, row_unit(layer.c_in));
+            }
         }
         let layers = spec.layers.iter().enumerate().map(|(index, layer)| {
             let shape = row_shape(layer, spec.parts(index));
@@ -189,9 +191,11 @@ impl CpuEngine {
         };
         let edges = kinds.iter().enumerate().map(|(edge, &kind)| {
             let components = winograd.get(edge).copied().unwrap_or(false);
-            // What is added is needed as it is, and so is what is kept whole.
-            let added = spec.layers.iter().any(|l| l.add.contains(&Some(edge)));
-            let plain = !components || added || cuts.contains(&edge);
+            // Of what is kept whole components are made, and it is added, from where it is kept.
+            let plain = match cuts.contains(&edge) {
+                true => !components || !winograd[edge - 1],
+                false => !components || spec.layers.iter().any(|l| l.add.contains(&Some(edge))),
+            };
             Edge { kind, plain, components, zero: zeros(edge) }
         });
         let edges = edges.collect();

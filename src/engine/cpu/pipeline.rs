@@ -24,7 +24,7 @@ use super::line_buffer::{Kind, LineBuffer, Lines, Values};
 use super::plan::{Plan, Step, Tile};
 use super::quant::EdgeQuant;
 use super::rows::{RowSink, RowSource};
-use super::winograd::WinogradConv;
+use super::winograd::{self, WinogradConv};
 use super::workers::Workers;
 use stored::Stored;
 use tile::TileRun;
@@ -93,8 +93,7 @@ struct Buffers {
 struct Scratch {
     /// Outputs `[x][channel]`, one column of padding before them.
     row: Aligned<f32>,
-    /// Sums of every component `[tile][channel]`.
-    sums: Aligned<f32>,
+    winograd: winograd::Scratch,
 }
 
 impl Prepared {
@@ -105,7 +104,7 @@ impl Prepared {
 
 impl Scratch {
     fn bytes(&self) -> usize {
-        self.row.bytes() + self.sums.bytes()
+        self.row.bytes() + self.winograd.bytes()
     }
 }
 

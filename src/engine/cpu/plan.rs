@@ -62,6 +62,8 @@ pub(crate) struct LayerSpec {
     pub(crate) add: [Option<usize>; 2],
     /// Columns of the convolution are computed in groups of so many, counted from the left border.
     pub(crate) column_unit: usize,
+    /// Rows of it are, counted from the top.
+    pub(crate) row_unit: usize,
 }
 
 impl LayerSpec {
@@ -81,6 +83,7 @@ impl LayerSpec {
             shuffle: 1,
             add: [None; 2],
             column_unit: 1,
+            row_unit: 1,
         }
     }
 
@@ -134,6 +137,11 @@ impl LayerSpec {
     /// Rows (or columns) of the input from one of the convolution to the next.
     pub(crate) fn step(&self) -> usize {
         self.stride * self.unshuffle
+    }
+
+    /// Rows of the output that are computed together.
+    pub(crate) fn group(&self) -> usize {
+        self.shuffle * self.row_unit
     }
 
     /// Columns of the input beside the image that the kernel reads.
@@ -250,7 +258,7 @@ impl ChainSpec {
 pub(crate) enum Step {
     /// Load this row of the input.
     Load(usize),
-    /// Compute this row of this layer, before shuffling.
+    /// Compute this row of this layer, before shuffling, and those that are computed with it.
     Compute { layer: usize, row: usize },
 }
 
@@ -386,14 +394,16 @@ impl Plan {
         tile.need(layers.end, rows, columns);
         for edge in layers.clone().rev() {
             let layer = &self.spec.layers[edge];
-            // Shuffled rows and columns come with the others of their group.
-            let by = layer.shuffle;
-            let rows = tile.first_rows[edge + 1] / by..tile.ends[edge + 1].div_ceil(by);
-            let columns = &tile.columns[edge + 1];
-            let (unit, (width, height)) = (layer.column_unit, sizes[edge]);
-            let end = columns.end.div_ceil(by).next_multiple_of(unit).min(layer.convolved(width));
-            let convolved = columns.start / by / unit * unit..end;
-            let shuffled = convolved.start * by..(end * by).min(sizes[edge + 1].0);
+            // Rows and columns come with the others of their group.
+            let (by, (width, height)) = (layer.shuffle, sizes[edge]);
+            let whole = |range: Range<usize>, unit: usize, len: usize| {
+                let end = range.end.div_ceil(by).next_multiple_of(unit).min(layer.convolved(len));
+                range.start / by / unit * unit..end
+            };
+            let rows = tile.first_rows[edge + 1]..tile.ends[edge + 1];
+            let rows = whole(rows, layer.row_unit, height);
+            let convolved = whole(tile.columns[edge + 1].clone(), layer.column_unit, width);
+            let shuffled = convolved.start * by..(convolved.end * by).min(sizes[edge + 1].0);
             (tile.first_rows[edge + 1], tile.ends[edge + 1]) = (rows.start * by, rows.end * by);
             tile.columns[edge + 1] = shuffled.clone();
             for from in layer.added().filter(|&from| from >= layers.start) {
@@ -433,16 +443,15 @@ impl Plan {
         }
         while next[edge] < end {
             let layer = &self.spec.layers[edge - 1];
-            let by = layer.shuffle;
-            let row = next[edge] / by;
-            let under = layer.under(row..row + 1, sizes[edge - 1].1);
+            let row = next[edge] / layer.shuffle;
+            let under = layer.under(row..row + layer.row_unit, sizes[edge - 1].1);
             self.pull(of, next, (edge - 1, under.end), step);
             for from in layer.added().filter(|&from| !self.is_cut(from)) {
-                let end = ((row + 1) * by).min(sizes[from].1);
+                let end = (next[edge] + layer.group()).min(sizes[from].1);
                 self.pull(of, next, (from, end), step);
             }
             step(Step::Compute { layer: edge - 1, row });
-            next[edge] += by;
+            next[edge] += layer.group();
         }
     }
 
@@ -454,7 +463,7 @@ impl Plan {
         let halos: usize = self.spec.layers.iter().map(LayerSpec::halo).sum();
         let side = unit * (4 * halos + 16);
         let sizes = self.sizes((side, side)).expect("a multiple of every unshuffle");
-        let mut rings: Vec<usize> = self.spec.layers.iter().map(|l| l.shuffle).collect();
+        let mut rings: Vec<usize> = self.spec.layers.iter().map(LayerSpec::group).collect();
         rings.insert(0, 1);
         let mut windows = rings.clone();
         for stage in &self.stages {
@@ -465,12 +474,12 @@ impl Plan {
                 Step::Load(row) => there[stage.start] = row + 1,
                 Step::Compute { layer, row } => {
                     let spec = &self.spec.layers[layer];
-                    let under = spec.under(row..row + 1, sizes[layer].1);
+                    let under = spec.under(row..row + spec.row_unit, sizes[layer].1);
                     windows[layer] = windows[layer].max(there[layer] - under.start);
                     for from in spec.added().filter(|&from| !self.is_cut(from)) {
                         rings[from] = rings[from].max(there[from] - row * spec.shuffle);
                     }
-                    there[layer + 1] = (row + 1) * spec.shuffle;
+                    there[layer + 1] = row * spec.shuffle + spec.group();
                 }
             });
         }

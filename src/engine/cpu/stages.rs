@@ -9,8 +9,8 @@ use super::plan::ChainSpec;
 /// Bytes of f32 weights that are more than stay in cache beside the rows.
 const MANY_WEIGHTS: usize = 2 << 20;
 
-/// Bytes of f32 weights of a stage.
-const STAGE_WEIGHTS: usize = 640 << 10;
+/// Bytes of f32 weights of a stage: two layers of 64 channels.
+const STAGE_WEIGHTS: usize = 300 << 10;
 
 /// Edges to cut a chain at whose layers have so many bytes of weights, in order; none where all weights together
 /// stay in cache.

@@ -1,13 +1,21 @@
 //! Winograd's minimal filtering F(4, 3) along rows: four neighbouring outputs of three taps with six
-//! multiplications instead of twelve (Winograd 1980; Lavin, Gray, CVPR 2016, for the matrices).
+//! multiplications instead of twelve; and, for layers of many channels, F(2, 3) down the columns: two rows of
+//! three taps with four instead of six (Winograd 1980; Lavin, Gray, CVPR 2016, for the matrices).
 //!
 //! Columns are grouped in *tiles* of four, counted from the left border of the image whatever part
-//! of it is computed. A row of inputs is kept as its six transformed *components*, each
-//! `[tile][channel]`; a component's sum over kernel rows and channels is a row convolution with one
-//! tap; the outputs are combinations of the six sums.
+//! of it is computed, and so are rows in pairs from the top. A row of inputs is kept as its six transformed
+//! *components*, each `[tile][channel]`. One row of outputs: a component's sum over kernel rows and channels is a
+//! row convolution with one tap, and the outputs are combinations of the six sums. Two rows: four rows of
+//! each component are *mixed* to four others, each with a sum over channels alone, and the sums of each row's
+//! components are combinations of those.
 
+mod transforms;
+
+use super::kernels::Level;
+use super::kernels::aligned::Aligned;
 use super::kernels::conv_row::{ConvRow, RowKernel, RowOut, RowShape};
-use super::kernels::{Job, Level};
+pub(crate) use transforms::transform;
+use transforms::{Mix, Outputs, Unmix};
 
 /// Outputs of a tile.
 pub(crate) const TILE: usize = 4;
@@ -17,6 +25,12 @@ pub(crate) const COMPONENTS: usize = 6;
 
 /// Kernel taps in a row, and rows.
 const TAPS: usize = 3;
+
+/// Rows of components that are mixed for a pair of outputs, and what becomes of them.
+const MIXED: usize = 4;
+
+/// Fewest input channels of a layer for which pairs of rows are worth their mixing.
+const MANY_CHANNELS: usize = 48;
 
 /// Kernel to components.
 const KERNEL: [[f32; TAPS]; COMPONENTS] = [
@@ -28,16 +42,56 @@ const KERNEL: [[f32; TAPS]; COMPONENTS] = [
     [0.0, 0.0, 1.0],
 ];
 
+/// Kernel rows to those of mixed rows.
+const KERNEL_ROWS: [[f32; TAPS]; MIXED] =
+    [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
+
+/// Rows of outputs that are computed together for so many input channels.
+pub(crate) fn row_unit(c_in: usize) -> usize {
+    if c_in < MANY_CHANNELS { 1 } else { 2 }
+}
+
 /// A 3×3 layer in components.
 pub(crate) struct WinogradConv {
-    components: [ConvRow<f32, f32>; COMPONENTS],
+    /// Of each component, or of each mixed row of each.
+    components: Vec<ConvRow<f32, f32>>,
     bias: Vec<f32>,
     /// Of leaky ReLU below zero, per output channel; 1 for none.
     slope: Vec<f32>,
     /// Lowest and highest value of each output channel, if there are any.
     bounds: Option<[Vec<f32>; 2]>,
-    /// Scratch space: the weights of a component.
-    weights: Vec<f32>,
+    /// Scratch space: the weights of a component, and those of a mixed row.
+    weights: [Vec<f32>; 2],
+}
+
+/// Scratch space of a row of outputs, or of a pair.
+pub(crate) struct Scratch {
+    /// Mixed rows `[tile][c_in]`.
+    mixed: Aligned<f32>,
+    /// Of each mixed row, `[tile][c_out]`.
+    mixed_sums: Aligned<f32>,
+    /// Of every component of every row of outputs, `[tile][c_out]`.
+    sums: Aligned<f32>,
+}
+
+impl Scratch {
+    /// Room for so many tiles of each of some layers.
+    pub(crate) fn new<'a>(layers: impl Iterator<Item = (&'a WinogradConv, usize)> + Clone) -> Self {
+        let most = |of: &dyn Fn(&WinogradConv) -> usize| {
+            let values = layers.clone().map(|(conv, tiles)| of(conv) * conv.at_least(tiles));
+            Aligned::zeroed(values.max().unwrap_or(0))
+        };
+        Self {
+            mixed: most(&|conv| MIXED * conv.c_in()),
+            mixed_sums: most(&|conv| MIXED * conv.c_out()),
+            sums: most(&|conv| COMPONENTS * conv.rows() * conv.c_out()),
+        }
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.mixed.bytes() + self.mixed_sums.bytes() + self.sums.bytes()
+    }
 }
 
 impl WinogradConv {
@@ -48,30 +102,36 @@ impl WinogradConv {
         c_out: usize,
         slope: f32,
     ) -> Self {
-        let shape = RowShape { segments: TAPS, run: c_in, pixel: c_in, c_out };
+        let (components, segments) = match row_unit(c_in) {
+            1 => (COMPONENTS, TAPS),
+            _ => (COMPONENTS * MIXED, 1),
+        };
+        let shape = RowShape { segments, run: c_in, pixel: c_in, c_out };
         Self {
-            components: [(); COMPONENTS].map(|()| ConvRow::zeroed(kernel, shape, 1.0)),
+            components: (0..components).map(|_| ConvRow::zeroed(kernel, shape, 1.0)).collect(),
             bias: vec![0.0; c_out],
             slope: vec![slope; c_out],
             bounds: None,
-            weights: vec![0.0; c_out * TAPS * c_in],
+            weights: [vec![0.0; c_out * TAPS * c_in], vec![0.0; c_out * c_in]],
         }
     }
 
     /// Takes weights `[c_out][kernel row][tap][c_in]`.
     pub(crate) fn set(&mut self, weights: &[f32], bias: &[f32]) {
-        let c_in = self.components[0].shape.run;
+        let c_in = self.c_in();
+        let of_component = self.components.len() / COMPONENTS;
         self.bias.copy_from_slice(bias);
-        for (component, factors) in self.components.iter_mut().zip(&KERNEL) {
-            let rows = self.weights.chunks_exact_mut(c_in).zip(weights.chunks_exact(TAPS * c_in));
-            for (row, taps) in rows {
-                let (first, rest) = taps.split_at(c_in);
-                let (second, third) = rest.split_at(c_in);
-                for (c, w) in row.iter_mut().enumerate() {
-                    *w = factors[0] * first[c] + factors[1] * second[c] + factors[2] * third[c];
-                }
+        let [of_rows, of_mixed] = &mut self.weights;
+        for (components, factors) in self.components.chunks_exact_mut(of_component).zip(&KERNEL) {
+            combine(weights, c_in, factors, of_rows);
+            if let [component] = components {
+                component.set_weights(of_rows);
+                continue;
             }
-            component.set_weights(&self.weights);
+            for (component, factors) in components.iter_mut().zip(&KERNEL_ROWS) {
+                combine(of_rows, c_in, factors, of_mixed);
+                component.set_weights(of_mixed);
+            }
         }
     }
 
@@ -87,127 +147,79 @@ impl WinogradConv {
         self.bounds.get_or_insert_with(zeros).each_mut().map(Vec::as_mut_slice)
     }
 
+    /// Rows of outputs that are computed together.
+    fn rows(&self) -> usize {
+        row_unit(self.c_in())
+    }
+
+    /// Input channels.
+    fn c_in(&self) -> usize {
+        self.components[0].shape.run
+    }
+
     /// Output channels.
     pub(crate) fn c_out(&self) -> usize {
         self.bias.len()
     }
 
-    /// Fewest tiles that [`WinogradConv::sums`] computes.
-    pub(crate) fn least_tiles(&self) -> usize {
-        self.components[0].kernel.pixels
+    /// Tiles that are computed for so many.
+    fn at_least(&self, tiles: usize) -> usize {
+        tiles.max(self.components[0].kernel.pixels)
     }
 
-    /// The sums of one component, `[tile][c_out]`; `rows` are that component of three input rows.
+    /// The sums of one component; `rows` are that component of the input rows under the first row of outputs and
+    /// the next, if that is computed with it.
     pub(crate) fn sums(
         &self,
+        level: Level,
         component: usize,
-        rows: &[&[f32]; TAPS],
+        rows: &[&[f32]; MIXED],
         tiles: usize,
-        to: &mut [f32],
+        scratch: &mut Scratch,
     ) {
-        let tiles = tiles.max(self.least_tiles());
-        self.components[component].run(rows, tiles, RowOut::F32 { to, add: [None; 2] });
+        let tiles = self.at_least(tiles);
+        let (len, sums_len) = (tiles * self.c_in(), tiles * self.c_out());
+        let Scratch { mixed, mixed_sums, sums } = scratch;
+        let sums = &mut sums[component * self.rows() * sums_len..][..self.rows() * sums_len];
+        if self.rows() == 1 {
+            let to = RowOut::F32 { to: sums, add: [None; 2] };
+            return self.components[component].run(&rows[..TAPS], tiles, to);
+        }
+        let mixed = &mut mixed[..MIXED * len];
+        let mixed_sums = &mut mixed_sums[..MIXED * sums_len];
+        level.run(Mix { rows: rows.map(|row| &row[..len]), to: mixed });
+        let convs = &self.components[component * MIXED..][..MIXED];
+        let mixed = mixed.chunks_exact(len).zip(mixed_sums.chunks_exact_mut(sums_len));
+        for (conv, (mixed, to)) in convs.iter().zip(mixed) {
+            conv.run(&[mixed], tiles, RowOut::F32 { to, add: [None; 2] });
+        }
+        level.run(Unmix { mixed: mixed_sums, to: sums });
     }
 
-    /// Outputs `[x][c_out]` of whole tiles from the components' sums, `stride` apart, with bias and
-    /// activation, plus what is in `add`, clamped.
+    /// Outputs `[x][c_out]` of whole tiles of a row, the first or the second of those that are computed together,
+    /// from the sums, with bias and activation, plus what is in `add`, clamped.
     pub(crate) fn outputs(
         &self,
         level: Level,
-        sums: &[f32],
-        stride: usize,
+        scratch: &Scratch,
+        row: usize,
         add: [Option<&[f32]>; 2],
         out: &mut [f32],
     ) {
         let Self { bias, slope, bounds, .. } = self;
+        let len = self.at_least(out.len() / (TILE * bias.len())) * bias.len();
+        let (sums, stride) = (&scratch.sums[row * len..], self.rows() * len);
         level.run(Outputs { bias, slope, bounds: bounds.as_ref(), sums, stride, add, out });
     }
 }
 
-struct Outputs<'a> {
-    bias: &'a [f32],
-    slope: &'a [f32],
-    bounds: Option<&'a [Vec<f32>; 2]>,
-    sums: &'a [f32],
-    stride: usize,
-    add: [Option<&'a [f32]>; 2],
-    out: &'a mut [f32],
-}
-
-impl Job for Outputs<'_> {
-    #[inline(always)]
-    fn run(self) {
-        let Self { bias, slope, bounds, sums, stride, add, out } = self;
-        let channels = bias.len();
-        let slope = &slope[..channels];
-        for (tile, out) in out.chunks_exact_mut(TILE * channels).enumerate() {
-            let of = |component: usize| &sums[component * stride + tile * channels..][..channels];
-            let [m0, m1, m2, m3, m4, m5] = [of(0), of(1), of(2), of(3), of(4), of(5)];
-            let (upper, lower) = out.split_at_mut(2 * channels);
-            let (y0, y1) = upper.split_at_mut(channels);
-            let (y2, y3) = lower.split_at_mut(channels);
-            for c in 0..channels {
-                let (even, odd) = (m1[c] + m2[c], m1[c] - m2[c]);
-                let (even2, odd2) = (m3[c] + m4[c], m3[c] - m4[c]);
-                let leaky = |v: f32| if v < 0.0 { v * slope[c] } else { v };
-                y0[c] = leaky(m0[c] + even + even2 + bias[c]);
-                y1[c] = leaky(odd + 2.0 * odd2 + bias[c]);
-                y2[c] = leaky(even + 4.0 * even2 + bias[c]);
-                y3[c] = leaky(odd + 8.0 * odd2 + m5[c] + bias[c]);
-            }
-            for add in add.into_iter().flatten() {
-                let add = &add[tile * TILE * channels..];
-                out.iter_mut().zip(add).for_each(|(out, add)| *out += add);
-            }
-            let Some([low, high]) = bounds else { continue };
-            for out in out.chunks_exact_mut(channels) {
-                for ((v, low), high) in out.iter_mut().zip(low).zip(high) {
-                    *v = if *v > *low { *v } else { *low };
-                    *v = if *v < *high { *v } else { *high };
-                }
-            }
-        }
-    }
-}
-
-/// Transforms a row of inputs `[x][channel]` to components, `stride` apart. `row` starts one column
-/// left of the first tile and ends one column right of the last.
-pub(crate) fn transform(level: Level, row: &[f32], channels: usize, stride: usize, to: &mut [f32]) {
-    level.run(Transform { row, channels, stride, to });
-}
-
-struct Transform<'a> {
-    row: &'a [f32],
-    channels: usize,
-    stride: usize,
-    to: &'a mut [f32],
-}
-
-impl Job for Transform<'_> {
-    #[inline(always)]
-    fn run(self) {
-        let Self { row, channels, stride, to } = self;
-        let tiles = (row.len() / channels - 2) / TILE;
-        let [v0, v1, v2, v3, v4, v5] = {
-            let mut parts = to.chunks_exact_mut(stride);
-            [(); COMPONENTS].map(|()| parts.next().expect("one part per component"))
-        };
-        for tile in 0..tiles {
-            let at = tile * channels..(tile + 1) * channels;
-            let [v0, v1, v2] = [&mut v0[at.clone()], &mut v1[at.clone()], &mut v2[at.clone()]];
-            let [v3, v4, v5] = [&mut v3[at.clone()], &mut v4[at.clone()], &mut v5[at.clone()]];
-            let of = |x: usize| &row[(tile * TILE + x) * channels..][..channels];
-            let [d0, d1, d2, d3, d4, d5] = [of(0), of(1), of(2), of(3), of(4), of(5)];
-            for c in 0..channels {
-                let (even, odd) = (d4[c] - 4.0 * d2[c], d3[c] - 4.0 * d1[c]);
-                let (even2, odd2) = (d4[c] - d2[c], 2.0 * (d3[c] - d1[c]));
-                v0[c] = 4.0 * d0[c] - 5.0 * d2[c] + d4[c];
-                v1[c] = even + odd;
-                v2[c] = even - odd;
-                v3[c] = even2 + odd2;
-                v4[c] = even2 - odd2;
-                v5[c] = 4.0 * d1[c] - 5.0 * d3[c] + d5[c];
-            }
+/// Weights `[c_out][row or tap][.., c_in]`, three of them combined to one.
+fn combine(weights: &[f32], c_in: usize, factors: &[f32; TAPS], to: &mut [f32]) {
+    for (to, of) in to.chunks_exact_mut(c_in).zip(weights.chunks_exact(TAPS * c_in)) {
+        let (first, rest) = of.split_at(c_in);
+        let (second, third) = rest.split_at(c_in);
+        for (c, w) in to.iter_mut().enumerate() {
+            *w = factors[0] * first[c] + factors[1] * second[c] + factors[2] * third[c];
         }
     }
 }

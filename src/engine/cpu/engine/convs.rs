@@ -49,7 +49,7 @@ fn kernel<X: Number, W: Number>(kernels: &[RowKernel<X, W>], shape: &RowShape) -
 
 pub(super) fn winograd_conv(level: Level, layer: &LayerSpec) -> Box<WinogradConv> {
     let LayerSpec { c_in, c_out, slope, .. } = *layer;
-    let component = RowShape { segments: 3, run: c_in, pixel: c_in, c_out };
+    let component = RowShape { segments: 1, run: c_in, pixel: c_in, c_out };
     let kernel = kernel(&f32_kernels(level), &component);
     Box::new(WinogradConv::zeroed(kernel, c_in, c_out, slope.unwrap_or(1.0)))
 }

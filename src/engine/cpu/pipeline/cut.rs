@@ -8,7 +8,7 @@ use super::{Edge, Layer, Pass, Pipeline, Scratch, Tiling};
 use crate::engine::cpu::kernels::aligned::Aligned;
 use crate::engine::cpu::line_buffer::{Kind, LineShape, SLACK};
 use crate::engine::cpu::plan::{LayerSpec, Tile};
-use crate::engine::cpu::winograd::COMPONENTS;
+use crate::engine::cpu::winograd::{self, COMPONENTS};
 
 /// Bytes of line buffers that stay in a core's second-level cache beside the weights of a layer.
 const CACHE_BYTES: usize = 1200 << 10;
@@ -29,6 +29,8 @@ const SCRATCH_SLACK: usize = 24;
 /// Room for edges between stages, one after the other.
 pub(super) struct Room {
     shape: (Kind, (usize, usize), usize),
+    /// Columns that may be read beyond the last.
+    slack: usize,
     edges: Vec<usize>,
     /// The stage that is the last to read the last of them.
     free_after: usize,
@@ -48,7 +50,7 @@ impl Room {
             let first = rows().map(|rows| rows.start).min().unwrap_or(0);
             rows().map(|rows| rows.end).max().unwrap_or(0) - first
         });
-        Stored::new(kind, &self.edges, rows.max().unwrap_or(0), (width, channels))
+        Stored::new(kind, &self.edges, rows.max().unwrap_or(0), (width, self.slack, channels))
     }
 }
 
@@ -63,11 +65,11 @@ impl Pipeline {
         let plan = &self.plan;
         let layers = 0..self.layers.len();
         let (width, height) = sizes[layers.end];
-        let shuffle = plan.spec().layers[layers.end - 1].shuffle;
+        let group = plan.spec().layers[layers.end - 1].group();
         let bytes: usize = rooms.iter().map(Room::bytes).sum();
         let rounds = tiling.map_or(bytes.div_ceil(STORED_BYTES), |tiling| tiling.rounds);
         let mut passes = vec![];
-        for rows in cut(0..height, rounds, shuffle) {
+        for rows in cut(0..height, rounds, group) {
             let whole = plan.tile(sizes, &layers, rows, 0..width);
             for stage in plan.stages() {
                 let last = &plan.spec().layers[stage.end - 1];
@@ -76,7 +78,7 @@ impl Pipeline {
                 let Tiling { bands, strips, .. } =
                     tiling.unwrap_or_else(|| self.tiling(sizes, stage, rounds));
                 let mut tiles = vec![];
-                for rows in cut(rows, bands, last.shuffle) {
+                for rows in cut(rows, bands, last.group()) {
                     for columns in cut(0..width, strips, last.shuffle * last.column_unit) {
                         tiles.push(plan.tile(sizes, stage, rows.clone(), columns));
                     }
@@ -104,15 +106,15 @@ impl Pipeline {
             // As much is read of what is added as a kernel computes at once.
             let adders = spec.layers.iter().filter(|layer| layer.add.contains(&Some(edge)));
             let slack = SLACK * adders.map(|layer| layer.shuffle).max().unwrap_or(0);
-            let (width, height) = sizes[edge];
-            let shape = (self.edges[edge].kind, (width + slack, height), spec.channels(edge));
+            let shape = (self.edges[edge].kind, sizes[edge], spec.channels(edge));
             let fits = |room: &&mut Room| room.shape == shape && room.free_after < index;
             match rooms.iter_mut().find(fits) {
                 Some(room) => {
                     room.edges.push(edge);
+                    room.slack = room.slack.max(slack);
                     room.free_after = free_after;
                 }
-                None => rooms.push(Room { shape, edges: vec![edge], free_after }),
+                None => rooms.push(Room { shape, slack, edges: vec![edge], free_after }),
             }
         }
         rooms
@@ -126,22 +128,23 @@ impl Pipeline {
     }
 
     pub(super) fn scratch(&self, tiles: &[&Tile]) -> Scratch {
-        let (mut row, mut sums) = (0, 0);
+        let mut row = 0;
         for (edge, layer) in (1..).zip(&self.layers) {
-            let (width, in_tiles) = self.width(edge, tiles);
+            let (width, _) = self.width(edge, tiles);
             let channels = self.plan.spec().channels(edge);
             if !self.edges[edge].plain {
                 let slack = SCRATCH_SLACK * self.plan.spec().layers[edge - 1].shuffle;
                 row = row.max((width + slack) * channels);
             }
-            let least_tiles = match layer {
-                Layer::Winograd(conv) => conv.least_tiles(),
-                Layer::F32(_) | Layer::I16(_) | Layer::U8(_) => continue,
-            };
-            row = row.max((width + SCRATCH_SLACK) * channels);
-            sums = sums.max(COMPONENTS * in_tiles.max(least_tiles) * channels);
+            if matches!(layer, Layer::Winograd(_)) {
+                row = row.max((width + SCRATCH_SLACK) * channels);
+            }
         }
-        Scratch { row: Aligned::zeroed(row), sums: Aligned::zeroed(sums) }
+        let layers = (1..).zip(&self.layers).filter_map(|(edge, layer)| match layer {
+            Layer::Winograd(conv) => Some((&**conv, self.width(edge, tiles).1)),
+            Layer::F32(_) | Layer::I16(_) | Layer::U8(_) => None,
+        });
+        Scratch { row: Aligned::zeroed(row), winograd: winograd::Scratch::new(layers) }
     }
 
     /// Of the plain rows of an edge, and of the components.
@@ -158,7 +161,12 @@ impl Pipeline {
 
     fn plain_shape(&self, edge: usize, tiles: &[&Tile]) -> LineShape {
         let spec = self.plan.spec();
-        let (parts, ring) = (spec.parts(edge), self.plan.ring(edge));
+        // Components are made of what is stored, and so is what is added.
+        let ring = match self.plan.is_cut(edge) && self.edges[edge].components {
+            true => spec.layers[edge - 1].group(),
+            false => self.plan.ring(edge),
+        };
+        let parts = spec.parts(edge);
         let (width, _) = self.width(edge, tiles);
         let margin = spec.layers.get(edge).map_or(0, LayerSpec::halo);
         let consumer = spec.layers.get(edge).map_or(1, LayerSpec::step);

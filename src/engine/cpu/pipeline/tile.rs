@@ -45,11 +45,11 @@ impl TileRun<'_> {
         match self.edges[edge].kind {
             Kind::F32 if edge == 0 => self.load_input::<f32>(plain, row, source),
             _ if edge == 0 => self.load_input::<i16>(plain, row, source),
+            Kind::F32 if self.edges[edge].components => self.load_components(components, row),
             Kind::F32 => self.load_stored::<f32>(plain, row),
             Kind::I16 { .. } => self.load_stored::<i16>(plain, row),
             Kind::U8 => self.load_stored::<u8>(plain, row),
         }
-        self.both(plain, components, edge, row);
     }
 
     fn load_input<T: Input>(&self, line: &mut LineBuffer, row: usize, source: &impl RowSource) {
@@ -70,6 +70,14 @@ impl TileRun<'_> {
         self.pad::<T>(line, edge, row);
     }
 
+    fn load_components(&self, line: &mut LineBuffer, row: usize) {
+        let (edge, LineShape { channels, stride, .. }) = (self.stage.start, line.shape);
+        let tiles = winograd_tiles(&self.tile.columns[edge + 1]);
+        let from = self.prepared.stored(edge).read_left_of(row, tiles.start * TILE);
+        let from = &from.values()[..(tiles.len() * TILE + 2) * channels];
+        winograd::transform(self.level, from, channels, stride, line.row_mut(row));
+    }
+
     pub(super) fn compute(
         &self,
         lines: &mut [Lines],
@@ -82,15 +90,18 @@ impl TileRun<'_> {
             Layer::F32(convs) => self.compute_as(lines, scratch, layer, row, convs),
             Layer::I16(convs) => self.compute_as(lines, scratch, layer, row, convs),
             Layer::U8(convs) => self.compute_as(lines, scratch, layer, row, convs),
-            Layer::Winograd(conv) => self.compute_winograd(lines, scratch, layer, row, conv),
+            Layer::Winograd(conv) => {
+                self.compute_winograd(lines, scratch, layer, row, conv);
+                if self.plan.is_cut(layer + 1) {
+                    return;
+                }
+            }
         }
         if layer + 1 == self.stage.end {
-            let line = &lines[layer + 1].plain;
-            let shuffle = self.plan.spec().layers[layer].shuffle;
-            let end = ((row + 1) * shuffle).min(self.prepared.sizes[layer + 1].1);
-            for row in row * shuffle..end {
-                self.hand_on(line, row, sink);
-            }
+            let (line, spec) = (&lines[layer + 1].plain, &self.plan.spec().layers[layer]);
+            let first = row * spec.shuffle;
+            let end = (first + spec.group()).min(self.prepared.sizes[layer + 1].1);
+            (first..end).for_each(|row| self.hand_on(line, row, sink));
         }
     }
 
@@ -213,27 +224,33 @@ impl TileRun<'_> {
         let columns = &self.tile.columns[layer + 1];
         let tiles = winograd_tiles(columns).len();
         let channels = conv.c_out();
-        let stride = scratch.sums.len() / COMPONENTS;
-        for (component, sums) in scratch.sums.chunks_exact_mut(stride).enumerate() {
-            let rows = [0, 1, 2].map(|tap_row| match (row + tap_row).checked_sub(1) {
+        for component in 0..COMPONENTS {
+            let rows = [0, 1, 2, 3].map(|tap_row| match (row + tap_row).checked_sub(1) {
                 Some(row) if row < height => input.part::<f32>(row, component),
                 _ => padding,
             });
-            conv.sums(component, &rows, tiles, sums);
+            conv.sums(self.level, component, &rows, tiles, &mut scratch.winograd);
         }
-        let added = spec.add.map(|from| self.added(before, from?, row, columns));
-        let add = added.each_ref().map(|added| added.as_ref().map(Added::values));
-        let whole = TILE * tiles * channels;
-        if !self.edges[layer + 1].plain {
-            let to = &mut scratch.row[channels..][..whole];
-            conv.outputs(self.level, &scratch.sums, stride, add, to);
-            self.to_components(&mut scratch.row, components, layer + 1, row);
-        } else {
-            let start = output.shape.margin * channels;
-            let to = &mut output.row_mut::<f32>(row)[start..][..whole];
-            conv.outputs(self.level, &scratch.sums, stride, add, to);
-            self.pad::<f32>(output, layer + 1, row);
-            self.both(output, components, layer + 1, row);
+        for (in_group, row) in (row..height.min(row + spec.row_unit)).enumerate() {
+            let added = spec.add.map(|from| self.added(before, from?, row, columns));
+            let add = added.each_ref().map(|added| added.as_ref().map(Added::values));
+            let whole = TILE * tiles * channels;
+            if layer + 1 == self.stage.end && self.plan.is_cut(layer + 1) {
+                let write = |to: &mut [f32]| {
+                    conv.outputs(self.level, &scratch.winograd, in_group, add, to);
+                };
+                self.prepared.stored(layer + 1).store_tiles(row, columns.clone(), write);
+            } else if !self.edges[layer + 1].plain {
+                let to = &mut scratch.row[channels..][..whole];
+                conv.outputs(self.level, &scratch.winograd, in_group, add, to);
+                self.to_components(&mut scratch.row, components, layer + 1, row);
+            } else {
+                let start = output.shape.margin * channels;
+                let to = &mut output.row_mut::<f32>(row)[start..][..whole];
+                conv.outputs(self.level, &scratch.winograd, in_group, add, to);
+                self.pad::<f32>(output, layer + 1, row);
+                self.both(output, components, layer + 1, row);
+            }
         }
     }
 

@@ -113,7 +113,7 @@ fn check_stage(plan: &Plan, stage: &Range<usize>, size: (usize, usize), bands: u
     let sizes = plan.sizes(size).unwrap();
     let spec = plan.spec();
     let (width, height) = sizes[stage.end];
-    let unit = spec.layers[stage.end - 1].shuffle;
+    let unit = spec.layers[stage.end - 1].group();
     for band in 0..bands {
         let cut = |i: usize| if i < bands { height / unit * i / bands * unit } else { height };
         let rows = cut(band)..cut(band + 1);
@@ -127,11 +127,11 @@ fn check_stage(plan: &Plan, stage: &Range<usize>, size: (usize, usize), bands: u
             Step::Compute { layer, row } => {
                 assert!(stage.contains(&layer));
                 let it = &spec.layers[layer];
-                let under = it.under(row..row + 1, sizes[layer].1);
+                let under = it.under(row..row + it.row_unit, sizes[layer].1);
                 assert!(tile.first_rows[layer] <= under.start && under.end <= there[layer]);
                 assert!(under.start + plan.ring(layer) >= there[layer], "a row was overwritten");
                 for from in it.added().filter(|&from| !plan.is_cut(from) && from >= stage.start) {
-                    let end = ((row + 1) * it.shuffle).min(sizes[from].1);
+                    let end = (row * it.shuffle + it.group()).min(sizes[from].1);
                     for row in row * it.shuffle..end {
                         assert!((tile.first_rows[from]..there[from]).contains(&row));
                         assert!(
@@ -141,7 +141,7 @@ fn check_stage(plan: &Plan, stage: &Range<usize>, size: (usize, usize), bands: u
                     }
                 }
                 assert_eq!(row * it.shuffle, there[layer + 1]);
-                there[layer + 1] += it.shuffle;
+                there[layer + 1] += it.group();
             }
         });
         assert_eq!(there[stage.end].min(height), rows.end.max(tile.first_rows[stage.end]));
@@ -167,7 +167,16 @@ fn steps_compute_each_row_once_when_all_under_it_is_there() {
         LayerSpec { shuffle: 2, ..layer(3, 16, 12) },
     ])
     .unwrap();
-    for (plan, unit) in [(&video, 1), (&residual, 1), (&half, 2), (&two_scales(), 1)] {
+    let pair = |layer| LayerSpec { row_unit: 2, ..layer };
+    let pairs = plan(vec![
+        layer(3, 3, 8),
+        pair(layer(3, 8, 8)),
+        pair(add(1, layer(3, 8, 8))),
+        layer(3, 8, 8),
+        pair(add(3, layer(3, 8, 8))),
+    ])
+    .unwrap();
+    for (plan, unit) in [(&video, 1), (&residual, 1), (&half, 2), (&two_scales(), 1), (&pairs, 1)] {
         for height in [2, 4, 6, 34, 130, 3 * unit, 33 * unit] {
             for bands in [1, 2, 5] {
                 check_steps(plan, (6, height), bands);

@@ -179,6 +179,17 @@ fn chains() -> Vec<(&'static str, Vec<LayerSpec>)> {
             ],
         ),
         (
+            "many channels: pairs of rows, a block, a long skip, one row after them",
+            vec![
+                conv("head", 3, 3, 48, 0.1),
+                conv("b0.a", 3, 48, 56, 0.0),
+                add(1, conv("b0.b", 3, 56, 48, 1.0)),
+                both([1, 3], prelu(conv("body", 3, 48, 48, 1.0))),
+                shuffle(2, conv("up", 3, 48, 32, 1.0)),
+                conv("last", 3, 8, 8, 1.0),
+            ],
+        ),
+        (
             "slopes for each channel, before a shuffle too",
             vec![
                 prelu(conv("a", 3, 3, 16, 1.0)),

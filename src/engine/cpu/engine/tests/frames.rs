@@ -205,10 +205,11 @@ fn bands_strips_and_threads_never_change_a_bit() {
 #[test]
 fn cuts_rounds_bands_strips_and_threads_never_change_a_bit_of_a_picture() {
     let tilings = [(1, 1, 1), (1, 2, 1), (1, 1, 2), (3, 2, 2), (7, 3, 5), (1, 66, 101)];
-    let nets = [1, 2, 3, 4].map(|scale| (scale, Precision::F32));
-    for (scale, precision) in nets.into_iter().chain([(1, Precision::Int8), (2, Precision::Int8)]) {
+    let nets = [1, 2, 3, 4].map(|scale| (16, scale, Precision::F32));
+    let others = [(48, 1, Precision::F32), (16, 1, Precision::Int8), (16, 2, Precision::Int8)];
+    for (channels, scale, precision) in nets.into_iter().chain(others) {
         // A head, three blocks of two layers, a layer to which the head is added, what enlarges, a tail.
-        let checkpoint = net(edsr(16, 3, scale), 5);
+        let checkpoint = net(edsr(channels, 3, scale), 5);
         let layers = checkpoint.metadata.architecture.chain().unwrap().len();
         let everywhere: Vec<_> = (1..layers).collect();
         for level in levels() {
@@ -227,7 +228,7 @@ fn cuts_rounds_bands_strips_and_threads_never_change_a_bit_of_a_picture() {
                         let want = want.get_or_insert_with(|| got.clone());
                         assert!(
                             got == *want,
-                            "×{scale} {precision} {} {size:?}: cut at {cuts:?}, {threads} threads, {tiling:?}",
+                            "{channels} ×{scale} {precision} {} {size:?}: cut at {cuts:?}, {threads} threads, {tiling:?}",
                             level.name()
                         );
                     }
