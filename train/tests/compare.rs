@@ -116,6 +116,49 @@ fn what_is_done_is_kept_and_not_done_again() {
 }
 
 #[test]
+fn each_has_the_learning_rate_that_is_best_on_other_pictures() {
+    let at = workplace();
+    let line = "compare noise --data data --test data --pictures 2 --steps 12 --only dni blend fast \
+                --report RESULTS.md --val data";
+    let output = at.command(&format!("{line} --rates 1e-3,3e-2")).assert().success();
+    let told = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+    let results = |folder: &str| Results::read(&at.path(&format!("{folder}/noise.jsonl"))).unwrap();
+    let of = |name: &str| results("results").get(name, 1).unwrap().clone();
+    let page = String::from_utf8(at.read("RESULTS.md")).unwrap();
+    for (name, title) in [("dni", "DNI"), ("oracle-1", "oracle-1")] {
+        let losses = ["1e-3", "3e-2"].map(|rate| {
+            let line = format!("{name}, seed 1, learning rate {rate}: ");
+            let loss = told.split(&line).nth(1).unwrap().split(' ').next().unwrap();
+            (loss.parse::<f64>().unwrap(), rate)
+        });
+        let (_, best) = losses.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+        let chosen = of(name).learning_rate.unwrap();
+        assert_eq!(chosen, best.parse::<f64>().unwrap(), "{name}: {losses:?}");
+        assert!(name != "oracle-1" || page.contains(&format!("{title} {best}")), "{page}");
+    }
+    // What mixes nets, and what is about its rate, has none that was chosen.
+    assert_eq!([of("blend"), of("fast")].map(|own| own.learning_rate), [None; 2]);
+    // The blend and what is trained twice are of the oracle that was chosen.
+    let last = TASKS[0].points.len() - 1;
+    assert_eq!(of("blend").points[last].psnr, of("oracle-1").points[last].psnr);
+    let gap = of("dni").points[last].psnr - of("oracle-1").points[last].psnr;
+    assert!(gap.abs() < 1e-4, "{gap}");
+    // Another choice is another comparison.
+    let refused = at.fail(&format!("{line} --rates 1e-3"));
+    assert!(refused.contains("holds another comparison"), "{refused}");
+    for (flags, part) in [
+        ("--rates 1e-3", "--val"),
+        ("--rates 0 --val data", "--rates 0, expected more than 0"),
+        ("--rates 1e-3 --val nowhere", "nowhere"),
+    ] {
+        let told = at.fail(&format!(
+            "compare noise --data data --test data --results other --only film {flags}"
+        ));
+        assert!(told.contains(part), "{told}");
+    }
+}
+
+#[test]
 fn a_comparison_goes_on_where_it_was_stopped() {
     let at = workplace();
     let line = "compare corners --data data --test data --pictures 2 --steps 30 --only last-layer";

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use tunableconv_train::compare::{
-    CONTENDERS, Contender, Progress, Runner, Settings, TASKS, oracle_name, report,
+    CONTENDERS, Contender, Progress, Rates, Runner, Settings, TASKS, oracle_name, report,
 };
 use tunableconv_train::tell;
 use tunableconv_train::trainer::Sources;
@@ -41,6 +41,13 @@ pub struct CompareArgs {
     /// Steps of each run, instead of the task's.
     #[arg(long)]
     steps: Option<u64>,
+    /// Learning rates to try for each contender and oracle, of which the one that is best on --val is
+    /// measured; instead of the task's.
+    #[arg(long, value_delimiter = ',', value_name = "RATES", requires = "val")]
+    rates: Vec<f64>,
+    /// Folders of images to choose learning rates on.
+    #[arg(long, num_args = 1.., value_name = "DIR", requires = "rates")]
+    val: Vec<PathBuf>,
     /// Folder for the runs, which go on where they were stopped.
     #[arg(long, value_name = "DIR", default_value = "runs/compare")]
     runs: PathBuf,
@@ -85,6 +92,7 @@ pub fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
         runs: args.runs,
         results: args.results.join(format!("{name}.jsonl")),
         steps: args.steps,
+        rates: Rates { rates: args.rates, folders: args.val },
     };
     threads::join();
     let interrupt = Interrupt::default();

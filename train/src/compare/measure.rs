@@ -30,12 +30,13 @@ pub struct Measure {
 }
 
 impl Measure {
-    /// Prepares `count` crops of `pictures` for each point.
+    /// Prepares `count` crops of `pictures` for each of these tunings.
     ///
     /// # Errors
     /// A failing device; features that the recipe needs and that are not given.
     pub fn new(
         task: &Task,
+        tunings: &[&[f64]],
         features: Option<FeatureNet>,
         pictures: &Pictures,
         count: usize,
@@ -63,7 +64,7 @@ impl Measure {
             };
             (0..count).map(batch).collect()
         };
-        let points = task.points.iter().map(|point| Ok((point.to_vec(), batches(point)?)));
+        let points = tunings.iter().map(|point| Ok((point.to_vec(), batches(point)?)));
         let points = points.collect::<anyhow::Result<_>>()?;
         let between = |t: f64| -> Vec<f64> {
             task.way[0].iter().zip(task.way[1]).map(|(a, b)| (1.0 - t) * a + t * b).collect()

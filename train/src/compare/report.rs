@@ -230,7 +230,26 @@ impl Section<'_> {
                  from that at the beginning (1 is best). Smooth: the largest second difference of that distance, of \
                  the whole (0 is a straight line). Minutes: of training, on the machine that the reading below names. Folding: multiplications to mix all kernels anew, of those of a \
                  frame of 640×360.\n";
+        text += &self.rates();
         Ok(text)
+    }
+
+    /// The learning rates, where they were chosen.
+    fn rates(&self) -> String {
+        let of = |name: &str, title: &str| {
+            let own = self.of(name);
+            let rates = own.iter().filter_map(|outcome| outcome.learning_rate);
+            let rates: Vec<_> = rates.map(|rate| format!("{rate:e}")).collect();
+            (!rates.is_empty()).then(|| format!("{title} {}", rates.join(" and ")))
+        };
+        let oracles = self.task.points.iter().map(|point| oracle_name(point));
+        let oracles = oracles.filter_map(|name| of(&name, &name));
+        let all: Vec<_> =
+            oracles.chain(self.contenders().filter_map(|c| of(c.name, c.title))).collect();
+        match all.is_empty() {
+            true => String::new(),
+            false => format!("\nLearning rates, chosen on other pictures: {}.\n", all.join("; ")),
+        }
     }
 
     /// To the oracles of the same seed, at every point.

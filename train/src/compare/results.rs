@@ -24,6 +24,9 @@ pub struct Outcome {
     pub pictures: usize,
     /// Steps of all runs that it took.
     pub steps: u64,
+    /// Learning rate, where it was chosen from several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
     /// How long they took, in seconds, measuring left out; where none was stopped and went on later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,

@@ -9,6 +9,7 @@ use tunableconv::checkpoint::Checkpoint;
 use tunableconv::net::Net;
 use tunableconv::nn::TensorSpec;
 
+use super::choice::{Choice, Rates};
 use super::contenders::{self, Contender, Way, oracle_name};
 use super::measure::{Measure, SIDE};
 use super::{Outcome, Point, Results, Task};
@@ -39,6 +40,8 @@ pub struct Settings {
     pub results: PathBuf,
     /// Steps of each run, instead of the task's.
     pub steps: Option<u64>,
+    /// Learning rates to choose from, for each contender and oracle by itself.
+    pub rates: Rates,
 }
 
 /// A comparison on its way.
@@ -46,6 +49,7 @@ pub struct Runner {
     settings: Settings,
     results: Results,
     measure: Measure,
+    choice: Option<Choice>,
     /// Of [`Outcome::comparison`].
     comparison: String,
 }
@@ -73,23 +77,30 @@ impl Runner {
             "`{}` has losses on features: give --features FILE",
             task.name
         );
+        let choice = Choice::new(
+            settings.rates.clone(),
+            SIDE + 2 * recipe.batch.halo,
+            settings.pictures,
+            features.map(Path::to_owned),
+        )?;
         let features = features.map(|path| FeatureNet::load(path, &Device::Cpu)).transpose()?;
         let span = SIDE + 2 * recipe.batch.halo;
         let images = ImageFolder::load(&settings.test, span, Keep::Everything)?;
         let steps = settings.steps.unwrap_or(recipe.steps);
         let text = Recipe { steps, ..recipe }.to_toml()?;
-        let comparison =
-            short_hash(&format!("{MEASURED} {} {} {text}", settings.pictures, images.hash()));
+        let mut told = format!("{MEASURED} {} {} {text}", settings.pictures, images.hash());
+        told.extend(choice.as_ref().map(Choice::id));
+        let comparison = short_hash(&told);
         let pictures = Pictures { images, pairs: None };
-        let measure = Measure::new(task, features, &pictures, settings.pictures)?;
+        let measure = Measure::new(task, task.points, features, &pictures, settings.pictures)?;
         let results = Results::read(&settings.results)?;
         ensure!(
             results.outcomes().iter().all(|own| own.comparison == comparison),
-            "{} holds another comparison: other steps, test pictures or another recipe; give another folder with \
-             --results",
+            "{} holds another comparison: other steps, rates, test pictures or another recipe; give another folder \
+             with --results",
             settings.results.display()
         );
-        Ok(Self { settings, results, measure, comparison })
+        Ok(Self { settings, results, measure, choice, comparison })
     }
 
     /// Trains and measures a contender, and the oracles that it needs.
@@ -111,7 +122,7 @@ impl Runner {
                     Way::TrainedTwice(_) => Some(task.base),
                     _ => None,
                 };
-                self.net(contender.name, recipe, from, seed, stop)
+                self.net(contender.name, recipe, from, task.points, seed, stop)
             }
         }
     }
@@ -127,7 +138,7 @@ impl Runner {
         stop: Stop<'_>,
     ) -> anyhow::Result<Progress> {
         let recipe = contenders::oracle(self.settings.task, tuning, seed)?;
-        self.net(&oracle_name(tuning), recipe, None, seed, stop)
+        self.net(&oracle_name(tuning), recipe, None, &[tuning], seed, stop)
     }
 
     fn net(
@@ -135,6 +146,7 @@ impl Runner {
         name: &str,
         recipe: Recipe,
         from: Option<&[f64]>,
+        tunings: &[&[f64]],
         seed: u64,
         stop: Stop<'_>,
     ) -> anyhow::Result<Progress> {
@@ -149,17 +161,13 @@ impl Runner {
         {
             return Ok(Progress::Stopped);
         }
-        let start =
-            from.map(|base| self.run_dir(&oracle_name(base), seed).join("checkpoint.safetensors"));
-        let Some((checkpoint, own_seconds)) =
-            self.trained(name, &recipe, start.as_deref(), seed, stop)?
+        let start = from.map(|base| self.kept(&oracle_name(base), seed)).transpose()?;
+        let Some(Trained { checkpoint, net, seconds: own_seconds, learning_rate }) =
+            self.best(name, &recipe, start.as_deref(), tunings, seed, stop)?
         else {
             return Ok(Progress::Stopped);
         };
-        let net = Net::new(&checkpoint, &Device::Cpu)?;
-        let filter = |omega: &Tensor, x: &Tensor| -> anyhow::Result<Tensor> {
-            Ok(net.model().fold(omega)?.forward(x)?)
-        };
+        let filter = |omega: &Tensor, x: &Tensor| filtered(&net, omega, x);
         let architecture = &recipe.net;
         let kernels: Vec<_> = architecture.tensors(recipe.tuning.len());
         // What is mixed, but not φ.
@@ -179,6 +187,7 @@ impl Runner {
             recipe: id,
             pictures: self.settings.pictures,
             steps: checkpoint.metadata.provenance.steps,
+            learning_rate,
             seconds,
             trained: [Some(&recipe), first.as_ref()]
                 .into_iter()
@@ -224,8 +233,7 @@ impl Runner {
             if self.oracle(corner, seed, stop)? == Progress::Stopped {
                 return Ok(Progress::Stopped);
             }
-            let run = self.run_dir(&oracle_name(corner), seed);
-            let checkpoint = Checkpoint::read(&run.join("checkpoint.safetensors"))?;
+            let checkpoint = Checkpoint::read(&self.kept(&oracle_name(corner), seed)?)?;
             let corner: Vec<f32> = corner.iter().map(|value| *value as f32).collect();
             let omega = Tensor::from_vec(corner, (1, space.len()), &Device::Cpu)?;
             nets.push(Some(Net::new(&checkpoint, &Device::Cpu)?.model().fold(&omega)?));
@@ -255,6 +263,7 @@ impl Runner {
             recipe: id,
             pictures: self.settings.pictures,
             steps: outcomes.iter().map(|outcome| outcome.steps).sum(),
+            learning_rate: None,
             seconds: outcomes.iter().map(|outcome| outcome.seconds).sum(),
             trained: outcomes.iter().map(|outcome| outcome.trained).sum(),
             folded: outcomes.iter().map(|outcome| outcome.folded).sum(),
@@ -283,22 +292,68 @@ impl Runner {
         self.results.get(name, seed).is_some_and(|outcome| outcome.recipe == id)
     }
 
-    fn run_dir(&self, name: &str, seed: u64) -> PathBuf {
-        self.settings.runs.join(self.settings.task.name).join(format!("{name}-{seed}"))
+    /// Where a run is; one at a rate that was chosen from several says which.
+    fn run_dir(&self, name: &str, seed: u64, rate: Option<f64>) -> PathBuf {
+        let rate = rate.map(|rate| format!("-{rate:e}")).unwrap_or_default();
+        let folder = self.settings.runs.join(self.settings.task.name);
+        folder.join(format!("{name}-{seed}{rate}"))
     }
 
-    /// The checkpoint of a run, and how long that took if it was done at once; `None` if it was stopped.
-    fn trained(
+    /// The checkpoint of a net that has been measured.
+    fn kept(&self, name: &str, seed: u64) -> anyhow::Result<PathBuf> {
+        let outcome = self.results.get(name, seed).context("measured before")?;
+        let run = self.run_dir(name, seed, outcome.learning_rate);
+        Ok(run.join("checkpoint.safetensors"))
+    }
+
+    /// A run at each of the rates that there are to choose from, of which the best is given; `None` if it was
+    /// stopped. Where a contender is about the rate, it keeps its own.
+    fn best(
         &self,
         name: &str,
         recipe: &Recipe,
         from: Option<&Path>,
+        tunings: &[&[f64]],
         seed: u64,
         stop: Stop<'_>,
-    ) -> anyhow::Result<Option<(Checkpoint, Option<f64>)>> {
-        let run = self.run_dir(name, seed);
+    ) -> anyhow::Result<Option<Trained>> {
+        let task = self.settings.task;
+        let has_own = recipe.optimiser.learning_rate != task.recipe()?.optimiser.learning_rate;
+        let Some(choice) = self.choice.as_ref().filter(|_| !has_own) else {
+            return self.trained(name, recipe, None, from, seed, stop);
+        };
+        let mut best: Option<(f64, Trained)> = None;
+        for &rate in choice.rates() {
+            let Some(own) = self.trained(name, recipe, Some(rate), from, seed, stop)? else {
+                return Ok(None);
+            };
+            let loss = choice.loss(task, tunings, &|omega, x| filtered(&own.net, omega, x))?;
+            tell!(
+                "{name}, seed {seed}, learning rate {rate:e}: {loss:.5} on the pictures to choose on"
+            );
+            // One that diverged is not finite.
+            if best.as_ref().is_none_or(|(least, _)| loss < *least || !least.is_finite()) {
+                best = Some((loss, own));
+            }
+        }
+        Ok(best.map(|(_, own)| own))
+    }
+
+    /// A run, at this rate or its recipe's, with how long it took if it was done at once; `None` if it was
+    /// stopped.
+    fn trained(
+        &self,
+        name: &str,
+        recipe: &Recipe,
+        rate: Option<f64>,
+        from: Option<&Path>,
+        seed: u64,
+        stop: Stop<'_>,
+    ) -> anyhow::Result<Option<Trained>> {
+        let run = self.run_dir(name, seed, rate);
         let mut recipe = recipe.clone();
         recipe.steps = self.settings.steps.unwrap_or(recipe.steps);
+        recipe.optimiser.learning_rate = rate.unwrap_or(recipe.optimiser.learning_rate);
         tell!("{}, seed {seed}", recipe.name);
         let sources = self.settings.sources.clone();
         let cadence = CadenceChange::default();
@@ -322,7 +377,9 @@ impl Runner {
             trainer::Outcome::Stopped { .. } => Ok(None),
             trainer::Outcome::Finished(path) => {
                 let seconds = (!is_resumed).then(|| start.elapsed().as_secs_f64().round());
-                Ok(Some((Checkpoint::read(&path)?, seconds)))
+                let checkpoint = Checkpoint::read(&path)?;
+                let net = Net::new(&checkpoint, &Device::Cpu)?;
+                Ok(Some(Trained { checkpoint, net, seconds, learning_rate: rate }))
             }
         }
     }
@@ -337,6 +394,20 @@ impl Runner {
         self.results.put(outcome)?;
         Ok(Progress::Done)
     }
+}
+
+/// What a run came to.
+struct Trained {
+    checkpoint: Checkpoint,
+    net: Net,
+    seconds: Option<f64>,
+    /// If it was one of several.
+    learning_rate: Option<f64>,
+}
+
+/// What a net gives at a tuning.
+fn filtered(net: &Net, omega: &Tensor, x: &Tensor) -> anyhow::Result<Tensor> {
+    Ok(net.model().fold(omega)?.forward(x)?)
 }
 
 fn short_hash(text: &str) -> String {
