@@ -121,7 +121,7 @@ fn paint_panel(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel) -> Draw
         let style = colour(index).stroke_width(2);
         let points = line.points.iter().copied();
         if is_dashed(index) {
-            chart.draw_series(DashedLineSeries::new(points.clone(), 7, 4, style))?;
+            chart.draw_series(DashedLineSeries::new(points.clone(), 12, 6, style))?;
         } else {
             chart.draw_series(LineSeries::new(points.clone(), style))?;
         }
