@@ -53,7 +53,8 @@ pub fn draw(panels: &[Panel]) -> anyhow::Result<String> {
         let titles: Vec<_> = panels.iter().map(|panel| panel.title.as_str()).collect();
         format!("cannot draw `{}`", titles.join("`, `"))
     })?;
-    Ok(svg)
+    // What is so anyway.
+    Ok(svg.replace(" opacity=\"1\"", ""))
 }
 
 type Drawing<T> = Result<T, Box<dyn std::error::Error>>;
