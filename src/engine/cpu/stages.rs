@@ -37,7 +37,10 @@ fn cuts_of(spec: &ChainSpec, weights: &[usize], most: usize) -> Vec<usize> {
         if bytes(count) <= most {
             break;
         }
-        let mut edges = (start + 1..count).filter(|&edge| across(edge).all(|from| from > 0));
+        // An enlarged edge is too large to be kept.
+        let enlarged = |edge: usize| spec.layers[..edge].iter().any(|layer| layer.shuffle > 1);
+        let fits = |&edge: &usize| !enlarged(edge) && across(edge).all(|from| from > 0);
+        let mut edges = (start + 1..count).filter(fits);
         let fitting = edges.clone().take_while(|&edge| bytes(edge) <= most);
         // The fewest edges kept, then the fewest stages.
         let best = fitting.min_by_key(|&edge| (across(edge).count(), count - edge));
@@ -83,6 +86,10 @@ mod tests {
         // A block that is too long is cut where it begins, and inside.
         let long = chain(&[None, None, None, None, Some(1), None]);
         assert_eq!(cuts_of(&long, &[0, 0, 2, 2, 2, 0], 3), [1, 3, 4]);
+        // What enlarges stays with what is behind.
+        let mut large = chain(&[None; 5]);
+        large.layers[2].shuffle = 2;
+        assert_eq!(cuts_of(&large, &[2; 5], 3), [1, 2]);
         // The input is not kept: nothing to which it is added can be cut off.
         assert_eq!(cuts_of(&chain(&[None, None, Some(0), None]), &[2; 4], 3), [3]);
         assert!(cuts_of(&chain(&[None, None, None, Some(0)]), &[2; 4], 3).is_empty());
