@@ -337,6 +337,51 @@ fn frames_are_filtered_as_the_row_pipeline_does() {
 }
 
 #[test]
+fn bands_of_a_frame_make_what_the_whole_does_bit_for_bit() {
+    let phi = PhiConfig { mode: Mode::Multilinear, expand: 1 };
+    let video = VideoNetConfig { channels: 8, layers: 2, negative_slope: 0.1, phi };
+    let two_scale = TwoScaleConfig { channels: 8, inner_channels: 16, phi, ..Default::default() };
+    let edsr = EdsrConfig { channels: 8, blocks: 1, scale: 1, phi, ..Default::default() };
+    let nets = [
+        Architecture::Video(video),
+        Architecture::TwoScale(two_scale),
+        // Through tensors.
+        Architecture::Edsr(edsr),
+    ];
+    for architecture in nets {
+        let mut checkpoint = of(architecture);
+        let values = checkpoint.tensors.values_mut().flatten();
+        values.for_each(|value| *value *= 0.5);
+        for (storage, samples, is_semi_planar) in
+            [(Storage::F16, SampleFormat::U8, true), (Storage::F32, SampleFormat::U10Low, false)]
+        {
+            let format = FrameFormat { width: 19, height: 45, range: Range::Limited, samples };
+            let input = Video::random(format, is_semi_planar, false, 1);
+            let output = Video::random(format, !is_semi_planar, false, 2);
+            let in_bands_of = |rows| {
+                let engine = CudaEngine::new(net(&checkpoint), storage, Emulator::usual());
+                let mut engine = engine.unwrap().with_tile_size(rows);
+                // Of frames one after the other no more is taken.
+                let made = input.filtered_by(&mut engine, &output);
+                let [taken, pinned] = [engine.gpu().memory.len(), engine.gpu().pinned.len()];
+                let launches = engine.gpu().launches;
+                assert!(input.filtered_by(&mut engine, &output) == made);
+                let gpu = engine.gpu();
+                assert_eq!([gpu.memory.len(), gpu.pinned.len()], [taken, pinned]);
+                (made, gpu.launches - launches)
+            };
+            let (whole, once) = in_bands_of(0);
+            assert!(whole != output.planes);
+            for rows in [4, 13] {
+                let (made, launches) = in_bands_of(rows);
+                assert!(made == whole, "{storage:?}, bands of {rows}");
+                assert!(launches >= 2 * once && launches % once == 0, "{launches} of {once}");
+            }
+        }
+    }
+}
+
+#[test]
 fn pictures_in_rgb_are_filtered_as_the_row_pipeline_does() {
     let phi = PhiConfig { mode: Mode::Multilinear, expand: 1 };
     let config = EdsrConfig { channels: 8, blocks: 1, scale: 2, phi, ..Default::default() };

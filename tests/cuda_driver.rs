@@ -67,7 +67,10 @@ fn frames_go_through_the_driver() {
     let tail = checkpoint.tensors.iter_mut().filter(|(name, _)| name.starts_with("tail"));
     tail.for_each(|(_, values)| values.iter_mut().for_each(|value| *value *= 0.02));
     let open = |device: &str, precision| engine::open(&checkpoint, &options(device, precision));
-    let input = Picture::random(45, 22, 3, 5);
+    let in_bands = |device: &str, precision| {
+        engine::open(&checkpoint, &Options { tile_size: 4, ..options(device, precision) })
+    };
+    let [input, other] = [5, 6].map(|seed| Picture::random(45, 22, 3, seed));
     let wanted = filtered(&mut *open("cpu", Precision::F32).unwrap(), &input);
     for (device, precision, computed) in [
         ("cuda", Precision::Auto, Precision::F16),
@@ -87,6 +90,10 @@ fn frames_go_through_the_driver() {
         let pairs = got.samples().into_iter().flatten().zip(wanted.samples().into_iter().flatten());
         let apart = pairs.map(|(got, wanted)| got.abs_diff(wanted)).max();
         assert!(apart <= Some(1), "{device} {precision}: {apart:?}");
+        // One band is sent and another fetched while a third is computed; another frame is in none of them.
+        let mut engine = in_bands(device, precision).unwrap();
+        filtered(&mut *engine, &other);
+        assert!(filtered(&mut *engine, &input) == got, "{device} {precision}, in bands");
     }
     // What is only on the CPU is had there, unless the device was asked for.
     let on_cpu = open("auto", Precision::Int8).unwrap();

@@ -6,7 +6,7 @@ use candle_core::{Device, Module, Tensor};
 
 use super::smoothing::Smoothing;
 use super::tensors::filter;
-use super::tiles::{Tile, tiles};
+use super::tiles::{Tile, made_of, tiles};
 use super::{Engine, Precision, thread_pool};
 use crate::Result;
 use crate::checkpoint::Metadata;
@@ -88,10 +88,11 @@ impl CandleEngine {
         let tiles = tiles(&self.io, size, self.tile_side);
         let shape = (1, self.io.channels, size[0], size[1]);
         let x = Tensor::from_vec(x, shape, self.net.device())?;
-        match &tiles[..] {
-            [_] => Ok(self.tile(&x, Statistics::own())?.flatten_all()?.to_vec1()?),
-            _ => self.tiled(&x, &tiles, &self.statistics(&x, &tiles)?),
-        }
+        let statistics = match &tiles[..] {
+            [_] => Statistics::own(),
+            _ => self.statistics(&x, &tiles)?,
+        };
+        made_of(&self.io, &x, &tiles, |part| self.tile(part, statistics.clone()))
     }
 
     /// Of all tiles together, if the net takes means over the frame.
@@ -110,28 +111,7 @@ impl CandleEngine {
         Ok(Statistics::joined(&recorded)?)
     }
 
-    /// What the net makes of `x` tile by tile.
-    fn tiled(&self, x: &Tensor, tiles: &[Tile], statistics: &Statistics) -> Result<Vec<f32>> {
-        let (scale, channels) = (self.io.scale, self.io.channels);
-        let size = [x.dim(2)?, x.dim(3)?].map(|len| len * scale);
-        let mut out = vec![0.0; channels * size[0] * size[1]];
-        for tile in tiles {
-            let [top, left] = tile.margins().map(|margin| margin * scale);
-            let [rows, columns] = &tile.makes;
-            let [height, width] = [rows, columns].map(|range| range.len() * scale);
-            let made = self.tile(&tile.read(x)?, statistics.clone())?;
-            let made = made.narrow(2, top, height)?.narrow(3, left, width)?;
-            let made = made.flatten_all()?.to_vec1::<f32>()?;
-            for (line, values) in made.chunks_exact(width).enumerate() {
-                let (channel, row) = (line / height, rows.start * scale + line % height);
-                let first = (channel * size[0] + row) * size[1] + columns.start * scale;
-                out[first..][..width].copy_from_slice(values);
-            }
-        }
-        Ok(out)
-    }
-
-    /// The same for the tensor of a tile, on the CPU.
+    /// What the net makes of the tensor of a tile, on the CPU.
     fn tile(&self, x: &Tensor, mut statistics: Statistics) -> Result<Tensor> {
         let made = match self.io.colour {
             Colour::Yuv420 => self.folded.forward(x)?,

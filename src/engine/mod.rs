@@ -83,8 +83,9 @@ pub struct Options {
     /// CPU threads; 0 for one per core.
     pub threads: usize,
     /// Rows and columns that [`CandleEngine`] makes at once, at most, which bounds its memory; 0 for 512, or
-    /// 2048 where a net takes means over the frame, which alone depend on it a little. The row pipeline keeps
-    /// some rows of each layer, and of a deep net about 1 GB between its stages, whatever the frame's size.
+    /// 2048 where a net takes means over the frame, which alone depend on it a little. On CUDA most rows of what a
+    /// chain reads; 0 for as many as a large GPU's cache holds. The row pipeline keeps some rows of each layer, and of a
+    /// deep net about 1 GB between its stages, whatever the frame's size.
     pub tile_size: usize,
 }
 

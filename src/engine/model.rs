@@ -111,6 +111,7 @@ impl Model {
             let net = self.net(&Device::Cpu)?;
             let mut engine = CudaEngine::new(net, storage, Driver::open(ordinal)?)?;
             engine.check()?;
+            let engine = engine.with_tile_size(tile_size);
             return Ok(Box::new(engine));
         }
         if precision == Precision::F16 {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
+use crate::Result;
 use crate::nn::{Colour, Io, Reach};
 
 /// Part of a tensor: what it makes, and what it reads for that; each as rows and columns.
@@ -28,18 +29,32 @@ impl Tile {
     }
 }
 
-/// Cuts a tensor of this height and width into tiles that make at most `side` rows and columns each.
-pub(super) fn tiles(io: &Io, size: [usize; 2], side: usize) -> Vec<Tile> {
+/// How far an output of the net's looks, in rows and columns of the tensor that it reads.
+pub(super) fn reach(io: &Io) -> usize {
     let (Reach::Pixels(reach) | Reach::Means(reach)) = io.reach;
-    let reach = match io.colour {
+    match io.colour {
         // Of its own channels, which are half as wide and high as the picture.
         Colour::Yuv420 => reach.div_ceil(2),
         Colour::Rgb | Colour::Luma => reach,
-    };
+    }
+}
+
+/// Cuts a tensor of this height and width into tiles that make at most `side` rows and columns each.
+pub(super) fn tiles(io: &Io, size: [usize; 2], side: usize) -> Vec<Tile> {
+    parts(io, size, [side, side])
+}
+
+/// Cuts a tensor of this width and height into tiles as wide as it is that make at most `rows` rows each.
+pub(super) fn bands(io: &Io, (width, height): (usize, usize), rows: usize) -> Vec<Tile> {
+    parts(io, [height, width], [rows, width])
+}
+
+fn parts(io: &Io, size: [usize; 2], most: [usize; 2]) -> Vec<Tile> {
+    let reach = reach(io);
     // As many as are needed, of about one size; each begins where the net's own blocks do.
-    let parts = |len: usize| {
+    let parts = |len: usize, most: usize| {
         let unit = io.grid;
-        let each = len.div_ceil(len.div_ceil(side).max(1)).next_multiple_of(unit);
+        let each = len.div_ceil(len.div_ceil(most).max(1)).next_multiple_of(unit);
         (0..len).step_by(each.max(1)).map(move |start| {
             let end = (start + each).min(len);
             let from = start.saturating_sub(reach) / unit * unit;
@@ -47,12 +62,44 @@ pub(super) fn tiles(io: &Io, size: [usize; 2], side: usize) -> Vec<Tile> {
         })
     };
     let of_rows = |(rows, read_rows): (Range<usize>, Range<usize>)| {
-        parts(size[1]).map(move |(columns, read_columns)| Tile {
+        parts(size[1], most[1]).map(move |(columns, read_columns)| Tile {
             makes: [rows.clone(), columns],
             reads: [read_rows.clone(), read_columns],
         })
     };
-    parts(size[0]).flat_map(of_rows).collect()
+    parts(size[0], most[0]).flat_map(of_rows).collect()
+}
+
+/// What a net makes of `x`, `[1, C, H, W]`, tile by tile: `[C, H, W]`; `net` makes a tile's of it, on the CPU.
+///
+/// # Errors
+/// Those of `net`.
+pub(super) fn made_of(
+    io: &Io,
+    x: &Tensor,
+    tiles: &[Tile],
+    mut net: impl FnMut(&Tensor) -> Result<Tensor>,
+) -> Result<Vec<f32>> {
+    if let [_] = tiles {
+        return Ok(net(x)?.flatten_all()?.to_vec1()?);
+    }
+    let (scale, channels) = (io.scale, io.channels);
+    let size = [x.dim(2)?, x.dim(3)?].map(|len| len * scale);
+    let mut out = vec![0.0; channels * size[0] * size[1]];
+    for tile in tiles {
+        let [top, left] = tile.margins().map(|margin| margin * scale);
+        let [rows, columns] = &tile.makes;
+        let [height, width] = [rows, columns].map(|range| range.len() * scale);
+        let made = net(&tile.read(x)?)?;
+        let made = made.narrow(2, top, height)?.narrow(3, left, width)?;
+        let made = made.flatten_all()?.to_vec1::<f32>()?;
+        for (line, values) in made.chunks_exact(width).enumerate() {
+            let (channel, row) = (line / height, rows.start * scale + line % height);
+            let first = (channel * size[0] + row) * size[1] + columns.start * scale;
+            out[first..][..width].copy_from_slice(values);
+        }
+    }
+    Ok(out)
 }
 
 #[cfg(test)]

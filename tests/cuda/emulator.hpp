@@ -247,8 +247,9 @@ inline void multiply_add(float (&sums)[4], const unsigned (&a)[4], const unsigne
     }
 }
 
-// A function that launches a kernel whose only argument is `Arguments`.
+// A function that launches a kernel whose only argument is `Arguments`, and one that says how long that is.
 #define EXPORT(kernel, Arguments)                                                                            \
+    extern "C" size_t argument_bytes_##kernel() { return sizeof(Arguments); }                                \
     extern "C" void launch_##kernel(const void *arguments, const unsigned *grid, unsigned threads, size_t shared) { \
         const Arguments &own = *static_cast<const Arguments *>(arguments);                                    \
         emulator::launch({grid[0], grid[1], grid[2]}, threads, shared, [&own] { kernel(own); });              \

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_void};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 
-use tunableconv::engine::cuda::{Address, Gpu, Kernel, Launch};
+use tunableconv::engine::cuda::{Address, Gpu, Kernel, Launch, Pinned};
 
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -25,7 +27,9 @@ pub struct Kernels(Arc<HashMap<Kernel, LaunchKernel>>);
 pub struct Emulator {
     kernels: Kernels,
     pub memory: HashMap<Address, Vec<u128>>,
+    pub pinned: HashMap<usize, Vec<u8>>,
     pub launches: usize,
+    fetched: usize,
 }
 
 pub fn compiled(sources: &Path, kernels: &[Kernel]) -> Kernels {
@@ -60,7 +64,7 @@ pub fn compiled(sources: &Path, kernels: &[Kernel]) -> Kernels {
 
 impl Emulator {
     pub fn new(kernels: Kernels) -> Self {
-        Self { kernels, memory: HashMap::new(), launches: 0 }
+        Self { kernels, memory: HashMap::new(), pinned: HashMap::new(), launches: 0, fetched: 0 }
     }
 
     /// With the kernels as they are.
@@ -68,6 +72,15 @@ impl Emulator {
         static KERNELS: OnceLock<Kernels> = OnceLock::new();
         let sources = PathBuf::from(format!("{ROOT}/src/engine/cuda/kernels"));
         Self::new(KERNELS.get_or_init(|| compiled(&sources, &Kernel::ALL)).clone())
+    }
+
+    /// That so many bytes of a block are there.
+    fn check_inside(&self, at: Address, bytes: usize) {
+        let is_inside = |(start, block): (&Address, &Vec<u128>)| {
+            let end = start + (size_of_val(&block[..]) - 2 * MARGIN) as Address;
+            (*start..=end).contains(&at) && at + bytes as Address <= end
+        };
+        assert!(self.memory.iter().any(is_inside), "{bytes} bytes at {at:#x}");
     }
 
     fn check(&self) {
@@ -102,23 +115,56 @@ impl Gpu for Emulator {
         assert!(self.memory.remove(&at).is_some(), "nothing was allocated there");
     }
 
+    fn pin(&mut self, bytes: usize) -> tunableconv::Result<Pinned> {
+        let mut memory = vec![0; bytes];
+        let at = NonNull::new(memory.as_mut_ptr()).unwrap();
+        self.pinned.insert(at.as_ptr().addr(), memory);
+        // SAFETY: it is kept until it is given back.
+        Ok(unsafe { Pinned::new(at, bytes) })
+    }
+
+    fn unpin(&mut self, memory: Pinned) {
+        assert!(self.pinned.remove(&memory.as_ptr().addr()).is_some());
+    }
+
     fn write(&mut self, to: Address, bytes: &[u8]) -> tunableconv::Result<()> {
-        let block = &self.memory[&to];
-        assert!(bytes.len() <= size_of_val(&block[..]) - 2 * MARGIN);
-        // SAFETY: inside the block, as was checked.
+        self.check_inside(to, bytes.len());
+        // SAFETY: inside a block, as was checked.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to as *mut u8, bytes.len()) };
         Ok(())
     }
 
     fn read(&mut self, from: Address, bytes: &mut [u8]) -> tunableconv::Result<()> {
-        let block = &self.memory[&from];
-        assert!(bytes.len() <= size_of_val(&block[..]) - 2 * MARGIN);
+        self.check_inside(from, bytes.len());
         self.check();
-        // SAFETY: inside the block, as was checked.
+        // SAFETY: inside a block, as was checked.
         unsafe {
             std::ptr::copy_nonoverlapping(from as *const u8, bytes.as_mut_ptr(), bytes.len());
         }
         Ok(())
+    }
+
+    fn send(&mut self, to: Address, from: &Pinned, part: Range<usize>) -> tunableconv::Result<()> {
+        self.write(to, &from[part])
+    }
+
+    fn fetch(
+        &mut self,
+        from: Address,
+        to: &mut Pinned,
+        part: Range<usize>,
+    ) -> tunableconv::Result<()> {
+        self.fetched += 1;
+        self.read(from, &mut to[part])
+    }
+
+    fn wait(&mut self) -> tunableconv::Result<()> {
+        self.fetched = self.fetched.checked_sub(1).expect("something is fetched");
+        Ok(())
+    }
+
+    fn settle(&mut self) {
+        self.fetched = 0;
     }
 
     fn launch(

@@ -45,8 +45,8 @@ pub fn common() -> &'static [glib::ParamSpec] {
                 .nick("Tile size")
                 .blurb(
                     "Most rows and columns made at once where the engine would hold whole frames \
-                     (candle's), which bounds its memory; 0 for 512, or 2048 where a net takes means over the \
-                     frame",
+                     (candle's), and most rows on CUDA, which bounds the memory; 0 for 512, 2048 where a net takes \
+                     means over the frame, on CUDA for as many as its cache holds",
                 )
                 .maximum(8192)
                 .mutable_playing()

@@ -24,21 +24,23 @@ struct Layer {
     is_bounded: bool,
 }
 
-/// An edge: what a layer reads and writes.
-struct Edge {
-    channels: usize,
-    size: (usize, usize),
-    at: Address,
-}
+/// Width and height.
+type Size = (usize, usize);
 
-/// See the module documentation.
+/// See the module documentation. Edges are what layers read and write: the input, then the output of each layer.
 pub(super) struct GpuChain<G: Gpu> {
     gpu: G,
     storage: Storage,
     layers: Vec<Layer>,
-    edges: Vec<Edge>,
-    /// What edges lie in; channels that only fill eight are never written, and stay 0.
+    /// Channels of each edge.
+    channels: Vec<usize>,
+    /// Sizes of the edges.
+    sizes: Vec<Size>,
+    /// What edges lie in, and which of them each does; channels that only fill eight are never written, and stay 0.
     places: Vec<Address>,
+    place_of: Vec<usize>,
+    /// Width and most rows of the first edge that there is room for.
+    room: Size,
 }
 
 impl<G: Gpu> GpuChain<G> {
@@ -48,10 +50,17 @@ impl<G: Gpu> GpuChain<G> {
     /// [`Error::Config`] for layers of another kind than the kernels are for; what `gpu` says.
     pub(super) fn new(chain: &[ChainLayer], storage: Storage, gpu: G) -> Result<Self> {
         let channels = chain.first().map(|first| first.c_in).into_iter();
-        let channels = channels.chain(chain.iter().map(ChainLayer::channels));
-        let edge = |channels| Edge { channels, size: (0, 0), at: 0 };
-        let edges = channels.map(edge).collect();
-        let mut own = Self { gpu, storage, layers: vec![], edges, places: vec![] };
+        let channels = channels.chain(chain.iter().map(ChainLayer::channels)).collect();
+        let mut own = Self {
+            gpu,
+            storage,
+            channels,
+            layers: vec![],
+            sizes: vec![],
+            places: vec![],
+            place_of: vec![],
+            room: (0, 0),
+        };
         for layer in chain {
             let layer = own.layer(layer)?;
             own.layers.push(layer);
@@ -98,51 +107,72 @@ impl<G: Gpu> GpuChain<G> {
         Ok(())
     }
 
-    /// Makes room for edges, the first of this width and height; where it is that already, nothing is done.
+    /// Makes the first edge so wide and high, and room for all of them; where there is enough, no more is taken.
     ///
     /// # Errors
     /// There is not so much memory.
-    pub(super) fn prepare(&mut self, size: (usize, usize)) -> Result<()> {
-        if self.edges[0].size == size {
-            return Ok(());
+    pub(super) fn resize(&mut self, size: Size) -> Result<()> {
+        if size.0 != self.room.0 || size.1 > self.room.1 {
+            self.clear();
+            self.take(size).inspect_err(|_| self.clear())?;
         }
-        self.clear();
-        self.place(size).inspect_err(|_| self.clear())
+        let mut sizes = std::mem::take(&mut self.sizes);
+        self.sizes_from(size, &mut sizes);
+        self.sizes = sizes;
+        Ok(())
     }
 
-    fn place(&mut self, size: (usize, usize)) -> Result<()> {
-        let mut sizes = vec![size];
+    fn take(&mut self, size: Size) -> Result<()> {
+        let (place_of, bytes) = self.shared(size);
+        for bytes in bytes {
+            let place = self.gpu.allocate(bytes)?;
+            self.places.push(place);
+        }
+        (self.place_of, self.room) = (place_of, size);
+        Ok(())
+    }
+
+    /// Bytes of all edges whose first is of a size.
+    pub(super) fn bytes(&self, size: Size) -> usize {
+        self.shared(size).1.into_iter().sum()
+    }
+
+    /// Puts into `sizes` those of all edges whose first is of a size.
+    fn sizes_from(&self, size: Size, sizes: &mut Vec<Size>) {
+        sizes.clear();
+        sizes.push(size);
         for (index, layer) in self.layers.iter().enumerate() {
             let (width, height) = sizes[index];
             let made = |len| layer.shape.convolved(len) * layer.shape.shuffle;
             let size = (made(width), made(height));
             sizes.push(layer.add.into_iter().flatten().next().map_or(size, |from| sizes[from]));
         }
+    }
+
+    /// Which places edges share whose first is of a size, and the bytes of each place.
+    fn shared(&self, size: Size) -> (Vec<usize>, Vec<usize>) {
+        let mut sizes = vec![];
+        self.sizes_from(size, &mut sizes);
+        let kinds: Vec<(Size, usize)> = sizes.into_iter().zip(self.channels.clone()).collect();
+        let (mut place_of, mut bytes) = (vec![], vec![]);
         // A place is free again after the last layer that reads it.
-        let mut free: Vec<((usize, usize, usize), Address)> = vec![];
-        for (edge, &(width, height)) in sizes.iter().enumerate() {
-            let kind = (width, height, self.edges[edge].channels);
-            let at = match free.iter().position(|(other, _)| *other == kind) {
-                // Halves and f32 never share one.
-                Some(index) if edge < self.layers.len() => free.swap_remove(index).1,
-                _ => {
-                    let bytes = self.storage_of(edge).bytes();
-                    let numbers = kind.0 * kind.1 * stored(kind.2);
-                    let at = self.gpu.allocate(numbers * bytes)?;
-                    self.places.push(at);
-                    at
+        let mut free: Vec<usize> = vec![];
+        for (edge, &(size, channels)) in kinds.iter().enumerate() {
+            // Halves and f32 never share one.
+            let fits = |other: &usize| kinds[*other] == kinds[edge] && edge < self.layers.len();
+            let place = match free.iter().position(fits) {
+                Some(index) => place_of[free.swap_remove(index)],
+                None => {
+                    let numbers = size.0 * size.1 * stored(channels);
+                    bytes.push(numbers * self.storage_of(edge).bytes());
+                    bytes.len() - 1
                 }
             };
-            (self.edges[edge].size, self.edges[edge].at) = ((width, height), at);
+            place_of.push(place);
             // What the layer that makes this edge is the last to read.
-            for other in 0..edge {
-                if self.last_reader(other) == Some(edge - 1) {
-                    let Edge { channels, size, at } = self.edges[other];
-                    free.push(((size.0, size.1, channels), at));
-                }
-            }
+            free.extend((0..edge).filter(|other| self.last_reader(*other) == Some(edge - 1)));
         }
-        Ok(())
+        (place_of, bytes)
     }
 
     /// The last layer that reads an edge.
@@ -173,35 +203,36 @@ impl<G: Gpu> GpuChain<G> {
     }
 
     fn argument(&self, index: usize) -> Conv {
-        let (layer, from, to) = (&self.layers[index], &self.edges[index], &self.edges[index + 1]);
+        let layer = &self.layers[index];
         let shape = &layer.shape;
+        let (from, to) = (self.sizes[index], self.sizes[index + 1]);
         let part = |index: usize| {
             layer.numbers + (index * shape.padded_outputs() * size_of::<f32>()) as Address
         };
         let bound = |index: usize| if layer.is_bounded { part(index) } else { 0 };
         let as_i32 = |len: usize| len as i32;
         Conv {
-            input: from.at,
+            input: self.at(index),
             weights: layer.weights,
             bias: part(0),
             slope: part(1),
             low: bound(2),
             high: bound(3),
-            add: layer.add.map(|edge| edge.map_or(0, |edge| self.edges[edge].at)),
-            output: to.at,
-            in_width: as_i32(from.size.0),
-            in_height: as_i32(from.size.1),
-            in_channels: as_i32(stored(from.channels)),
+            add: layer.add.map(|edge| edge.map_or(0, |edge| self.at(edge))),
+            output: self.at(index + 1),
+            in_width: as_i32(from.0),
+            in_height: as_i32(from.1),
+            in_channels: as_i32(stored(self.channels[index])),
             chunks: as_i32(shape.chunks(self.storage)),
             kernel: as_i32(shape.kernel),
             stride: as_i32(shape.stride),
-            width: as_i32(shape.convolved(from.size.0)),
-            height: as_i32(shape.convolved(from.size.1)),
+            width: as_i32(shape.convolved(from.0)),
+            height: as_i32(shape.convolved(from.1)),
             c_out: as_i32(shape.c_out),
             shuffle: as_i32(shape.shuffle),
-            out_width: as_i32(to.size.0),
-            out_height: as_i32(to.size.1),
-            out_channels: as_i32(stored(to.channels)),
+            out_width: as_i32(to.0),
+            out_height: as_i32(to.1),
+            out_channels: as_i32(stored(self.channels[index + 1])),
             is_float: (self.storage_of(index + 1) == Storage::F32).into(),
         }
     }
@@ -211,13 +242,9 @@ impl<G: Gpu> GpuChain<G> {
     ///
     /// # Errors
     /// What `gpu` says.
-    pub(super) fn tensor(
-        &mut self,
-        x: &[f32],
-        size: (usize, usize),
-    ) -> Result<(Vec<f32>, (usize, usize))> {
-        self.prepare(size)?;
-        let Edge { channels, at, .. } = self.edges[0];
+    pub(super) fn tensor(&mut self, x: &[f32], size: Size) -> Result<(Vec<f32>, Size)> {
+        self.resize(size)?;
+        let (at, channels) = (self.at(0), self.channels[0]);
         let (pixels, step) = (size.0 * size.1, stored(channels));
         let value = |i: usize| {
             let channel = i % step;
@@ -225,10 +252,11 @@ impl<G: Gpu> GpuChain<G> {
         };
         self.gpu.write(at, &self.storage.encode((0..pixels * step).map(value)))?;
         self.run()?;
-        let Edge { channels, size, at } = self.edges[self.layers.len()];
+        let last = self.layers.len();
+        let (channels, size) = (self.channels[last], self.sizes[last]);
         let (pixels, step) = (size.0 * size.1, stored(channels));
         let mut bytes = vec![0; pixels * step * size_of::<f32>()];
-        self.gpu.read(at, &mut bytes)?;
+        self.gpu.read(self.at(last), &mut bytes)?;
         let value = |i: usize| {
             let at = (i % pixels * step + i / pixels) * size_of::<f32>();
             let number = bytes[at..].first_chunk().expect("inside the edge");
@@ -242,19 +270,21 @@ impl<G: Gpu> GpuChain<G> {
         for at in self.places.drain(..) {
             self.gpu.free(at);
         }
-        for edge in &mut self.edges {
-            (edge.size, edge.at) = ((0, 0), 0);
-        }
+        self.room = (0, 0);
+    }
+
+    fn at(&self, edge: usize) -> Address {
+        self.places[self.place_of[edge]]
     }
 
     /// Where an edge is, and how many numbers a pixel of it has.
     pub(super) fn edge(&self, edge: usize) -> (Address, usize) {
-        (self.edges[edge].at, stored(self.edges[edge].channels))
+        (self.at(edge), stored(self.channels[edge]))
     }
 
     /// Edges there are.
     pub(super) fn edges(&self) -> usize {
-        self.edges.len()
+        self.channels.len()
     }
 
     /// What it runs on.

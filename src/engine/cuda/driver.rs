@@ -1,13 +1,15 @@
 //! NVIDIA's driver as a [`Gpu`]. Its library is looked for when the first device is opened, so that what is built with
 //! it runs where there is none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::{CString, c_void};
+use std::ops::Range;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
-use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result, sys};
 
-use super::gpu::{Address, Gpu, Kernel, Launch};
+use super::gpu::{Address, Gpu, Kernel, Launch, Pinned};
 use crate::{Error, Result};
 
 /// Shared memory that a block may have on every GPU since the A100.
@@ -20,14 +22,47 @@ const LIBRARIES: [&str; 2] = ["libcuda.so.1", "nvcuda.dll"];
 pub(crate) struct Driver {
     device: String,
     name: String,
-    stream: Arc<CudaStream>,
     context: Arc<CudaContext>,
+    /// What kernels and unpinned copies are put into.
+    kernels: Arc<CudaStream>,
+    /// What is sent and fetched.
+    copies: Copies,
     modules: Vec<sys::CUmodule>,
     functions: HashMap<Kernel, sys::CUfunction>,
 }
 
 // SAFETY: the handles are the driver's, which takes them from any thread; `bind` makes the context that of the thread.
 unsafe impl Send for Driver {}
+
+/// Copies of pinned memory, beside the kernels.
+struct Copies {
+    sending: Arc<CudaStream>,
+    fetching: Arc<CudaStream>,
+    /// Whether something was sent since a kernel was launched, and launched since something was fetched.
+    is_sent: bool,
+    is_launched: bool,
+    /// Of what is sent; of what is launched.
+    sent: CudaEvent,
+    launched: CudaEvent,
+    /// Of each that is being fetched, in order, and those that are free.
+    fetched: VecDeque<CudaEvent>,
+    free: Vec<CudaEvent>,
+}
+
+impl Copies {
+    fn new(context: &Arc<CudaContext>) -> std::result::Result<Self, DriverError> {
+        Ok(Self {
+            sending: context.new_stream()?,
+            fetching: context.new_stream()?,
+            is_sent: false,
+            is_launched: false,
+            sent: context.new_event(None)?,
+            launched: context.new_event(None)?,
+            fetched: VecDeque::new(),
+            free: vec![],
+        })
+    }
+}
 
 /// The kernels as the driver compiles them for its device.
 fn source(kernel: Kernel) -> &'static str {
@@ -86,12 +121,14 @@ impl Driver {
             reason: format!("the driver reports: {}", told(error)),
         };
         let name = context.name().map_err(failed)?;
-        let stream = context.new_stream().map_err(failed)?;
+        let kernels = context.new_stream().map_err(failed)?;
+        let copies = Copies::new(&context).map_err(failed)?;
         let mut own = Self {
             name: format!("{name} ({device})"),
             device: device.clone(),
-            stream,
             context,
+            kernels,
+            copies,
             modules: vec![],
             functions: HashMap::new(),
         };
@@ -130,8 +167,11 @@ impl Driver {
         self.context.bind_to_thread().map_err(|error| self.failed("the context", error))
     }
 
-    fn wait(&self) -> std::result::Result<(), DriverError> {
-        self.stream.synchronize()
+    /// Until all streams are done.
+    fn synchronize(&self) -> std::result::Result<(), DriverError> {
+        self.copies.sending.synchronize()?;
+        self.kernels.synchronize()?;
+        self.copies.fetching.synchronize()
     }
 }
 
@@ -153,7 +193,7 @@ impl Gpu for Driver {
     }
 
     fn free(&mut self, at: Address) {
-        let freed = self.wait().and_then(|()| {
+        let freed = self.synchronize().and_then(|()| {
             // SAFETY: it was allocated, and no kernel runs.
             unsafe { result::free_sync(at) }
         });
@@ -162,25 +202,98 @@ impl Gpu for Driver {
         }
     }
 
+    fn pin(&mut self, bytes: usize) -> Result<Pinned> {
+        self.bind()?;
+        // SAFETY: what is allocated is set to zero before it is read, and given back by `unpin`.
+        let at = unsafe {
+            result::malloc_host(bytes.max(1), 0).inspect(|at| at.cast::<u8>().write_bytes(0, bytes))
+        };
+        let at =
+            at.map_err(|error| self.failed(&format!("{bytes} bytes of pinned memory"), error))?;
+        let at = NonNull::new(at.cast()).expect("the driver has allocated it");
+        // SAFETY: it was just allocated.
+        Ok(unsafe { Pinned::new(at, bytes) })
+    }
+
+    fn unpin(&mut self, memory: Pinned) {
+        let freed = self.synchronize().and_then(|()| {
+            // SAFETY: `pin` has allocated it, and nothing is copied.
+            unsafe { result::free_host(memory.as_ptr().cast()) }
+        });
+        if let Err(error) = freed {
+            tracing::warn!("{}", self.failed("pinned memory that is given back", error));
+        }
+    }
+
     fn write(&mut self, to: Address, bytes: &[u8]) -> Result<()> {
         self.bind()?;
         // SAFETY: the caller has allocated as much there; it is in the order of the stream, and the driver has taken
         // in pageable memory when it returns.
-        let written = unsafe { result::memcpy_htod_async(to, bytes, self.stream.cu_stream()) };
+        let written = unsafe { result::memcpy_htod_async(to, bytes, self.kernels.cu_stream()) };
         written.map_err(|error| self.failed("a copy to the device", error))
     }
 
     fn read(&mut self, from: Address, bytes: &mut [u8]) -> Result<()> {
         self.bind()?;
         // SAFETY: the caller has allocated as much there, and `bytes` lives until the copy is done.
-        let read = unsafe { result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream()) };
-        read.and_then(|()| self.wait())
+        let read = unsafe { result::memcpy_dtoh_async(bytes, from, self.kernels.cu_stream()) };
+        read.and_then(|()| self.kernels.synchronize())
             .map_err(|error| self.failed("a copy from the device", error))
+    }
+
+    fn send(&mut self, to: Address, from: &Pinned, part: Range<usize>) -> Result<()> {
+        self.bind()?;
+        let stream = self.copies.sending.cu_stream();
+        // SAFETY: the caller has allocated as much there, and `from` stays until what is begun is done.
+        let sent = unsafe { result::memcpy_htod_async(to, &from[part], stream) };
+        self.copies.is_sent = true;
+        sent.map_err(|error| self.failed("a copy to the device", error))
+    }
+
+    fn fetch(&mut self, from: Address, to: &mut Pinned, part: Range<usize>) -> Result<()> {
+        self.bind()?;
+        let copies = &mut self.copies;
+        let fetch = || {
+            if std::mem::take(&mut copies.is_launched) {
+                copies.launched.record(&self.kernels)?;
+                copies.fetching.wait(&copies.launched)?;
+            }
+            let event = copies.free.pop().map_or_else(|| self.context.new_event(None), Ok)?;
+            let stream = copies.fetching.cu_stream();
+            // SAFETY: the caller has allocated as much there, and does not read `to` before it has waited.
+            unsafe { result::memcpy_dtoh_async(&mut to[part], from, stream)? };
+            event.record(&copies.fetching)?;
+            copies.fetched.push_back(event);
+            Ok(())
+        };
+        fetch().map_err(|error| self.failed("a copy from the device", error))
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let Some(event) = self.copies.fetched.pop_front() else { return Ok(()) };
+        let waited = event.synchronize();
+        self.copies.free.push(event);
+        waited.map_err(|error| self.failed("what was fetched", error))
+    }
+
+    fn settle(&mut self) {
+        if let Err(error) = self.synchronize() {
+            tracing::warn!("{}", self.failed("what was begun", error));
+        }
+        let Copies { fetched, free, .. } = &mut self.copies;
+        free.extend(fetched.drain(..));
     }
 
     fn launch(&mut self, kernel: Kernel, argument: &[u8], launch: Launch) -> Result<()> {
         self.bind()?;
         let Launch { grid: [x, y, z], threads, shared_bytes } = launch;
+        let copies = &mut self.copies;
+        if std::mem::take(&mut copies.is_sent) {
+            let seen = copies.sent.record(&copies.sending);
+            let seen = seen.and_then(|()| self.kernels.wait(&copies.sent));
+            seen.map_err(|error| self.failed("what was sent", error))?;
+        }
+        self.copies.is_launched = true;
         let mut parameters = [argument.as_ptr().cast_mut().cast::<c_void>()];
         // SAFETY: the function has one parameter of as many bytes, which is copied before this returns.
         let launched = unsafe {
@@ -189,7 +302,7 @@ impl Gpu for Driver {
                 (x, y, z),
                 (threads, 1, 1),
                 shared_bytes,
-                self.stream.cu_stream(),
+                self.kernels.cu_stream(),
                 &mut parameters,
             )
         };
@@ -200,7 +313,7 @@ impl Gpu for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         // What fails here has failed before.
-        let _ = self.wait();
+        let _ = self.synchronize();
         for module in self.modules.drain(..) {
             // SAFETY: none of its kernels runs, or is launched again.
             let _ = unsafe { result::module::unload(module) };

@@ -5,24 +5,31 @@ use std::sync::Arc;
 use candle_core::{Device, Module as _, Tensor};
 
 use super::chain::GpuChain;
-use super::conv::{Storage, bytes_of};
-use super::gpu::{Address, Gpu, Kernel, Launch};
+use super::conv::Storage;
+use super::frames::{Frames, PlaneMut, Video};
+use super::gpu::{Address, Gpu, Kernel};
 use crate::checkpoint::Metadata;
 use crate::engine::smoothing::Smoothing;
 use crate::engine::tensors::filter;
+use crate::engine::tiles::{Tile, bands, made_of, reach};
 use crate::engine::{Engine, Precision};
-use crate::frame::{Frame, FrameFormat, FrameMut, Plane, Yuv420, YuvComponent};
+use crate::frame::{Frame, FrameFormat, FrameMut, Plane, Yuv420};
 use crate::net::Net;
 use crate::nn::{Colour, Io};
 use crate::tuning::Tuning;
 use crate::{Error, Result};
 
-/// Blocks of 2×2 pixels of a row that a block of threads reads or writes.
-const COLUMNS: usize = 128;
+/// Bytes that the edges of a band take, about what the second level caches of large GPUs hold.
+const BAND_BYTES: usize = 64 << 20;
+
+/// Rows of a band are at least so many times those that it reads beyond one of its ends.
+const REACHES: usize = 8;
 
 /// See the module documentation.
 ///
-/// Frames of 4:2:0 go to the GPU and back as they are; of others the net's tensors do.
+/// Frames of 4:2:0 go to the GPU and back as they are; of others the net's tensors do. They are cut into bands of rows,
+/// each with as many more as the net looks beyond it: edges of a band fit into the GPU's caches, and one band is sent
+/// and another fetched while a third is computed.
 pub struct CudaEngine<G: Gpu> {
     net: Arc<Net>,
     io: Io,
@@ -33,54 +40,11 @@ pub struct CudaEngine<G: Gpu> {
     smoothing: Smoothing,
     chain: GpuChain<G>,
     frames: Frames,
-}
-
-/// Frames in the memory of the GPU.
-#[derive(Default)]
-struct Frames {
-    layout: Layout,
-    /// Where the input's planes are.
-    from: [Address; 3],
-    /// Where the output's are.
-    to: [Address; 3],
-    /// A plane of the output on its way back.
-    bytes: Vec<u8>,
-}
-
-/// Bytes and stride of planes; 0 of those that there are not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Layout {
-    from: [(usize, usize); 3],
-    to: [(usize, usize); 3],
-}
-
-/// The argument of the kernels that read and write frames, as they have it: see `kernels/video.cuh`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-struct Video {
-    from: [Samples; 3],
-    to: [Samples; 3],
-    edge: Address,
-    channels: i32,
-    width: i32,
-    height: i32,
-    bytes: i32,
-    shift: i32,
-    mask: i32,
-    zero: [i32; 2],
-    scale: [f32; 2],
-    span: [f32; 2],
-}
-
-const _: () = assert!(size_of::<Video>() == 152);
-
-/// Samples of Y, U or V.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-struct Samples {
-    at: Address,
-    stride: i32,
-    step: i32,
+    /// Most rows of a band; 0 for as many as the caches hold.
+    tile_side: usize,
+    /// What frames of this size are cut into.
+    size: (usize, usize),
+    bands: Vec<Tile>,
 }
 
 impl<G: Gpu> CudaEngine<G> {
@@ -108,11 +72,21 @@ impl<G: Gpu> CudaEngine<G> {
             is_identity: false,
             precision,
             frames: Frames::default(),
+            tile_side: 0,
+            size: (0, 0),
+            bands: vec![],
             net,
             tuning,
         };
         engine.fold()?;
         Ok(engine)
+    }
+
+    /// With bands of at most so many rows of the net's input; 0 for as many as the caches hold.
+    #[must_use]
+    pub fn with_tile_size(mut self, tile_size: usize) -> Self {
+        (self.tile_side, self.size) = (tile_size, (0, 0));
+        self
     }
 
     /// What the net makes of a tensor `x`, `[C, H, W]`, of this width and height: `[C, H, W]`, and its width and height.
@@ -133,6 +107,29 @@ impl<G: Gpu> CudaEngine<G> {
         self.chain.tensor(x, size)
     }
 
+    /// What the net makes of a tensor `[C, H, W]` of this height and width, band by band: a residual in 4:2:0, else
+    /// the picture.
+    fn filtered(&mut self, x: Vec<f32>, size: [usize; 2]) -> Result<Vec<f32>> {
+        let io = self.io;
+        let x = Tensor::from_vec(x, (1, io.channels, size[0], size[1]), &Device::Cpu)?;
+        let bands = bands(&io, (size[1], size[0]), self.rows((size[1], size[0])));
+        let mut run = |x: &Tensor| -> candle_core::Result<Tensor> {
+            let (_, _, height, width) = x.dims4()?;
+            let values = x.flatten_all()?.to_vec1::<f32>()?;
+            let made = self.chain.tensor(&values, (width, height));
+            let (y, (width, height)) =
+                made.map_err(|error| candle_core::Error::Msg(error.to_string()))?;
+            let channels = y.len() / (width * height);
+            Tensor::from_vec(y, (1, channels, height, width), &Device::Cpu)
+        };
+        made_of(&io, &x, &bands, |part| {
+            Ok(match io.colour {
+                Colour::Yuv420 => run(part)?,
+                Colour::Rgb | Colour::Luma => io.picture(part, &mut run)?,
+            })
+        })
+    }
+
     /// What it runs on.
     pub fn gpu(&self) -> &G {
         self.chain.gpu_ref()
@@ -144,70 +141,75 @@ impl<G: Gpu> CudaEngine<G> {
         self.chain.set(&folded)
     }
 
+    /// Cuts what the net reads, of this width and height, into bands, and makes room for the largest.
+    fn prepare(&mut self, size: (usize, usize)) -> Result<()> {
+        if self.size == size {
+            return Ok(());
+        }
+        self.bands = bands(&self.io, size, self.rows(size));
+        let most = self.bands.iter().map(|band| band.reads[0].len()).max();
+        self.chain.resize((size.0, most.unwrap_or(0)))?;
+        self.size = size;
+        Ok(())
+    }
+
+    /// Most rows of a band.
+    fn rows(&self, (width, height): (usize, usize)) -> usize {
+        if self.tile_side > 0 {
+            return self.tile_side;
+        }
+        let some = height.min(REACHES * self.io.grid);
+        let fit = BAND_BYTES * some / self.chain.bytes((width, some)).max(1);
+        let reach = reach(&self.io);
+        fit.saturating_sub(2 * reach).max(REACHES * reach)
+    }
+
     /// A frame of 4:2:0 through a net that adds to it.
     fn run_video(
         &mut self,
         format: FrameFormat,
         from: &Yuv420<Plane<'_>>,
-        to: Yuv420<(&mut [u8], usize)>,
+        mut to: Yuv420<PlaneMut<'_>>,
     ) -> Result<()> {
-        let half = format.half_size();
-        self.chain.prepare(half)?;
-        let mut layout = Layout::default();
-        for (own, plane) in layout.from.iter_mut().zip(from.planes.iter().flatten()) {
-            *own = (plane.data.len(), plane.stride_bytes);
-        }
-        for (own, (data, stride)) in layout.to.iter_mut().zip(to.planes.iter().flatten()) {
-            *own = (data.len(), *stride);
-        }
-        self.frames.prepare(self.chain.gpu(), layout)?;
-        for (plane, at) in from.planes.iter().flatten().zip(self.frames.from) {
-            self.chain.gpu().write(at, plane.data)?;
-        }
+        self.prepare(format.half_size())?;
+        self.frames.prepare(self.chain.gpu(), from, &to)?;
         let video = self.frames.video(format, from.components, to.components);
+        let begun = self.begin(format, from, video);
+        let (gpu, frames) = (self.chain.gpu(), &self.frames);
+        let made = begun.and_then(|()| {
+            self.bands
+                .iter()
+                .try_for_each(|band| frames.take_in(gpu, format, &mut to, &band.makes[0]))
+        });
+        if made.is_err() {
+            gpu.settle();
+        }
+        made
+    }
+
+    /// Begins all that is to be done for a frame.
+    fn begin(&mut self, format: FrameFormat, from: &Yuv420<Plane<'_>>, video: Video) -> Result<()> {
         let read = match self.chain.storage_of(0) {
             Storage::F16 => Kernel::ReadVideoF16,
             Storage::F32 => Kernel::ReadVideoF32,
         };
-        self.launch(read, 0, video, half)?;
-        self.chain.run()?;
-        self.launch(Kernel::WriteVideo, self.chain.edges() - 1, video, half)?;
-        // Chroma in pairs has as many samples in a row as luma, or one more.
-        let pairs = if to.planes[2].is_none() { 2 } else { 1 };
-        let bytes = format.samples.bytes();
-        for (index, (data, stride)) in to.planes.into_iter().flatten().enumerate() {
-            let (width, rows) = match index {
-                0 => (format.width, format.height),
-                _ => (pairs * half.0, half.1),
-            };
-            let copy = &mut self.frames.bytes;
-            copy.resize(data.len(), 0);
-            self.chain.gpu().read(self.frames.to[index], copy)?;
-            // What lies between rows is not ours.
-            let lines = data.chunks_mut(stride).zip(copy.chunks(stride)).take(rows);
-            lines.for_each(|(to, from)| {
-                to[..width * bytes].copy_from_slice(&from[..width * bytes]);
-            });
+        let (width, last) = (format.half_size().0, self.chain.edges() - 1);
+        let mut sent = 0;
+        for band in &self.bands {
+            let ([reads, _], [makes, _]) = (&band.reads, &band.makes);
+            self.frames.send(self.chain.gpu(), format, from, &(sent..reads.end))?;
+            sent = reads.end;
+            self.chain.resize((width, reads.len()))?;
+            let edge = self.chain.edge(0);
+            video.launch(self.chain.gpu(), read, format, reads, edge)?;
+            self.chain.run()?;
+            let (at, channels) = self.chain.edge(last);
+            let above = band.margins()[0] * width * channels * Storage::F32.bytes();
+            let edge = (at + above as Address, channels);
+            video.launch(self.chain.gpu(), Kernel::WriteVideo, format, makes, edge)?;
+            self.frames.fetch(self.chain.gpu(), format, makes)?;
         }
         Ok(())
-    }
-
-    /// Launches a kernel between a frame and an edge.
-    fn launch(
-        &mut self,
-        kernel: Kernel,
-        edge: usize,
-        mut video: Video,
-        (half_width, half_height): (usize, usize),
-    ) -> Result<()> {
-        let (at, channels) = self.chain.edge(edge);
-        (video.edge, video.channels) = (at, channels as i32);
-        let launch = Launch {
-            grid: [half_width.div_ceil(COLUMNS) as u32, half_height as u32, 1],
-            threads: COLUMNS as u32,
-            shared_bytes: 0,
-        };
-        self.chain.gpu().launch(kernel, bytes_of(&video), launch)
     }
 
     /// Compares what the GPU makes of noise with what candle makes of it on the CPU.
@@ -240,56 +242,6 @@ impl<G: Gpu> CudaEngine<G> {
                 100.0 * most
             ),
         })
-    }
-}
-
-impl Frames {
-    /// Makes room for planes.
-    fn prepare(&mut self, gpu: &mut impl Gpu, layout: Layout) -> Result<()> {
-        if self.layout == layout {
-            return Ok(());
-        }
-        self.free(gpu);
-        let sizes = layout.from.iter().chain(&layout.to);
-        for (at, (bytes, _)) in self.from.iter_mut().chain(&mut self.to).zip(sizes) {
-            if *bytes > 0 {
-                *at = gpu.allocate(*bytes)?;
-            }
-        }
-        self.layout = layout;
-        Ok(())
-    }
-
-    fn free(&mut self, gpu: &mut impl Gpu) {
-        for at in self.from.iter_mut().chain(&mut self.to) {
-            if *at != 0 {
-                gpu.free(std::mem::take(at));
-            }
-        }
-        self.layout = Layout::default();
-    }
-
-    /// The argument of the kernels, but for the edge.
-    fn video(&self, format: FrameFormat, from: [YuvComponent; 3], to: [YuvComponent; 3]) -> Video {
-        let place = |at: &[Address; 3], planes: &[(usize, usize); 3], of: YuvComponent| Samples {
-            at: at[of.plane] + of.offset as Address,
-            stride: planes[of.plane].1 as i32,
-            step: of.step as i32,
-        };
-        let codes = format.codes();
-        Video {
-            from: from.map(|of| place(&self.from, &self.layout.from, of)),
-            to: to.map(|of| place(&self.to, &self.layout.to, of)),
-            width: format.width as i32,
-            height: format.height as i32,
-            bytes: format.samples.bytes() as i32,
-            shift: codes.shift as i32,
-            mask: (1 << format.samples.bits()) - 1,
-            zero: codes.zero,
-            scale: codes.scale,
-            span: codes.span,
-            ..Default::default()
-        }
     }
 }
 
@@ -342,22 +294,90 @@ impl<G: Gpu> Engine for CudaEngine<G> {
             }
         }
         let (io, smoothing) = (self.io, self.smoothing());
-        filter(&io, smoothing, input, output, |x, [height, width]| {
-            let x = Tensor::from_vec(x, (1, io.channels, height, width), &Device::Cpu)?;
-            let mut run = |x: &Tensor| -> candle_core::Result<Tensor> {
-                let (_, _, height, width) = x.dims4()?;
-                let values = x.flatten_all()?.to_vec1::<f32>()?;
-                let made = self.chain.tensor(&values, (width, height));
-                let (y, (width, height)) =
-                    made.map_err(|error| candle_core::Error::Msg(error.to_string()))?;
-                let channels = y.len() / (width * height);
-                Tensor::from_vec(y, (1, channels, height, width), &Device::Cpu)
-            };
-            let y = match io.colour {
-                Colour::Yuv420 => run(&x)?,
-                Colour::Rgb | Colour::Luma => io.picture(&x, run)?,
-            };
-            Ok(y.flatten_all()?.to_vec1()?)
-        })
+        filter(&io, smoothing, input, output, |x, size| self.filtered(x, size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::ops::Range;
+
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+    use crate::engine::cuda::{Launch, Pinned};
+
+    /// Has memory, of which nothing is made.
+    #[derive(Default)]
+    struct Counter {
+        taken: HashMap<Address, usize>,
+        next: Address,
+    }
+
+    impl Gpu for Counter {
+        fn name(&self) -> String {
+            "a counter".into()
+        }
+
+        fn allocate(&mut self, bytes: usize) -> Result<Address> {
+            self.next += 256;
+            self.taken.insert(self.next, bytes);
+            Ok(self.next)
+        }
+
+        fn free(&mut self, at: Address) {
+            self.taken.remove(&at).expect("allocated");
+        }
+
+        fn pin(&mut self, _: usize) -> Result<Pinned> {
+            unimplemented!("no frames")
+        }
+
+        fn unpin(&mut self, _: Pinned) {}
+
+        fn write(&mut self, _: Address, _: &[u8]) -> Result<()> {
+            Ok(())
+        }
+
+        fn read(&mut self, _: Address, _: &mut [u8]) -> Result<()> {
+            Ok(())
+        }
+
+        fn send(&mut self, _: Address, _: &Pinned, _: Range<usize>) -> Result<()> {
+            Ok(())
+        }
+
+        fn fetch(&mut self, _: Address, _: &mut Pinned, _: Range<usize>) -> Result<()> {
+            Ok(())
+        }
+
+        fn wait(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        fn settle(&mut self) {}
+
+        fn launch(&mut self, _: Kernel, _: &[u8], _: Launch) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_edges_of_a_band_fit_into_a_cache_whatever_the_frame() {
+        let net = Arc::new(Net::new(&Checkpoint::built_in().unwrap(), &Device::Cpu).unwrap());
+        let mut engine = CudaEngine::new(net, Storage::F16, Counter::default()).unwrap();
+        let taken = |engine: &CudaEngine<Counter>| engine.gpu().taken.values().sum::<usize>();
+        let before = taken(&engine);
+        for (width, height) in [(8, 6), (960, 540), (1920, 1080), (3840, 2160), (31, 20_000)] {
+            engine.prepare((width, height)).unwrap();
+            let edges = taken(&engine) - before;
+            let made: usize = engine.bands.iter().map(|band| band.makes[0].len()).sum();
+            let read: usize = engine.bands.iter().map(|band| band.reads[0].len()).sum();
+            assert_eq!(made, height);
+            let least = engine.chain.bytes((width, (REACHES + 2) * reach(&engine.io)));
+            assert!(edges <= BAND_BYTES.max(least), "{width}×{height}: {edges}");
+            assert!(4 * read <= 5 * made, "{width}×{height}: {read} rows read");
+            println!("{width}×{height}: {} bands, {edges} bytes, {read} rows", engine.bands.len());
+        }
     }
 }

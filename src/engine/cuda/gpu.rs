@@ -1,5 +1,8 @@
 //! What runs kernels: a GPU, or what stands for one in tests.
 
+use std::ops::{Deref, DerefMut, Range};
+use std::ptr::NonNull;
+
 use crate::Result;
 
 /// A place in the memory of a [`Gpu`], in bytes; 0 is nowhere.
@@ -49,7 +52,53 @@ pub struct Launch {
     pub shared_bytes: u32,
 }
 
+/// Memory of the host that a [`Gpu`] copies from and to by itself, while the host goes on.
+#[derive(Debug)]
+pub struct Pinned {
+    at: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: it is memory like any other, and its owner's alone.
+unsafe impl Send for Pinned {}
+
+impl Pinned {
+    /// What a [`Gpu`] has allocated.
+    ///
+    /// # Safety
+    /// So many bytes lie there, which are nobody else's until they are given back.
+    #[must_use]
+    pub unsafe fn new(at: NonNull<u8>, bytes: usize) -> Self {
+        Self { at, bytes }
+    }
+
+    /// Where it begins.
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.at.as_ptr()
+    }
+}
+
+impl Deref for Pinned {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: as `new` was told.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.bytes) }
+    }
+}
+
+impl DerefMut for Pinned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as `new` was told.
+        unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr(), self.bytes) }
+    }
+}
+
 /// Memory, and kernels that work on it one after the other, in the order in which they are launched.
+///
+/// Pinned bytes are copied beside them: a kernel sees what was sent before it was launched, and what is fetched is
+/// what the kernels before made.
 pub trait Gpu: Send {
     /// What it is, for people.
     fn name(&self) -> String;
@@ -63,7 +112,16 @@ pub trait Gpu: Send {
     /// Gives back what was allocated there.
     fn free(&mut self, at: Address);
 
-    /// Copies bytes there.
+    /// Memory of the host for so many bytes, which are zero.
+    ///
+    /// # Errors
+    /// There is not so much.
+    fn pin(&mut self, bytes: usize) -> Result<Pinned>;
+
+    /// Gives it back.
+    fn unpin(&mut self, memory: Pinned);
+
+    /// Copies bytes there, between kernels.
     ///
     /// # Errors
     /// A failing device.
@@ -74,6 +132,29 @@ pub trait Gpu: Send {
     /// # Errors
     /// A failing device, or kernel.
     fn read(&mut self, from: Address, bytes: &mut [u8]) -> Result<()>;
+
+    /// Begins to copy a part of `from` to `to`, where no kernel that is running reads, for those that are launched
+    /// later; until they are done that part must not change.
+    ///
+    /// # Errors
+    /// A failing device.
+    fn send(&mut self, to: Address, from: &Pinned, part: Range<usize>) -> Result<()>;
+
+    /// Begins to copy what the kernels so far make at `from` to a part of `to`, which is there after
+    /// [`Gpu::wait`].
+    ///
+    /// # Errors
+    /// A failing device.
+    fn fetch(&mut self, from: Address, to: &mut Pinned, part: Range<usize>) -> Result<()>;
+
+    /// Waits for the first of what is being fetched.
+    ///
+    /// # Errors
+    /// A failing device, or kernel.
+    fn wait(&mut self) -> Result<()>;
+
+    /// Waits for all that was begun, and forgets what was being fetched.
+    fn settle(&mut self);
 
     /// Launches a kernel with one argument, a structure of these bytes.
     ///
