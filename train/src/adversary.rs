@@ -70,7 +70,7 @@ impl Adversary {
     /// Takes step number `step`; returns the mean loss where samples count.
     ///
     /// # Errors
-    /// A gradient that is not finite; a failing device.
+    /// [`Diverged`](crate::optimiser::Diverged); a failing device.
     pub fn step(&mut self, step: u64, judged: &Judged) -> anyhow::Result<f64> {
         let net = self.net(Tensor::clone)?;
         let (real, fake) = (net.forward(&judged.real)?, net.forward(&judged.fake)?);

@@ -53,8 +53,47 @@ pub fn draw(panels: &[Panel]) -> anyhow::Result<String> {
         let titles: Vec<_> = panels.iter().map(|panel| panel.title.as_str()).collect();
         format!("cannot draw `{}`", titles.join("`, `"))
     })?;
-    // What is so anyway.
-    Ok(svg.replace(" opacity=\"1\"", ""))
+    Ok(without_repetition(&svg))
+}
+
+/// The same drawing without attributes that are so anyway, with neighbouring lines of one kind, such as dashes, in one
+/// path.
+fn without_repetition(svg: &str) -> String {
+    let svg = svg.replacen("<svg ", "<svg fill=\"none\" font-family=\"sans-serif\" ", 1);
+    let (root, rest) = svg.split_at(svg.find('>').unwrap_or(0));
+    let mut rest = rest.to_owned();
+    for usual in [
+        " opacity=\"1\"",
+        " fill=\"none\"",
+        " font-family=\"sans-serif\"",
+        " stroke=\"none\"",
+        " stroke-width=\"1\"",
+    ] {
+        rest = rest.replace(usual, "");
+    }
+    let mut drawing = root.to_owned();
+    // Of the path that is open.
+    let mut open = None;
+    for line in rest.split_inclusive('\n') {
+        let polyline = line.trim_end().strip_prefix("<polyline");
+        let polyline = polyline.and_then(|line| line.strip_suffix(" \"/>"));
+        let polyline = polyline.and_then(|line| line.split_once(" points=\""));
+        let attributes = polyline.map(|(attributes, _)| attributes);
+        if open.is_some() && open != attributes {
+            drawing.push_str("\"/>\n");
+        }
+        if let Some((attributes, points)) = polyline {
+            if open != Some(attributes) {
+                drawing.push_str(&format!("<path{attributes} d=\""));
+            }
+            drawing.push('M');
+            drawing.push_str(points);
+        } else {
+            drawing.push_str(line);
+        }
+        open = attributes;
+    }
+    drawing
 }
 
 type Drawing<T> = Result<T, Box<dyn std::error::Error>>;
@@ -182,5 +221,21 @@ mod tests {
         let two = draw(&[panel(8), panel(1)]).unwrap();
         assert!(two.contains("height=\"920\""));
         assert!((0..8).all(|index| two.contains(&format!("line {index}"))));
+    }
+
+    #[test]
+    fn no_point_and_no_colour_is_lost_with_what_is_repeated() {
+        let svg = "<svg width=\"9\">\n\
+                   <polyline fill=\"none\" stroke=\"#1\" points=\"1,2 3,4 \"/>\n\
+                   <polyline fill=\"none\" stroke=\"#1\" points=\"5,6 7,8 \"/>\n\
+                   <polyline fill=\"none\" stroke=\"#2\" points=\"9,9 8,8 \"/>\n\
+                   <circle r=\"3\" stroke=\"none\"/>\n\
+                   <polyline stroke=\"#2\" points=\"1,1 2,2 \"/>\n</svg>\n";
+        let wanted = "<svg fill=\"none\" font-family=\"sans-serif\" width=\"9\">\n\
+                      <path stroke=\"#1\" d=\"M1,2 3,4M5,6 7,8\"/>\n\
+                      <path stroke=\"#2\" d=\"M9,9 8,8\"/>\n\
+                      <circle r=\"3\"/>\n\
+                      <path stroke=\"#2\" d=\"M1,1 2,2\"/>\n</svg>\n";
+        assert_eq!(without_repetition(svg), wanted);
     }
 }

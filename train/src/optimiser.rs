@@ -14,6 +14,14 @@ use crate::recipe;
 
 const EPSILON: f64 = 1e-8;
 
+/// What a step ends with whose learning rate is too large.
+#[derive(Debug, thiserror::Error)]
+#[error("step {step}: the gradient is not finite; lower the learning rate")]
+pub struct Diverged {
+    /// From 0.
+    pub step: u64,
+}
+
 /// One trainable tensor with its moments and its moving average.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slot {
@@ -104,7 +112,7 @@ impl Adam {
     /// Takes step number `step` (from 0). Returns the global gradient norm before clipping.
     ///
     /// # Errors
-    /// A tensor without gradient, or a gradient that is not finite.
+    /// A tensor without gradient; [`Diverged`].
     pub fn step(&mut self, step: u64, gradients: &GradStore) -> anyhow::Result<f64> {
         let mut flat = Vec::with_capacity(self.vars.len());
         for (name, var) in &self.vars {
@@ -116,10 +124,7 @@ impl Adam {
         }
         let squares = flat.iter().flatten().map(|g| f64::from(*g).powi(2));
         let norm = squares.sum::<f64>().sqrt();
-        ensure!(
-            norm.is_finite(),
-            "step {step}: the gradient is not finite; lower the learning rate"
-        );
+        ensure!(norm.is_finite(), Diverged { step });
 
         let clip = (self.config.clip_norm / norm.max(f64::MIN_POSITIVE)).min(1.0) as f32;
         let update = Update::new(&self.config, self.learning_rate(step), step);

@@ -143,6 +143,19 @@ fn each_has_the_learning_rate_that_is_best_on_other_pictures() {
     assert_eq!(of("blend").points[last].psnr, of("oracle-1").points[last].psnr);
     let gap = of("dni").points[last].psnr - of("oracle-1").points[last].psnr;
     assert!(gap.abs() < 1e-4, "{gap}");
+    // One that diverges is not chosen; if all do, that is an error.
+    let other =
+        "compare noise --data data --test data --pictures 2 --steps 12 --only blind --val data";
+    let line = format!("{other} --results other --runs other");
+    for _ in 0..2 {
+        let output = at.command(&format!("{line} --rates 1e30,1e-3")).assert().success();
+        let told = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+        let is_told = told.contains("blind, seed 1, learning rate 1e30: step ");
+        // Another time there is nothing to do.
+        assert_eq!(is_told, told.contains("noise/blind"), "{told}");
+    }
+    let told = at.fail(&format!("{other} --results none --runs other --rates 1e30"));
+    assert!(told.contains("blind, seed 1: it diverged at all --rates"), "{told}");
     // Another choice is another comparison.
     let refused = at.fail(&format!("{line} --rates 1e-3"));
     assert!(refused.contains("holds another comparison"), "{refused}");

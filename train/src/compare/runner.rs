@@ -17,6 +17,7 @@ use crate::batch::Pictures;
 use crate::content::hash_bytes;
 use crate::data::{ImageFolder, Keep};
 use crate::loss::features::FeatureNet;
+use crate::optimiser::Diverged;
 use crate::recipe::Recipe;
 use crate::tell;
 use crate::trainer::{self, CadenceChange, Sources, Stop, trained_numbers};
@@ -324,8 +325,14 @@ impl Runner {
         };
         let mut best: Option<(f64, Trained)> = None;
         for &rate in choice.rates() {
-            let Some(own) = self.trained(name, recipe, Some(rate), from, seed, stop)? else {
-                return Ok(None);
+            let own = match self.trained(name, recipe, Some(rate), from, seed, stop) {
+                Ok(Some(own)) => own,
+                Ok(None) => return Ok(None),
+                Err(error) if error.is::<Diverged>() => {
+                    tell!("{name}, seed {seed}, learning rate {rate:e}: {error:#}");
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             let loss = choice.loss(task, tunings, &|omega, x| filtered(&own.net, omega, x))?;
             tell!(
@@ -336,7 +343,9 @@ impl Runner {
                 best = Some((loss, own));
             }
         }
-        Ok(best.map(|(_, own)| own))
+        let (_, own) =
+            best.with_context(|| format!("{name}, seed {seed}: it diverged at all --rates"))?;
+        Ok(Some(own))
     }
 
     /// A run, at this rate or its recipe's, with how long it took if it was done at once; `None` if it was

@@ -162,7 +162,7 @@ impl Learner {
     /// Takes a step.
     ///
     /// # Errors
-    /// Losses or gradients that are not finite; a failing device.
+    /// [`Diverged`](crate::optimiser::Diverged); a failing device.
     pub fn step(&mut self, batch: &DeviceBatch) -> anyhow::Result<Taken> {
         let made = self.made(self.tensors()?, batch)?;
         let judge = self.adversary.as_ref().map(Adversary::judge).transpose()?;
