@@ -381,6 +381,41 @@ fn bands_of_a_frame_make_what_the_whole_does_bit_for_bit() {
     }
 }
 
+/// Of a frame with two fields either is a frame with rows twice as far apart, one of which begins a row later.
+#[test]
+fn fields_take_no_memory_of_their_own() {
+    let checkpoint = random_checkpoint(Mode::Multilinear, 7);
+    let mut engine = CudaEngine::new(net(&checkpoint), Storage::F32, Emulator::usual()).unwrap();
+    let (range, samples) = (Range::Limited, SampleFormat::U8);
+    let format = FrameFormat { width: 18, height: 24, range, samples };
+    let whole = Video::random(format, false, false, 1);
+    let mut filtered = whole.planes.clone();
+    let strides = Video::strides(&format, false);
+    let field = FrameFormat { height: 12, ..format };
+    let mut taken = vec![];
+    for _ in 0..2 {
+        for first in [0, 1] {
+            let planes = whole.planes.iter().zip(&strides).map(|(data, stride)| Plane {
+                data: &data[first * stride..],
+                stride_bytes: 2 * stride,
+            });
+            let input = Frame::new(field, whole.layout(planes.collect())).unwrap();
+            let planes = filtered.iter_mut().zip(&strides).map(|(data, stride)| PlaneMut {
+                data: &mut data[first * stride..],
+                stride_bytes: 2 * stride,
+            });
+            let mut output = FrameMut::new(field, whole.layout(planes.collect())).unwrap();
+            engine.process(&input, &mut output).unwrap();
+            let gpu = engine.gpu();
+            let mut own: Vec<_> = gpu.memory.keys().copied().collect();
+            own.extend(gpu.pinned.keys().map(|at| *at as Address));
+            own.sort_unstable();
+            taken.push(own);
+        }
+    }
+    assert!(taken.iter().all(|own| *own == taken[0]) && filtered != whole.planes);
+}
+
 #[test]
 fn pictures_in_rgb_are_filtered_as_the_row_pipeline_does() {
     let phi = PhiConfig { mode: Mode::Multilinear, expand: 1 };

@@ -114,9 +114,11 @@ fn frames_go_through_the_driver() {
         assert!(failed.starts_with("device cuda:0: memory for "), "{failed}");
         assert!(failed.contains("out of memory") && output == large, "{failed}");
     }
-    // And on it goes.
+    // And on it goes, with a size that it has had before, too.
     let again = filtered(&mut *engine, &input);
-    assert_eq!(again.samples().len(), 3);
+    let failed = engine.process(&large.frame(), &mut output.frame_mut());
+    assert!(failed.is_err());
+    assert!(filtered(&mut *engine, &input) == again);
 
     let nafnet = random_net(Architecture::Nafnet(NafNetConfig::default()), two_knobs(), 3);
     let opened = engine::open(&nafnet, &options("cuda", Precision::Auto));

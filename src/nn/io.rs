@@ -119,11 +119,11 @@ impl Io {
     ///
     /// # Errors
     /// Those of `run`, or shapes that do not fit.
-    pub fn picture(
+    pub fn picture<E: From<candle_core::Error>>(
         &self,
         x: &Tensor,
-        run: impl FnOnce(&Tensor) -> Result<Tensor>,
-    ) -> Result<Tensor> {
+        run: impl FnOnce(&Tensor) -> std::result::Result<Tensor, E>,
+    ) -> std::result::Result<Tensor, E> {
         let mean = self.mean.map(|mean| Tensor::new(&mean, x.device()));
         let mean = mean.transpose()?.map(|mean| mean.to_dtype(x.dtype())?.reshape((1, 3, 1, 1)));
         let mean = mean.transpose()?;
@@ -132,9 +132,9 @@ impl Io {
             None => run(x)?,
         };
         match (self.output, &mean) {
-            (Output::Residual, _) => repeated(x, self.scale)? + self.cropped(x, y)?,
-            (Output::Direct, Some(mean)) => self.cropped(x, y)?.broadcast_add(mean),
-            (Output::Direct, None) => self.cropped(x, y),
+            (Output::Residual, _) => Ok((repeated(x, self.scale)? + self.cropped(x, y)?)?),
+            (Output::Direct, Some(mean)) => Ok(self.cropped(x, y)?.broadcast_add(mean)?),
+            (Output::Direct, None) => Ok(self.cropped(x, y)?),
         }
     }
 

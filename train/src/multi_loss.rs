@@ -119,11 +119,7 @@ impl Made {
         run: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
     ) -> candle_core::Result<Self> {
         let mut output = None;
-        let picture = io.picture(input, |x| {
-            let y = run(x)?;
-            output = Some(y.clone());
-            Ok(y)
-        })?;
+        let picture = io.picture(input, |x| run(x).inspect(|y| output = Some(y.clone())))?;
         let residual = match (io.scale, io.output) {
             (1, Output::Residual) => output,
             (1, Output::Direct) => Some((&picture - input)?),

@@ -46,7 +46,7 @@ pub fn common() -> &'static [glib::ParamSpec] {
                 .blurb(
                     "Most rows and columns made at once where the engine would hold whole frames \
                      (candle's), and most rows on CUDA, which bounds the memory; 0 for 512, 2048 where a net takes \
-                     means over the frame, on CUDA for as many as its cache holds",
+                     means over the frame, on CUDA for as many as a large GPU's cache holds",
                 )
                 .maximum(8192)
                 .mutable_playing()

@@ -88,7 +88,7 @@ impl<G: Gpu> GpuChain<G> {
         let weights = shape.pack(self.storage, &vec![0.0; c_out * c_in * kernel * kernel]).len();
         let numbers = 4 * shape.padded_outputs() * size_of::<f32>();
         let weights = self.gpu.allocate(weights)?;
-        let numbers = self.gpu.allocate(numbers)?;
+        let numbers = self.gpu.allocate(numbers).inspect_err(|_| self.gpu.free(weights))?;
         Ok(Layer { shape, add: link.add, slope, weights, numbers, is_bounded: false })
     }
 

@@ -169,9 +169,10 @@ impl Driver {
 
     /// Until all streams are done.
     fn synchronize(&self) -> std::result::Result<(), DriverError> {
-        self.copies.sending.synchronize()?;
-        self.kernels.synchronize()?;
-        self.copies.fetching.synchronize()
+        let Copies { sending, fetching, .. } = &self.copies;
+        // Each, whatever becomes of the others.
+        let done = [sending, &self.kernels, fetching].map(|stream| stream.synchronize());
+        done.into_iter().collect()
     }
 }
 
@@ -182,13 +183,16 @@ impl Gpu for Driver {
 
     fn allocate(&mut self, bytes: usize) -> Result<Address> {
         self.bind()?;
-        // SAFETY: what is allocated is given back by `free`; it is set to zero before anything is launched.
-        let at = unsafe {
-            result::malloc_sync(bytes.max(1)).and_then(|at| {
-                result::memset_d8_sync(at, 0, bytes)?;
-                Ok(at)
+        // SAFETY: what is allocated is given back by `free`.
+        let at = unsafe { result::malloc_sync(bytes.max(1)) };
+        let at = at.and_then(|at| {
+            // SAFETY: as much was allocated there. The streams do not wait for the one that this is put into.
+            let zeroed = unsafe { result::memset_d8_sync(at, 0, bytes) };
+            zeroed.and_then(|()| self.context.synchronize()).map(|()| at).inspect_err(|_| {
+                // SAFETY: nobody has it yet. It is reported why there is none.
+                let _ = unsafe { result::free_sync(at) };
             })
-        };
+        });
         at.map_err(|error| self.failed(&format!("memory for {bytes} bytes"), error))
     }
 
@@ -227,10 +231,11 @@ impl Gpu for Driver {
 
     fn write(&mut self, to: Address, bytes: &[u8]) -> Result<()> {
         self.bind()?;
-        // SAFETY: the caller has allocated as much there; it is in the order of the stream, and the driver has taken
-        // in pageable memory when it returns.
+        // SAFETY: the caller has allocated as much there, and `bytes` lives until the copy is done.
         let written = unsafe { result::memcpy_htod_async(to, bytes, self.kernels.cu_stream()) };
-        written.map_err(|error| self.failed("a copy to the device", error))
+        written
+            .and_then(|()| self.kernels.synchronize())
+            .map_err(|error| self.failed("a copy to the device", error))
     }
 
     fn read(&mut self, from: Address, bytes: &mut [u8]) -> Result<()> {
@@ -244,8 +249,8 @@ impl Gpu for Driver {
     fn send(&mut self, to: Address, from: &Pinned, part: Range<usize>) -> Result<()> {
         self.bind()?;
         let stream = self.copies.sending.cu_stream();
-        // SAFETY: the caller has allocated as much there, and `from` stays until what is begun is done.
-        let sent = unsafe { result::memcpy_htod_async(to, &from[part], stream) };
+        // SAFETY: the caller has allocated as much there, and that part stays until what is begun is done.
+        let sent = unsafe { result::memcpy_htod_async(to, from.part(part), stream) };
         self.copies.is_sent = true;
         sent.map_err(|error| self.failed("a copy to the device", error))
     }
@@ -260,8 +265,8 @@ impl Gpu for Driver {
             }
             let event = copies.free.pop().map_or_else(|| self.context.new_event(None), Ok)?;
             let stream = copies.fetching.cu_stream();
-            // SAFETY: the caller has allocated as much there, and does not read `to` before it has waited.
-            unsafe { result::memcpy_dtoh_async(&mut to[part], from, stream)? };
+            // SAFETY: the caller has allocated as much there, and does not touch that part before it has waited.
+            unsafe { result::memcpy_dtoh_async(to.part_mut(part), from, stream)? };
             event.record(&copies.fetching)?;
             copies.fetched.push_back(event);
             Ok(())
@@ -270,7 +275,7 @@ impl Gpu for Driver {
     }
 
     fn wait(&mut self) -> Result<()> {
-        let Some(event) = self.copies.fetched.pop_front() else { return Ok(()) };
+        let event = self.copies.fetched.pop_front().expect("something is being fetched");
         let waited = event.synchronize();
         self.copies.free.push(event);
         waited.map_err(|error| self.failed("what was fetched", error))

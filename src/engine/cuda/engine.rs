@@ -19,7 +19,8 @@ use crate::nn::{Colour, Io};
 use crate::tuning::Tuning;
 use crate::{Error, Result};
 
-/// Bytes that the edges of a band take, about what the second level caches of large GPUs hold.
+/// Bytes that the edges of a band take at most, of which two at a time are in use: about what the second level caches
+/// of large GPUs hold.
 const BAND_BYTES: usize = 64 << 20;
 
 /// Rows of a band are at least so many times those that it reads beyond one of its ends.
@@ -28,8 +29,8 @@ const REACHES: usize = 8;
 /// See the module documentation.
 ///
 /// Frames of 4:2:0 go to the GPU and back as they are; of others the net's tensors do. They are cut into bands of rows,
-/// each with as many more as the net looks beyond it: edges of a band fit into the GPU's caches, and one band is sent
-/// and another fetched while a third is computed.
+/// each with as many more as the net looks beyond it: what is in use of a band fits into a large GPU's cache, and one band
+/// is sent and another fetched while a third is computed.
 pub struct CudaEngine<G: Gpu> {
     net: Arc<Net>,
     io: Io,
@@ -113,20 +114,16 @@ impl<G: Gpu> CudaEngine<G> {
         let io = self.io;
         let x = Tensor::from_vec(x, (1, io.channels, size[0], size[1]), &Device::Cpu)?;
         let bands = bands(&io, (size[1], size[0]), self.rows((size[1], size[0])));
-        let mut run = |x: &Tensor| -> candle_core::Result<Tensor> {
+        let mut run = |x: &Tensor| -> Result<Tensor> {
             let (_, _, height, width) = x.dims4()?;
             let values = x.flatten_all()?.to_vec1::<f32>()?;
-            let made = self.chain.tensor(&values, (width, height));
-            let (y, (width, height)) =
-                made.map_err(|error| candle_core::Error::Msg(error.to_string()))?;
+            let (y, (width, height)) = self.chain.tensor(&values, (width, height))?;
             let channels = y.len() / (width * height);
-            Tensor::from_vec(y, (1, channels, height, width), &Device::Cpu)
+            Ok(Tensor::from_vec(y, (1, channels, height, width), &Device::Cpu)?)
         };
-        made_of(&io, &x, &bands, |part| {
-            Ok(match io.colour {
-                Colour::Yuv420 => run(part)?,
-                Colour::Rgb | Colour::Luma => io.picture(part, &mut run)?,
-            })
+        made_of(&io, &x, &bands, |part| match io.colour {
+            Colour::Yuv420 => run(part),
+            Colour::Rgb | Colour::Luma => io.picture(part, &mut run),
         })
     }
 
@@ -143,14 +140,12 @@ impl<G: Gpu> CudaEngine<G> {
 
     /// Cuts what the net reads, of this width and height, into bands, and makes room for the largest.
     fn prepare(&mut self, size: (usize, usize)) -> Result<()> {
-        if self.size == size {
-            return Ok(());
+        if self.size != size {
+            self.bands = bands(&self.io, size, self.rows(size));
+            self.size = size;
         }
-        self.bands = bands(&self.io, size, self.rows(size));
         let most = self.bands.iter().map(|band| band.reads[0].len()).max();
-        self.chain.resize((size.0, most.unwrap_or(0)))?;
-        self.size = size;
-        Ok(())
+        self.chain.resize((size.0, most.unwrap_or(0)))
     }
 
     /// Most rows of a band.
@@ -158,10 +153,12 @@ impl<G: Gpu> CudaEngine<G> {
         if self.tile_side > 0 {
             return self.tile_side;
         }
-        let some = height.min(REACHES * self.io.grid);
+        let grid = self.io.grid;
+        let some = height.min(REACHES * grid);
         let fit = BAND_BYTES * some / self.chain.bytes((width, some)).max(1);
-        let reach = reach(&self.io);
-        fit.saturating_sub(2 * reach).max(REACHES * reach)
+        // What is read begins and ends where the net's own blocks do.
+        let beyond = reach(&self.io).next_multiple_of(grid);
+        (fit.saturating_sub(2 * beyond) / grid * grid).max(REACHES * beyond).max(grid)
     }
 
     /// A frame of 4:2:0 through a net that adds to it.

@@ -25,6 +25,8 @@ pub(super) struct Frames {
 struct OnGpu {
     bytes: usize,
     stride: usize,
+    /// Bytes that there is room for.
+    room: usize,
     at: Address,
     pinned: Option<Pinned>,
 }
@@ -67,7 +69,7 @@ fn rows_of(index: usize, blocks: &Range<usize>, format: FrameFormat) -> Range<us
 }
 
 impl Frames {
-    /// Makes room for planes such as these.
+    /// Makes room for planes such as these; where there is enough, no more is taken.
     ///
     /// # Errors
     /// There is not so much memory.
@@ -77,43 +79,21 @@ impl Frames {
         from: &Yuv420<Plane<'_>>,
         to: &Yuv420<PlaneMut<'_>>,
     ) -> Result<()> {
-        let mut sizes = [(0, 0); 6];
-        for (size, plane) in sizes.iter_mut().zip(from.planes.iter().flatten()) {
-            *size = (plane.data.len(), plane.stride_bytes);
-        }
-        for (size, (data, stride)) in sizes[3..].iter_mut().zip(to.planes.iter().flatten()) {
-            *size = (data.len(), *stride);
-        }
-        let own = || self.from.iter().chain(&self.to);
-        if own().map(|plane| (plane.bytes, plane.stride)).eq(sizes) {
-            return Ok(());
-        }
-        self.free(gpu);
-        let taken = self.take(gpu, sizes);
-        if taken.is_err() {
-            self.free(gpu);
-        }
-        taken
-    }
-
-    fn take(&mut self, gpu: &mut impl Gpu, sizes: [(usize, usize); 6]) -> Result<()> {
-        for (plane, (bytes, stride)) in self.from.iter_mut().chain(&mut self.to).zip(sizes) {
-            (plane.bytes, plane.stride) = (bytes, stride);
-            if bytes > 0 {
-                plane.at = gpu.allocate(bytes)?;
-                plane.pinned = Some(gpu.pin(bytes)?);
-            }
+        let from = from.planes.each_ref().map(|plane| {
+            plane.as_ref().map_or((0, 0), |plane| (plane.data.len(), plane.stride_bytes))
+        });
+        let to = to
+            .planes
+            .each_ref()
+            .map(|plane| plane.as_ref().map_or((0, 0), |(data, stride)| (data.len(), *stride)));
+        for (plane, size) in self.from.iter_mut().zip(from).chain(self.to.iter_mut().zip(to)) {
+            plane.prepare(gpu, size)?;
         }
         Ok(())
     }
 
     pub(super) fn free(&mut self, gpu: &mut impl Gpu) {
-        for plane in self.from.iter_mut().chain(&mut self.to).map(std::mem::take) {
-            if plane.at != 0 {
-                gpu.free(plane.at);
-            }
-            plane.pinned.into_iter().for_each(|pinned| gpu.unpin(pinned));
-        }
+        self.from.iter_mut().chain(&mut self.to).for_each(|plane| plane.free(gpu));
     }
 
     /// Begins to send rows of blocks.
@@ -130,7 +110,9 @@ impl Frames {
         for (index, (plane, own)) in from.planes.iter().flatten().zip(&mut self.from).enumerate() {
             let part = own.part(&rows_of(index, blocks, format));
             let Some(pinned) = &mut own.pinned else { continue };
-            pinned[part.clone()].copy_from_slice(&plane.data[part.clone()]);
+            // SAFETY: of this frame it is sent once, and none before is on its way.
+            let rows = unsafe { pinned.part_mut(part.clone()) };
+            rows.copy_from_slice(&plane.data[part.clone()]);
             gpu.send(own.at + part.start as Address, pinned, part)?;
         }
         Ok(())
@@ -148,7 +130,8 @@ impl Frames {
     ) -> Result<()> {
         for (index, own) in self.to.iter_mut().enumerate() {
             let part = own.part(&rows_of(index, blocks, format));
-            let Some(pinned) = &mut own.pinned else { continue };
+            // Planes of frames before may be more.
+            let Some(pinned) = own.pinned.as_mut().filter(|_| own.bytes > 0) else { continue };
             gpu.fetch(own.at + part.start as Address, pinned, part)?;
         }
         Ok(())
@@ -169,13 +152,15 @@ impl Frames {
         let pairs = if to.planes[2].is_none() { 2 } else { 1 };
         let width = |index| if index == 0 { format.width } else { pairs * format.half_size().0 };
         for (index, (data, stride)) in to.planes.iter_mut().flatten().enumerate() {
-            let rows = rows_of(index, blocks, format);
-            let Some(pinned) = &self.to[index].pinned else { continue };
+            let own = &self.to[index];
+            let part = own.part(&rows_of(index, blocks, format));
+            let Some(pinned) = &own.pinned else { continue };
             gpu.wait()?;
+            // SAFETY: that was what has just been waited for.
+            let rows = unsafe { pinned.part(part.clone()) };
             // What lies between rows is not ours.
             let width = width(index) * format.samples.bytes();
-            let lines = data.chunks_mut(*stride).zip(pinned.chunks(*stride));
-            for (to, from) in lines.skip(rows.start).take(rows.len()) {
+            for (to, from) in data[part].chunks_mut(*stride).zip(rows.chunks(*stride)) {
                 to[..width].copy_from_slice(&from[..width]);
             }
         }
@@ -212,6 +197,25 @@ impl Frames {
 }
 
 impl OnGpu {
+    fn prepare(&mut self, gpu: &mut impl Gpu, (bytes, stride): (usize, usize)) -> Result<()> {
+        if bytes > self.room {
+            self.free(gpu);
+            self.at = gpu.allocate(bytes)?;
+            self.pinned = Some(gpu.pin(bytes)?);
+            self.room = bytes;
+        }
+        (self.bytes, self.stride) = (bytes, stride);
+        Ok(())
+    }
+
+    fn free(&mut self, gpu: &mut impl Gpu) {
+        let Self { at, pinned, .. } = std::mem::take(self);
+        if at != 0 {
+            gpu.free(at);
+        }
+        pinned.into_iter().for_each(|pinned| gpu.unpin(pinned));
+    }
+
     /// Where rows lie in it; the last one may end with its last sample.
     fn part(&self, rows: &Range<usize>) -> Range<usize> {
         (rows.start * self.stride).min(self.bytes)..(rows.end * self.stride).min(self.bytes)

@@ -1,6 +1,6 @@
 //! What runs kernels: a GPU, or what stands for one in tests.
 
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use crate::Result;
@@ -77,21 +77,33 @@ impl Pinned {
     pub fn as_ptr(&self) -> *mut u8 {
         self.at.as_ptr()
     }
-}
 
-impl Deref for Pinned {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        // SAFETY: as `new` was told.
-        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.bytes) }
+    /// Bytes of it.
+    ///
+    /// # Safety
+    /// What is being fetched is elsewhere.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[must_use]
+    pub unsafe fn part(&self, part: Range<usize>) -> &[u8] {
+        assert!(part.start <= part.end && part.end <= self.bytes);
+        // SAFETY: inside, as `new` was told.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr().add(part.start), part.len()) }
     }
-}
 
-impl DerefMut for Pinned {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as `new` was told.
-        unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr(), self.bytes) }
+    /// The same, to be written.
+    ///
+    /// # Safety
+    /// What is being sent and fetched is elsewhere.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[must_use]
+    pub unsafe fn part_mut(&mut self, part: Range<usize>) -> &mut [u8] {
+        assert!(part.start <= part.end && part.end <= self.bytes);
+        // SAFETY: inside, as `new` was told.
+        unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr().add(part.start), part.len()) }
     }
 }
 

@@ -9,6 +9,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,12 +26,14 @@ namespace {
 using Handle = void *;
 using Address = unsigned long long;
 
-constexpr int SUCCESS = 0, OUT_OF_MEMORY = 2, NOT_FOUND = 500, NOT_READY = 600;
+constexpr int SUCCESS = 0, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NOT_FOUND = 500, NOT_READY = 600;
 constexpr std::size_t MEMORY_BYTES = 64 << 20;
 
 std::map<Address, std::size_t> allocated;
 std::size_t allocated_bytes = 0;
 int context;
+// Whether it is that of the thread.
+thread_local bool is_current = false;
 
 // What is to be done, in order; where it was waited for, what is left of it.
 struct Stream {
@@ -61,18 +64,10 @@ struct Event {
     }
 };
 
-std::vector<Stream *> streams;
-std::map<const unsigned char *, std::size_t> pinned;
-
-bool is_pinned(const void *at, std::size_t bytes) {
-    const auto *from = static_cast<const unsigned char *>(at);
-    auto block = pinned.upper_bound(from);
-    if (block == pinned.begin()) {
-        return false;
-    }
-    block--;
-    return from + bytes <= block->first + block->second;
-}
+// What is put into no stream; the others do not wait for it.
+Stream null;
+std::vector<Stream *> streams{&null};
+std::set<void *> pinned;
 
 Stream &stream_of(Handle stream) { return *static_cast<Stream *>(stream); }
 
@@ -117,8 +112,8 @@ int cuDeviceGetAttribute(int *value, int, int) { return *value = 0, SUCCESS; }
 int cuDeviceGetName(char *name, int, int) { return std::strcpy(name, "Emulator"), SUCCESS; }
 int cuDevicePrimaryCtxRetain(Handle *own, int) { return *own = &context, SUCCESS; }
 int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
-int cuCtxSetCurrent(Handle) { return SUCCESS; }
-int cuCtxGetCurrent(Handle *own) { return *own = &context, SUCCESS; }
+int cuCtxSetCurrent(Handle) { return is_current = true, SUCCESS; }
+int cuCtxGetCurrent(Handle *own) { return *own = is_current ? &context : nullptr, SUCCESS; }
 int cuCtxSynchronize() {
     for (Stream *stream : streams) {
         stream->run(stream->count());
@@ -150,6 +145,9 @@ int cuGetErrorString(int error, const char **text) {
 }
 
 int cuMemAlloc_v2(Address *at, std::size_t bytes) {
+    if (!is_current) {
+        return INVALID_CONTEXT;
+    }
     if (allocated_bytes + bytes > MEMORY_BYTES) {
         return OUT_OF_MEMORY;
     }
@@ -174,34 +172,29 @@ int cuMemFree_v2(Address at) {
 }
 
 int cuMemsetD8_v2(Address at, unsigned char value, std::size_t bytes) {
-    return std::memset(reinterpret_cast<void *>(at), value, bytes), SUCCESS;
+    return null.work.push_back([=] { std::memset(reinterpret_cast<void *>(at), value, bytes); }), SUCCESS;
 }
 
 int cuMemHostAlloc(Handle *own, std::size_t bytes, unsigned) {
-    auto *at = static_cast<unsigned char *>(std::malloc(bytes));
-    pinned[at] = bytes;
-    return *own = at, SUCCESS;
+    *own = std::malloc(bytes);
+    return pinned.insert(*own), SUCCESS;
 }
 
 int cuMemFreeHost(Handle at) {
     if (!is_idle()) {
         return NOT_READY;
     }
-    const bool was_there = pinned.erase(static_cast<unsigned char *>(at)) > 0;
+    const bool was_there = pinned.erase(at) > 0;
     std::free(at);
     return was_there ? SUCCESS : NOT_FOUND;
 }
 
 int cuMemcpyHtoDAsync_v2(Address to, const void *from, std::size_t bytes, Handle stream) {
     auto *at = reinterpret_cast<void *>(to);
-    if (is_pinned(from, bytes)) {
-        stream_of(stream).work.push_back([=] { std::memcpy(at, from, bytes); });
-        return SUCCESS;
+    if (!is_current) {
+        return INVALID_CONTEXT;
     }
-    // Taken in before this returns.
-    const auto *first = static_cast<const unsigned char *>(from);
-    const std::vector<unsigned char> copy(first, first + bytes);
-    stream_of(stream).work.push_back([=] { std::memcpy(at, copy.data(), bytes); });
+    stream_of(stream).work.push_back([=] { std::memcpy(at, from, bytes); });
     return SUCCESS;
 }
 
@@ -227,6 +220,9 @@ int cuFuncSetAttribute(Handle, int, int) { return SUCCESS; }
 
 int cuLaunchKernel(Handle function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned,
                    unsigned shared_bytes, Handle stream, void **parameters, void **) {
+    if (!is_current) {
+        return INVALID_CONTEXT;
+    }
     const Function own = *static_cast<Function *>(function);
     std::vector<unsigned long long> argument((own.argument_bytes + 7) / 8);
     std::memcpy(argument.data(), parameters[0], own.argument_bytes);
