@@ -136,6 +136,12 @@ fn each_has_the_learning_rate_that_is_best_on_other_pictures() {
         assert_eq!(chosen, best.parse::<f64>().unwrap(), "{name}: {losses:?}");
         assert!(name != "oracle-1" || page.contains(&format!("{title} {best}")), "{page}");
     }
+    // The first seed chooses for the others.
+    let output = at.command(&format!("{line} --rates 1e-3,3e-2 --seeds 2")).assert().success();
+    let second = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+    let rates = [1, 2].map(|seed| results("results").get("dni", seed).unwrap().learning_rate);
+    assert!(rates[0].is_some() && rates[0] == rates[1], "{rates:?}");
+    assert_eq!(second.matches("noise/dni, seed 2").count(), 1, "{second}");
     // What mixes nets, and what is about its rate, has none that was chosen.
     assert_eq!([of("blend"), of("fast")].map(|own| own.learning_rate), [None; 2]);
     // The blend and what is trained twice are of the oracle that was chosen.

@@ -42,7 +42,7 @@ pub struct CompareArgs {
     #[arg(long)]
     steps: Option<u64>,
     /// Learning rates to try for each contender and oracle, of which the one that is best on --val is
-    /// measured; instead of the task's.
+    /// measured; instead of the task's. The first seed chooses for the others.
     #[arg(long, value_delimiter = ',', value_name = "RATES", requires = "val")]
     rates: Vec<f64>,
     /// Folders of images to choose learning rates on.

@@ -239,7 +239,8 @@ impl Section<'_> {
         let of = |name: &str, title: &str| {
             let own = self.of(name);
             let rates = own.iter().filter_map(|outcome| outcome.learning_rate);
-            let rates: Vec<_> = rates.map(|rate| format!("{rate:e}")).collect();
+            let mut rates: Vec<_> = rates.map(|rate| format!("{rate:e}")).collect();
+            rates.dedup();
             (!rates.is_empty()).then(|| format!("{title} {}", rates.join(" and ")))
         };
         let oracles = self.task.points.iter().map(|point| oracle_name(point));

@@ -95,6 +95,13 @@ impl Results {
         self.outcomes.iter().find(|own| own.contender == contender && own.seed == seed)
     }
 
+    /// The learning rate that was chosen for a contender.
+    #[must_use]
+    pub fn rate(&self, contender: &str) -> Option<f64> {
+        let mut own = self.outcomes.iter().filter(|own| own.contender == contender);
+        own.find_map(|own| own.learning_rate)
+    }
+
     /// Takes one in, instead of an older one, and writes the file.
     ///
     /// # Errors

@@ -308,7 +308,7 @@ impl Runner {
     }
 
     /// A run at each of the rates that there are to choose from, of which the best is given; `None` if it was
-    /// stopped. Where a contender is about the rate, it keeps its own.
+    /// stopped. Where a contender is about the rate, it keeps its own; where another seed has chosen, that holds.
     fn best(
         &self,
         name: &str,
@@ -323,6 +323,9 @@ impl Runner {
         let Some(choice) = self.choice.as_ref().filter(|_| !has_own) else {
             return self.trained(name, recipe, None, from, seed, stop);
         };
+        if let Some(rate) = self.results.rate(name) {
+            return self.trained(name, recipe, Some(rate), from, seed, stop);
+        }
         let mut best: Option<(f64, Trained)> = None;
         for &rate in choice.rates() {
             let own = match self.trained(name, recipe, Some(rate), from, seed, stop) {
