@@ -95,11 +95,11 @@ impl Results {
         self.outcomes.iter().find(|own| own.contender == contender && own.seed == seed)
     }
 
-    /// The learning rate that was chosen for a contender.
+    /// The learning rate that was chosen for a contender with another seed.
     #[must_use]
-    pub fn rate(&self, contender: &str) -> Option<f64> {
-        let mut own = self.outcomes.iter().filter(|own| own.contender == contender);
-        own.find_map(|own| own.learning_rate)
+    pub fn rate(&self, contender: &str, seed: u64) -> Option<f64> {
+        let others = |own: &&Outcome| own.contender == contender && own.seed != seed;
+        self.outcomes.iter().filter(others).find_map(|own| own.learning_rate)
     }
 
     /// Takes one in, instead of an older one, and writes the file.

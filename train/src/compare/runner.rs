@@ -323,7 +323,7 @@ impl Runner {
         let Some(choice) = self.choice.as_ref().filter(|_| !has_own) else {
             return self.trained(name, recipe, None, from, seed, stop);
         };
-        if let Some(rate) = self.results.rate(name) {
+        if let Some(rate) = self.results.rate(name, seed) {
             return self.trained(name, recipe, Some(rate), from, seed, stop);
         }
         let mut best: Option<(f64, Trained)> = None;
