@@ -464,11 +464,33 @@ fn memory_is_given_back_and_frames_of_one_size_take_no_more() {
     engine.tensor(&x, (20, 10)).unwrap();
     assert_eq!(blocks(&engine), before);
     assert_eq!(engine.gpu().launches, 2 * layers);
-    // Beside weights and numbers of each layer: the first and the last edge, what the long skip adds, what a block
-    // adds, and two more.
-    assert_eq!(before.len(), 2 * layers + 6);
+    // All weights, the first and the last edge, what the long skip adds, what a block adds, and two more.
+    assert_eq!(before.len(), 1 + 6);
     engine.tensor(&x, (10, 20)).unwrap();
     assert_eq!(blocks(&engine).len(), before.len());
+}
+
+#[test]
+fn a_new_tuning_sends_the_weights_in_one_piece() {
+    let checkpoint = random_checkpoint(Mode::Multilinear, 7);
+    let tuning = |values: [f64; 2]| checkpoint.metadata.tuning.tuning(&values).unwrap();
+    let mut gpu = CudaEngine::new(net(&checkpoint), Storage::F16, Emulator::usual()).unwrap();
+    let format =
+        FrameFormat { width: 18, height: 12, range: Range::Limited, samples: SampleFormat::U8 };
+    let input = Video::random(format, false, false, 1);
+    let mut filtered = |values: [f64; 2]| {
+        gpu.set_tuning(&tuning(values)).unwrap();
+        let before = (gpu.gpu().sends, gpu.gpu().writes);
+        let made = codes(&format, &input.filtered_by(&mut gpu, &input));
+        (made, gpu.gpu().sends - before.0, gpu.gpu().writes - before.1)
+    };
+    let (first, ..) = filtered([0.6, 0.4]);
+    // Three planes.
+    assert_eq!(filtered([0.6, 0.4]), (first.clone(), 3, 0));
+    let (other, sends, writes) = filtered([0.1, 0.4]);
+    assert_eq!((sends, writes), (3 + 1, 0));
+    assert!(other != first);
+    assert_eq!(filtered([0.6, 0.4]), (first, 3 + 1, 0));
 }
 
 #[test]

@@ -94,6 +94,17 @@ fn frames_go_through_the_driver() {
         let mut engine = in_bands(device, precision).unwrap();
         filtered(&mut *engine, &other);
         assert!(filtered(&mut *engine, &input) == got, "{device} {precision}, in bands");
+        // Weights are sent beside frames.
+        let usual = checkpoint.metadata.tuning.default_tuning().unwrap();
+        let moved = checkpoint.metadata.tuning.tuning(&[0.9, 0.1]).unwrap();
+        let mut new = open(device, precision).unwrap();
+        new.set_tuning(&moved).unwrap();
+        let wanted = filtered(&mut *new, &input);
+        assert!(wanted != got);
+        for (tuning, wanted) in [(&moved, &wanted), (&usual, &got), (&moved, &wanted)] {
+            engine.set_tuning(tuning).unwrap();
+            assert!(filtered(&mut *engine, &input) == *wanted, "{device} {precision}, retuned");
+        }
     }
     // What is only on the CPU is had there, unless the device was asked for.
     let on_cpu = open("auto", Precision::Int8).unwrap();

@@ -29,6 +29,9 @@ pub struct Emulator {
     pub memory: HashMap<Address, Vec<u128>>,
     pub pinned: HashMap<usize, Vec<u8>>,
     pub launches: usize,
+    /// Copies that all before were waited for, and those that were not.
+    pub writes: usize,
+    pub sends: usize,
     fetched: usize,
 }
 
@@ -64,7 +67,15 @@ pub fn compiled(sources: &Path, kernels: &[Kernel]) -> Kernels {
 
 impl Emulator {
     pub fn new(kernels: Kernels) -> Self {
-        Self { kernels, memory: HashMap::new(), pinned: HashMap::new(), launches: 0, fetched: 0 }
+        Self {
+            kernels,
+            memory: HashMap::new(),
+            pinned: HashMap::new(),
+            launches: 0,
+            writes: 0,
+            sends: 0,
+            fetched: 0,
+        }
     }
 
     /// With the kernels as they are.
@@ -81,6 +92,12 @@ impl Emulator {
             (*start..=end).contains(&at) && at + bytes as Address <= end
         };
         assert!(self.memory.iter().any(is_inside), "{bytes} bytes at {at:#x}");
+    }
+
+    fn copy(&self, to: Address, bytes: &[u8]) {
+        self.check_inside(to, bytes.len());
+        // SAFETY: inside a block, as was checked.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to as *mut u8, bytes.len()) };
     }
 
     fn check(&self) {
@@ -128,9 +145,8 @@ impl Gpu for Emulator {
     }
 
     fn write(&mut self, to: Address, bytes: &[u8]) -> tunableconv::Result<()> {
-        self.check_inside(to, bytes.len());
-        // SAFETY: inside a block, as was checked.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to as *mut u8, bytes.len()) };
+        self.writes += 1;
+        self.copy(to, bytes);
         Ok(())
     }
 
@@ -145,8 +161,10 @@ impl Gpu for Emulator {
     }
 
     fn send(&mut self, to: Address, from: &Pinned, part: Range<usize>) -> tunableconv::Result<()> {
+        self.sends += 1;
         // SAFETY: nothing is on its way.
-        self.write(to, unsafe { from.part(part) })
+        self.copy(to, unsafe { from.part(part) });
+        Ok(())
     }
 
     fn fetch(

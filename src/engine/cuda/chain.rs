@@ -1,10 +1,9 @@
-//! A chain of convolutions in the memory of a [`Gpu`]: weights, and the edges between layers.
-
-use candle_core::Tensor;
+//! A chain of convolutions in the memory of a [`Gpu`]: the edges between layers, and the layers that are run on them.
 
 use super::conv::{Conv, Shape, Storage, bytes_of, stored};
 use super::gpu::{Address, Gpu};
-use crate::nn::{Activation, ChainLayer, FoldedChain, FoldedLayer};
+use super::weights::{LayerWeights, Weights};
+use crate::nn::{ChainLayer, FoldedChain};
 use crate::{Error, Result};
 
 /// Largest kernel and stride whose tile fits into the memory that every GPU's blocks can share.
@@ -15,13 +14,6 @@ struct Layer {
     shape: Shape,
     /// Edges that are added to its output.
     add: [Option<usize>; 2],
-    /// Slope of what is below zero, unless each channel has its own.
-    slope: Option<f32>,
-    weights: Address,
-    /// Biases, slopes, lowest and highest values, one after the other, as many numbers each.
-    numbers: Address,
-    /// Whether there are lowest and highest values.
-    is_bounded: bool,
 }
 
 /// Width and height.
@@ -32,6 +24,7 @@ pub(super) struct GpuChain<G: Gpu> {
     gpu: G,
     storage: Storage,
     layers: Vec<Layer>,
+    weights: Weights,
     /// Channels of each edge.
     channels: Vec<usize>,
     /// Sizes of the edges.
@@ -48,63 +41,30 @@ impl<G: Gpu> GpuChain<G> {
     ///
     /// # Errors
     /// [`Error::Config`] for layers of another kind than the kernels are for; what `gpu` says.
-    pub(super) fn new(chain: &[ChainLayer], storage: Storage, gpu: G) -> Result<Self> {
+    pub(super) fn new(chain: &[ChainLayer], storage: Storage, mut gpu: G) -> Result<Self> {
         let channels = chain.first().map(|first| first.c_in).into_iter();
         let channels = channels.chain(chain.iter().map(ChainLayer::channels)).collect();
-        let mut own = Self {
+        let layers = chain.iter().map(Layer::new).collect::<Result<Vec<_>>>()?;
+        let shapes: Vec<Shape> = layers.iter().map(|layer| layer.shape).collect();
+        Ok(Self {
+            weights: Weights::new(chain, &shapes, storage, &mut gpu)?,
             gpu,
             storage,
+            layers,
             channels,
-            layers: vec![],
             sizes: vec![],
             places: vec![],
             place_of: vec![],
             room: (0, 0),
-        };
-        for layer in chain {
-            let layer = own.layer(layer)?;
-            own.layers.push(layer);
-        }
-        Ok(own)
+        })
     }
 
-    fn layer(&mut self, layer: &ChainLayer) -> Result<Layer> {
-        let ChainLayer { name, kernel, c_in, c_out, config, link, .. } = layer;
-        let (kernel, stride) = (*kernel, config.stride);
-        let fits = kernel % 2 == 1 && kernel <= LARGEST.0 && stride <= LARGEST.1;
-        if !fits || config.padding != kernel / 2 || config.dilation != 1 || config.groups != 1 {
-            return Err(Error::Config(format!(
-                "layer `{name}`: kernel {kernel}, stride {stride}, expected an odd kernel up to {}, a stride up to {}, \
-                 and no dilation or groups",
-                LARGEST.0, LARGEST.1
-            )));
-        }
-        let slope = match config.activation {
-            Activation::None => Some(1.0),
-            Activation::LeakyRelu(slope) => Some(slope),
-            Activation::PRelu => None,
-        };
-        let shape = Shape { kernel, stride, c_in: *c_in, c_out: *c_out, shuffle: link.shuffle };
-        let weights = shape.pack(self.storage, &vec![0.0; c_out * c_in * kernel * kernel]).len();
-        let numbers = 4 * shape.padded_outputs() * size_of::<f32>();
-        let weights = self.gpu.allocate(weights)?;
-        let numbers = self.gpu.allocate(numbers).inspect_err(|_| self.gpu.free(weights))?;
-        Ok(Layer { shape, add: link.add, slope, weights, numbers, is_bounded: false })
-    }
-
-    /// Takes the weights of a folded net.
+    /// Takes the weights of a folded net. They are sent when it runs.
     ///
     /// # Errors
-    /// What `gpu` says.
+    /// A tensor that cannot be read.
     pub(super) fn set(&mut self, folded: &FoldedChain) -> Result<()> {
-        for (layer, folded) in self.layers.iter_mut().zip(&folded.layers) {
-            let weights = values(&folded.conv.weight)?;
-            self.gpu.write(layer.weights, &layer.shape.pack(self.storage, &weights))?;
-            let numbers = layer.numbers(folded)?;
-            self.gpu.write(layer.numbers, &Storage::F32.encode(numbers.into_iter()))?;
-            layer.is_bounded = folded.bounds.is_some();
-        }
-        Ok(())
+        self.weights.set(folded)
     }
 
     /// Makes the first edge so wide and high, and room for all of them; where there is enough, no more is taken.
@@ -193,6 +153,7 @@ impl<G: Gpu> GpuChain<G> {
     /// # Errors
     /// What `gpu` says.
     pub(super) fn run(&mut self) -> Result<()> {
+        self.weights.send(&mut self.gpu)?;
         for index in 0..self.layers.len() {
             let argument = self.argument(index);
             let size = (argument.width as usize, argument.height as usize);
@@ -206,18 +167,15 @@ impl<G: Gpu> GpuChain<G> {
         let layer = &self.layers[index];
         let shape = &layer.shape;
         let (from, to) = (self.sizes[index], self.sizes[index + 1]);
-        let part = |index: usize| {
-            layer.numbers + (index * shape.padded_outputs() * size_of::<f32>()) as Address
-        };
-        let bound = |index: usize| if layer.is_bounded { part(index) } else { 0 };
+        let LayerWeights { weights, bias, slope, bounds: [low, high] } = self.weights.layer(index);
         let as_i32 = |len: usize| len as i32;
         Conv {
             input: self.at(index),
-            weights: layer.weights,
-            bias: part(0),
-            slope: part(1),
-            low: bound(2),
-            high: bound(3),
+            weights,
+            bias,
+            slope,
+            low,
+            high,
             add: layer.add.map(|edge| edge.map_or(0, |edge| self.at(edge))),
             output: self.at(index + 1),
             in_width: as_i32(from.0),
@@ -250,13 +208,15 @@ impl<G: Gpu> GpuChain<G> {
             let channel = i % step;
             if channel < channels { x[channel * pixels + i / step] } else { 0.0 }
         };
-        self.gpu.write(at, &self.storage.encode((0..pixels * step).map(value)))?;
-        self.run()?;
+        let mut bytes = vec![0; pixels * step * self.storage.bytes()];
+        self.storage.encode((0..pixels * step).map(value), &mut bytes);
+        self.gpu.write(at, &bytes)?;
         let last = self.layers.len();
         let (channels, size) = (self.channels[last], self.sizes[last]);
         let (pixels, step) = (size.0 * size.1, stored(channels));
         let mut bytes = vec![0; pixels * step * size_of::<f32>()];
-        self.gpu.read(self.at(last), &mut bytes)?;
+        let made = self.run().and_then(|()| self.gpu.read(self.at(last), &mut bytes));
+        made.inspect_err(|_| self.gpu.settle())?;
         let value = |i: usize| {
             let at = (i % pixels * step + i / pixels) * size_of::<f32>();
             let number = bytes[at..].first_chunk().expect("inside the edge");
@@ -301,39 +261,23 @@ impl<G: Gpu> GpuChain<G> {
 impl<G: Gpu> Drop for GpuChain<G> {
     fn drop(&mut self) {
         self.clear();
-        for layer in &self.layers {
-            self.gpu.free(layer.weights);
-            self.gpu.free(layer.numbers);
-        }
+        self.weights.free(&mut self.gpu);
     }
 }
 
 impl Layer {
-    /// See [`Layer::numbers`], the field.
-    fn numbers(&self, folded: &FoldedLayer) -> Result<Vec<f32>> {
-        let FoldedLayer { conv, bounds, .. } = folded;
-        let Shape { c_out, shuffle, .. } = self.shape;
-        let all = self.shape.padded_outputs();
-        let mut numbers = vec![0.0; 4 * all];
-        if let Some(bias) = &conv.bias {
-            numbers[..c_out].copy_from_slice(&values(bias)?);
+    fn new(layer: &ChainLayer) -> Result<Self> {
+        let ChainLayer { name, kernel, c_in, c_out, config, link, .. } = layer;
+        let (kernel, stride) = (*kernel, config.stride);
+        let fits = kernel % 2 == 1 && kernel <= LARGEST.0 && stride <= LARGEST.1;
+        if !fits || config.padding != kernel / 2 || config.dilation != 1 || config.groups != 1 {
+            return Err(Error::Config(format!(
+                "layer `{name}`: kernel {kernel}, stride {stride}, expected an odd kernel up to {}, a stride up to {}, \
+                 and no dilation or groups",
+                LARGEST.0, LARGEST.1
+            )));
         }
-        match (&conv.slope, self.slope) {
-            (Some(slope), _) => numbers[all..][..c_out].copy_from_slice(&values(slope)?),
-            (None, slope) => numbers[all..][..c_out].fill(slope.unwrap_or(1.0)),
-        }
-        let Some(bounds) = bounds else { return Ok(numbers) };
-        for (index, bound) in bounds.iter().enumerate() {
-            let bound = values(bound)?;
-            // A shuffle makes a square of pixels of so many outputs, one after the other.
-            let own = (0..c_out).map(|output| bound[output / shuffle.pow(2)]);
-            let to = &mut numbers[(2 + index) * all..][..c_out];
-            to.iter_mut().zip(own).for_each(|(to, value)| *to = value);
-        }
-        Ok(numbers)
+        let shape = Shape { kernel, stride, c_in: *c_in, c_out: *c_out, shuffle: link.shuffle };
+        Ok(Self { shape, add: link.add })
     }
-}
-
-fn values(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.flatten_all()?.to_vec1()?)
 }

@@ -31,11 +31,13 @@ impl Storage {
         }
     }
 
-    /// Bytes of numbers.
-    pub fn encode(self, values: impl Iterator<Item = f32>) -> Vec<u8> {
-        match self {
-            Self::F16 => values.flat_map(|value| f16::from_f32(value).to_le_bytes()).collect(),
-            Self::F32 => values.flat_map(f32::to_le_bytes).collect(),
+    /// Puts the bytes of numbers into `to`, which has room for them.
+    pub(super) fn encode(self, values: impl Iterator<Item = f32>, to: &mut [u8]) {
+        for (to, value) in to.chunks_exact_mut(self.bytes()).zip(values) {
+            match self {
+                Self::F16 => to.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+                Self::F32 => to.copy_from_slice(&value.to_le_bytes()),
+            }
         }
     }
 
@@ -93,30 +95,31 @@ impl Shape {
         len.div_ceil(self.stride)
     }
 
-    /// Weights `[c_out, c_in, K, K]` in the order of the kernel: for each block of outputs and each chunk of inputs
-    /// `[tap][output][input]` in halves, `[tap][input][output]` in f32.
-    pub(super) fn pack(&self, storage: Storage, weights: &[f32]) -> Vec<u8> {
+    /// Weights that its kernel reads, with those that fill its blocks.
+    pub(super) fn weights(&self, storage: Storage) -> usize {
+        self.padded_outputs() * self.chunks(storage) * storage.chunk().0 * self.kernel * self.kernel
+    }
+
+    /// Puts weights `[c_out, c_in, K, K]` into `to` in the order of the kernel: for each block of outputs and each chunk
+    /// of inputs `[tap][output][input]` in halves, `[tap][input][output]` in f32.
+    pub(super) fn pack(&self, storage: Storage, weights: &[f32], to: &mut [u8]) {
         let (chunk, taps) = (storage.chunk().0, self.kernel * self.kernel);
         let at = |group: usize, part: usize, tap: usize, output: usize, input: usize| {
             let (output, input) = (group * OUTPUTS + output, part * chunk + input);
             let is_there = output < self.c_out && input < self.c_in;
             if is_there { weights[(output * self.c_in + input) * taps + tap] } else { 0.0 }
         };
-        let (groups, parts) = (self.groups(), self.c_in.div_ceil(chunk));
-        let mut values = Vec::with_capacity(groups * parts * taps * OUTPUTS * chunk);
-        for group in 0..groups {
-            for part in 0..parts {
-                for tap in 0..taps {
-                    for i in 0..OUTPUTS * chunk {
-                        values.push(match storage {
-                            Storage::F16 => at(group, part, tap, i / chunk, i % chunk),
-                            Storage::F32 => at(group, part, tap, i % OUTPUTS, i / OUTPUTS),
-                        });
-                    }
-                }
-            }
+        let block = OUTPUTS * chunk;
+        let bytes = block * storage.bytes();
+        for (index, to) in to.chunks_exact_mut(bytes).enumerate() {
+            let (tap, part) = (index % taps, index / taps);
+            let (part, group) = (part % self.chunks(storage), part / self.chunks(storage));
+            let values = (0..block).map(|i| match storage {
+                Storage::F16 => at(group, part, tap, i / chunk, i % chunk),
+                Storage::F32 => at(group, part, tap, i % OUTPUTS, i / OUTPUTS),
+            });
+            storage.encode(values, to);
         }
-        storage.encode(values.into_iter())
     }
 
     /// How the kernel is launched for a convolution of this size.

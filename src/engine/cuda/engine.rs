@@ -299,6 +299,7 @@ impl<G: Gpu> Engine for CudaEngine<G> {
 mod tests {
     use std::collections::HashMap;
     use std::ops::Range;
+    use std::ptr::NonNull;
 
     use super::*;
     use crate::checkpoint::Checkpoint;
@@ -308,6 +309,7 @@ mod tests {
     #[derive(Default)]
     struct Counter {
         taken: HashMap<Address, usize>,
+        pinned: Vec<Vec<u8>>,
         next: Address,
     }
 
@@ -326,8 +328,11 @@ mod tests {
             self.taken.remove(&at).expect("allocated");
         }
 
-        fn pin(&mut self, _: usize) -> Result<Pinned> {
-            unimplemented!("no frames")
+        fn pin(&mut self, bytes: usize) -> Result<Pinned> {
+            self.pinned.push(vec![0; bytes]);
+            let at = NonNull::new(self.pinned.last_mut().unwrap().as_mut_ptr()).unwrap();
+            // SAFETY: it lives as long as `self`, which is longer than what has it.
+            Ok(unsafe { Pinned::new(at, bytes) })
         }
 
         fn unpin(&mut self, _: Pinned) {}

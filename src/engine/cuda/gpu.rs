@@ -62,6 +62,13 @@ pub struct Pinned {
 // SAFETY: it is memory like any other, and its owner's alone.
 unsafe impl Send for Pinned {}
 
+impl Default for Pinned {
+    /// None of it.
+    fn default() -> Self {
+        Self { at: NonNull::dangling(), bytes: 0 }
+    }
+}
+
 impl Pinned {
     /// What a [`Gpu`] has allocated.
     ///

@@ -14,6 +14,7 @@ mod driver;
 mod engine;
 mod frames;
 mod gpu;
+mod weights;
 
 pub use conv::Storage;
 #[cfg(feature = "cuda")]
