@@ -6,11 +6,12 @@
 //! Super Resolution", MLSys 2022). The product is taken before kernels are mixed, so a step costs
 //! little more, and what is exported is the small net.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{Result, Tensor};
 use tunableconv::nn::{Init, TensorSpec};
 
+use crate::optimiser::Slot;
 use crate::recipe::Overparameterise;
 
 /// The product starts small beside the direct kernel.
@@ -54,8 +55,7 @@ pub fn collapse(trained: &HashMap<String, Tensor>) -> Result<HashMap<String, Ten
 
 const FIRST: &str = ".first";
 
-/// How the names of the 1×1 factors end.
-pub const SECOND: &str = ".second";
+const SECOND: &str = ".second";
 
 fn first(name: &str) -> String {
     format!("{name}{FIRST}")
@@ -65,13 +65,20 @@ fn second(name: &str) -> String {
     format!("{name}{SECOND}")
 }
 
-/// Of a bank `[1, P, C_out, C_in, K, K]` with K > 1: P, `C_out` and `C_in` K².
+/// Of a bank `[1, P, C_out, C_in, K, K]`, or kernels `[P, C_out, C_in, K, K]`, with K > 1: P, `C_out` and `C_in` K².
 fn bank_sizes(shape: &[usize]) -> Option<[usize; 3]> {
     match *shape {
-        [1, kernels, c_out, c_in, k_h, k_w] if k_h * k_w > 1 => {
+        [1, kernels, c_out, c_in, k_h, k_w] | [kernels, c_out, c_in, k_h, k_w] if k_h * k_w > 1 => {
             Some([kernels, c_out, c_in * k_h * k_w])
         }
         _ => None,
+    }
+}
+
+/// Makes the kernels `name` the direct ones, whose product is 0.
+pub fn only_direct(slots: &mut BTreeMap<String, Slot>, name: &str) {
+    if let Some(slot) = slots.get_mut(&second(name)) {
+        *slot = Slot::new(slot.shape.clone(), vec![0.0; slot.value.len()]);
     }
 }
 

@@ -7,6 +7,7 @@ mod common;
 use common::{RECIPE, Workplace};
 use tunableconv::checkpoint::Checkpoint;
 use tunableconv_train::recipe::Recipe;
+use tunableconv_train::trainer::trained_numbers;
 
 const NET: &str = r#"
 net = "plain"
@@ -118,6 +119,36 @@ fn all_is_trained_together_where_nothing_is_frozen() {
     // What no sample was at has the kernel of all.
     assert_eq!(kernels(&film, 0), kernels(&film, 1));
     assert_ne!(kernels(&film, 0), kernels(&film, 2));
+}
+
+#[test]
+fn kernels_that_all_corners_share_may_be_overparameterised() {
+    let at = Workplace::new();
+    let usual = recipe("[[0.0, 1.0], [1.0, 1.0]]", "difference = \"kernels\"");
+    let wide = usual.replace("\n[net]", "\noverparameterise = { channels = 8 }\n[net]");
+    let numbers = |text: &str| trained_numbers(&Recipe::parse(text).unwrap());
+    // To 8 channels with kernels of 3×3, and back; of what is shared alone.
+    let more = [(1, 4), (4, 4), (4, 1)].map(|(c_in, c_out)| 8 * 9 * c_in + c_out * 8);
+    assert_eq!(numbers(&wide), numbers(&usual) + more.iter().sum::<usize>());
+    std::fs::write(at.path("wide.toml"), &wide).unwrap();
+    at.succeed("train wide.toml --data data --run first");
+    let first = Checkpoint::read(&at.path("first/checkpoint.safetensors")).unwrap();
+    assert_eq!(kernels(&first, 0), kernels(&first, 1));
+    assert!(kernels(&first, 0) != kernels(&first, 2) && kernels(&first, 2) != kernels(&first, 3));
+    // Where it starts from a checkpoint it has those in the middle of its domain, and nothing is added.
+    at.succeed(
+        "train wide.toml --from first/checkpoint.safetensors --steps 1 --data data --run next",
+    );
+    let next = Checkpoint::read(&at.path("next/checkpoint.safetensors")).unwrap();
+    let middle = |layer: usize, i: usize| -> f32 {
+        (0..4).map(|corner| kernels(&first, corner)[layer][i] / 4.0).sum()
+    };
+    for (layer, values) in kernels(&next, 0).iter().enumerate() {
+        for (i, value) in values.iter().enumerate() {
+            let moved = (value - middle(layer, i)).abs();
+            assert!(moved < 0.02, "layer {layer}, {i}: {moved}");
+        }
+    }
 }
 
 #[test]

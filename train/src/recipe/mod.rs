@@ -167,8 +167,7 @@ impl Recipe {
         self.check_net().context("net")?;
         if let Some(control) = &self.control {
             control.validate(&self.net, &self.tuning).context("control")?;
-            let other = self.quantised || self.overparameterise.is_some();
-            ensure!(!other, "control: neither quantised nor overparameterise go with it");
+            ensure!(!self.quantised, "control: quantised does not go with it");
         }
 
         let known = |name: &str| self.tuning.parameters.iter().any(|p| p.name == name);

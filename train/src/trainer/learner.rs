@@ -13,7 +13,7 @@ use tunableconv::nn::{FoldedNet, TensorSpec};
 use super::transfer::{Transfer, transfer};
 use super::window::Window;
 use crate::adversary::{self, Adversary};
-use crate::collapse::{collapse, trained_tensors};
+use crate::collapse::{collapse, only_direct, trained_tensors};
 use crate::loss::features::FeatureNet;
 use crate::multi_loss::{DeviceBatch, Evaluation, Made, MultiLoss};
 use crate::optimiser::{Adam, Slot, initial_slots};
@@ -42,6 +42,7 @@ pub fn initial_state(
         (Some(start), Some(control)) => {
             // Those that are frozen are not trained.
             for (name, k) in control.start(start, &recipe.net, &recipe.tuning)? {
+                only_direct(&mut slots, &name);
                 slots.entry(name).and_modify(|slot| *slot = k);
             }
             Transfer::default()
@@ -73,13 +74,11 @@ pub fn initial_state(
 
 /// The tensors to train.
 fn trained(recipe: &Recipe) -> Vec<TensorSpec> {
-    match &recipe.control {
+    let specs = match &recipe.control {
         Some(control) => control.trained(&recipe.net, &recipe.tuning),
-        None => {
-            let specs = recipe.net.tensors(recipe.tuning.len());
-            trained_tensors(&specs, recipe.overparameterise)
-        }
-    }
+        None => recipe.net.tensors(recipe.tuning.len()),
+    };
+    trained_tensors(&specs, recipe.overparameterise)
 }
 
 /// How many numbers a run of a recipe trains, but for a discriminator's.
@@ -239,11 +238,9 @@ impl Learner {
     }
 
     /// The net's tensors from those that are trained.
-    fn net_of(
-        &self,
-        mut trained: HashMap<String, Tensor>,
-    ) -> anyhow::Result<HashMap<String, Tensor>> {
-        let Some(control) = &self.recipe.control else { return Ok(collapse(&trained)?) };
+    fn net_of(&self, trained: HashMap<String, Tensor>) -> anyhow::Result<HashMap<String, Tensor>> {
+        let mut trained = collapse(&trained)?;
+        let Some(control) = &self.recipe.control else { return Ok(trained) };
         trained.extend(self.frozen.iter().map(|(name, k)| (name.clone(), k.clone())));
         control.net(&self.recipe.net, &self.recipe.tuning, &trained)
     }

@@ -13,7 +13,7 @@ use tunableconv::checkpoint::Checkpoint;
 use tunableconv::nn::{Link, Mode, TensorSpec};
 use tunableconv::tuning::TuningSpace;
 
-use crate::collapse;
+use crate::collapse::only_direct;
 use crate::optimiser::Slot;
 use crate::recipe::Recipe;
 
@@ -93,8 +93,8 @@ pub fn transfer(
         for (name, value) in values {
             fill(slots, &name, value);
         }
-        only_direct(slots, &layer);
         let name = format!("{layer}.weight");
+        only_direct(slots, &name);
         if slots[&name].shape[2..] != specs[&name].shape[2..] {
             transfer.wider.push(layer.clone());
         }
@@ -110,14 +110,6 @@ pub fn transfer(
 fn fill(slots: &mut BTreeMap<String, Slot>, name: &str, value: Vec<f32>) {
     let shape = slots[name].shape.clone();
     slots.insert(name.to_owned(), Slot::new(shape, value));
-}
-
-/// The product of a layer's factors is 0: its kernels are the direct ones.
-fn only_direct(slots: &mut BTreeMap<String, Slot>, layer: &str) {
-    let factor = format!("{layer}.weight{}", collapse::SECOND);
-    if let Some(zeros) = slots.get(&factor).map(|slot| vec![0.0; slot.value.len()]) {
-        fill(slots, &factor, zeros);
-    }
 }
 
 /// Lets a layer of the recipe's net pass on its input, where it can: it has as many outputs, nothing is
@@ -137,7 +129,7 @@ fn pass_on(slots: &mut BTreeMap<String, Slot>, recipe: &Recipe, layer: &str) -> 
     };
     let value = (0..slots[&name].value.len()).map(centre).collect();
     fill(slots, &name, value);
-    only_direct(slots, layer);
+    only_direct(slots, &name);
     true
 }
 
