@@ -130,6 +130,9 @@ pub fn told(metadata: &Metadata) -> Option<(usize, f64)> {
     let of_link = |link: &serde_json::Value| {
         let kind = link["degradation"]["kind"].as_str()?;
         let error = link["level"]["error"].as_f64().filter(|_| KINDS.contains(&kind))?;
+        if error <= 0.0 {
+            return None;
+        }
         let name = link["parameter"].as_str()?;
         let index = tuning.parameters.iter().position(|parameter| parameter.name == name)?;
         Some((index, error / 255.0))

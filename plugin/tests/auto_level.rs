@@ -111,14 +111,27 @@ fn a_knob_that_nobody_set_follows_and_does_not_jump() {
 #[test]
 fn what_is_set_or_bound_wins() {
     let set = element("tunableconv-broadcast", "auto-level=true denoise=0.25");
+    let bus = gst::Bus::new();
+    set.set_bus(Some(&bus));
     let mut harness = playing(&set);
     let values = follow(&mut harness, &set, "denoise", [10.0; 20].into_iter());
     assert_eq!(values, [0.25; 20]);
+    let told = "`auto-level` has no effect: `denoise` is set, or bound to a control source";
+    assert_eq!(warnings(&bus), [told]);
 
     let bound = element("tunableconv-broadcast", "auto-level=true keyframes=\"denoise=0s:0.6\"");
     let mut harness = playing(&bound);
     let values = follow(&mut harness, &bound, "denoise", [10.0; 20].into_iter());
     assert_eq!(values, [0.6; 20]);
+}
+
+/// The texts of all warnings on a bus.
+fn warnings(bus: &gst::Bus) -> Vec<String> {
+    let text = |message: gst::Message| match message.view() {
+        gst::MessageView::Warning(warning) => Some(warning.error().to_string()),
+        _ => None,
+    };
+    bus.iter_filtered(&[gst::MessageType::Warning]).filter_map(text).collect()
 }
 
 /// As the tuning that it stands at is used.
@@ -152,15 +165,8 @@ fn a_model_that_is_not_told_of_noise_says_so_once() {
     for index in 0..20 {
         harness.push_and_pull(stamped(picture.buffer(&info), index)).unwrap();
     }
-    let warnings: Vec<String> = bus
-        .iter_filtered(&[gst::MessageType::Warning])
-        .filter_map(|message| match message.view() {
-            gst::MessageView::Warning(warning) => Some(warning.error().to_string()),
-            _ => None,
-        })
-        .collect();
     assert_eq!(
-        warnings,
+        warnings(&bus),
         ["`auto-level` has no effect: none of the model's parameters is the level of its noise"]
     );
 }

@@ -35,6 +35,27 @@ fn frames_have_the_values_of_their_stream_times() {
 }
 
 #[test]
+fn a_frame_that_a_seek_begins_in_has_the_value_of_its_target() {
+    let model = Model::new();
+    let picture = Picture::random(16, 16);
+    let info = picture.info(VideoFormat::I420);
+    let element = model.element();
+    element.set_property("keyframes", "alpha=0s:0,1s:1");
+    let mut harness = model.harness(&element, &info);
+    harness.push_and_pull(stamped(picture.buffer(&info), 0)).unwrap();
+    let start = FRAME_DURATION * 10 + gst::ClockTime::from_mseconds(30);
+    let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    segment.set_start(start);
+    segment.set_time(start);
+    assert!(harness.push_event(gst::event::Segment::new(&segment)));
+    for (index, ms) in [(10, 430.0), (11, 440.0)] {
+        harness.push_and_pull(stamped(picture.buffer(&info), index)).unwrap();
+        let alpha = element.property::<f64>("alpha");
+        assert!((alpha - ms / 1000.0).abs() < 1e-9, "{ms}: {alpha}");
+    }
+}
+
+#[test]
 fn they_may_change_while_the_element_is_stopped() {
     let model = Model::new();
     let picture = Picture::random(16, 16);

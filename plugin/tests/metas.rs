@@ -103,5 +103,8 @@ fn a_new_peer_is_asked_whether_it_can_read_padded_frames() {
         }
         src.unlink(&peer).unwrap();
     }
+    // Those that had to be copied are not filtered either.
+    let stats = element.property::<gst::Structure>("stats");
+    assert_eq!((stats.get::<u64>("frames"), stats.get::<u64>("passthrough")), (Ok(0), Ok(12)));
     element.set_state(gst::State::Null).unwrap();
 }

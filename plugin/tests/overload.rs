@@ -244,6 +244,35 @@ fn is_told_upstream(harness: &mut Harness) -> bool {
 }
 
 #[test]
+fn a_sink_that_wants_fewer_frames_gets_filtered_ones() {
+    let mut live = Live::new("auto", || ms(10));
+    for index in 0..20 {
+        assert!(!live.push(index).0, "{index}");
+        is_told_upstream(&mut live.harness);
+        let time = FRAME_DURATION * index;
+        let throttle = gst::event::Qos::builder(gst::QOSType::Throttle, 0.4, 100_000_000);
+        live.harness.push_upstream_event(throttle.timestamp(time).build());
+        assert!(is_told_upstream(&mut live.harness), "{index}");
+    }
+}
+
+/// 50 ms are more than a frame of 40 has, and less than one that is shown for 80.
+#[test]
+fn at_half_the_rate_frames_may_take_twice_as_long() {
+    let mut live = Live::new("auto", || ms(50));
+    let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    segment.set_rate(0.5);
+    assert!(live.harness.push_event(gst::event::Segment::new(&segment)));
+    assert!((0..5).all(|index| !live.push(index).0));
+    // Of the frame that was shown at 320 ms.
+    live.harness.push_upstream_event(qos(8, 100_000_000));
+    assert!(live.push(5).0);
+    let untouched: Vec<bool> = (6..40).map(|index| live.push(index).0).collect();
+    let back = untouched.iter().position(|untouched| !untouched).unwrap();
+    assert!(untouched[back..].iter().all(|untouched| !untouched), "{untouched:?}");
+}
+
+#[test]
 fn a_sink_that_drops_frames_is_sent_untouched_ones_but_by_wait() {
     const LATE: gst::ClockTimeDiff = 100_000_000;
     for (overload, yields) in [("auto", true), ("passthrough", true), ("wait", false)] {

@@ -390,7 +390,10 @@ impl VideoFilterImpl for TunableConvBase {
             None => return Err(gst::loggable_error!(CAT, "Caps {incaps} before the start")),
         };
         match prepared {
-            Ok(Some(time)) => self.announce_latency(time),
+            Ok(Some(time)) => {
+                self.stats.restart_times();
+                self.announce_latency(time);
+            }
             Ok(None) => {}
             Err(error) => {
                 gst::element_imp_error!(

@@ -109,7 +109,9 @@ impl LiveTime {
     /// Takes what downstream says of a frame that came too late or in time; returns whether the
     /// filter is to blame for it, and it need not be told to those upstream.
     pub fn take_qos(&self, qos: &gst::event::Qos) -> bool {
-        let (_, _, diff, timestamp) = qos.get();
+        let (kind, _, diff, timestamp) = qos.get();
+        // A sink that wants fewer frames says so of each, whether it was late or not.
+        let timestamp = timestamp.filter(|_| kind != gst::QOSType::Throttle);
         let Some(timestamp) = timestamp else { return false };
         let is_late = diff > TOLERANCE.nseconds() as i64;
         let until = timestamp.nseconds().saturating_add_signed(diff);

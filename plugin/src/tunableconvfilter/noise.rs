@@ -9,6 +9,9 @@ const EVERY: u32 = 8;
 /// way to another noise in a second.
 const SHARE: f64 = 0.2;
 
+/// Noise below this cannot be seen: when so little is measured and left of what was before, there is none.
+const LEAST: f64 = 0.1 / 255.0;
+
 /// A knob follows when the level has changed by this share of itself, as every value costs a fold.
 const CHANGE: f64 = 0.02;
 
@@ -37,6 +40,7 @@ impl Noise {
     pub fn measured(&mut self, measured: Option<f64>) {
         let Some(measured) = measured else { return };
         let level = self.level.map_or(measured, |level| level + SHARE * (measured - level));
+        let level = if level.max(measured) < LEAST { 0.0 } else { level };
         self.level = Some(level);
         let is_near = |followed: &f64| (level - followed).abs() <= CHANGE * followed;
         if !self.followed.as_ref().is_some_and(is_near) {
@@ -88,6 +92,21 @@ mod tests {
         assert_eq!((noise.level(), noise.followed()), (Some(10.1), Some(10.0)));
         noise.measured(Some(11.0));
         assert!(noise.followed() > Some(10.2) && noise.followed() == noise.level());
+    }
+
+    #[test]
+    fn noise_that_ends_is_none_before_long() {
+        let mut noise = Noise::default();
+        noise.measured(Some(10.0 / 255.0));
+        let ended = (1..100).find(|_| {
+            noise.measured(Some(0.0));
+            noise.followed() == Some(0.0)
+        });
+        // At 25 frames a second after some seconds.
+        assert!(ended < Some(30), "{ended:?}");
+        // However weak, it comes back.
+        (0..20).for_each(|_| noise.measured(Some(0.2 / 255.0)));
+        assert!(noise.followed() > Some(0.15 / 255.0));
     }
 
     #[test]

@@ -76,6 +76,15 @@ pub struct FrameTask {
     pub scan: Scan,
 }
 
+/// Why no knob follows the noise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithoutLevel {
+    /// No parameter of the model is the level of its noise.
+    NoParameter,
+    /// The knob of that index was set.
+    IsSet(usize),
+}
+
 impl FrameTask {
     /// Whether the frame goes out as it came in.
     pub fn is_untouched(&self) -> bool {
@@ -226,9 +235,14 @@ impl State {
         (index < MAX_PARAMETERS && knobs.values[index].is_none()).then_some((index, value))
     }
 
-    /// Whether the bus is to be told that no knob of this model follows the noise.
-    pub fn is_newly_without_level(&mut self) -> bool {
-        self.told.is_none() && !std::mem::replace(&mut self.warned_of_level, true)
+    /// Why no knob of this model follows the noise, if the bus is to be told.
+    pub fn newly_without_level(&mut self, knobs: Knobs) -> Option<WithoutLevel> {
+        let reason = match self.told {
+            None => WithoutLevel::NoParameter,
+            Some((index, _)) if knobs.values.get(index)?.is_some() => WithoutLevel::IsSet(index),
+            Some(_) => return None,
+        };
+        (!std::mem::replace(&mut self.warned_of_level, true)).then_some(reason)
     }
 
     /// Whether frames come out as they go in.
@@ -236,10 +250,12 @@ impl State {
         self.failure.is_none() && self.loaded.engine.is_identity()
     }
 
-    /// Time from this frame to the next: what the buffer or the caps say, or as from the last.
+    /// Running time from this frame to the next, which is played at this rate: what the buffer or the caps say, or as
+    /// from the last.
     pub fn frame_duration(
         &mut self,
         running_time: Option<gst::ClockTime>,
+        rate: f64,
         buffer: &gst::BufferRef,
     ) -> Option<gst::ClockTime> {
         let last = std::mem::replace(&mut self.last_running_time, running_time);
@@ -252,8 +268,11 @@ impl State {
         };
         let elapsed = || running_time?.checked_sub(last?);
         let is_some = |time: &gst::ClockTime| *time >= SHORTEST_FRAME;
-        let of_buffer = buffer.duration().filter(is_some);
-        of_buffer.or_else(|| of_caps().filter(is_some)).or_else(|| elapsed().filter(is_some))
+        let of_stream = buffer.duration().filter(is_some).or_else(|| of_caps().filter(is_some));
+        let played = |time: gst::ClockTime| {
+            gst::ClockTime::from_nseconds((time.nseconds() as f64 / rate) as u64)
+        };
+        of_stream.map(played).filter(is_some).or_else(|| elapsed().filter(is_some))
     }
 
     /// Whether something that is due every `interval` of running time is due now.

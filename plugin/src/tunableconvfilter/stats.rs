@@ -24,6 +24,8 @@ pub struct Stats {
     saturation: AtomicU64,
     /// Bits of the estimated noise, of 255.
     noise: AtomicU64,
+    /// How many there were when frame times began to be those of this engine and these caps.
+    timed_from: AtomicU64,
     /// Ring of the times of the last filtered frames, in nanoseconds.
     times_ns: [AtomicU64; TIMED_FRAMES],
 }
@@ -37,6 +39,7 @@ impl Default for Stats {
             refolds: AtomicU64::new(0),
             saturation: AtomicU64::new(0),
             noise: AtomicU64::new(0),
+            timed_from: AtomicU64::new(0),
             times_ns: [const { AtomicU64::new(0) }; TIMED_FRAMES],
         }
     }
@@ -50,21 +53,29 @@ pub fn count(counter: &AtomicU64) {
 impl Stats {
     /// Starts again at nothing.
     pub fn reset(&self) {
-        let Self { frames, passthrough, overloaded, refolds, saturation, noise, .. } = self;
-        for counter in [frames, passthrough, overloaded, refolds, saturation, noise] {
+        let Self {
+            frames, passthrough, overloaded, refolds, saturation, noise, timed_from, ..
+        } = self;
+        for counter in [frames, passthrough, overloaded, refolds, saturation, noise, timed_from] {
             counter.store(0, Ordering::Relaxed);
         }
     }
 
+    /// Forgets how long frames took: from now on another engine filters them, or they are of another size.
+    pub fn restart_times(&self) {
+        self.timed_from.store(self.frames.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Counts a filtered frame, of whose activations this share is at the end of the calibrated
-    /// range; returns how many there were.
+    /// range; returns how many there were since frame times began.
     pub fn count_frame(&self, time: Duration, saturation: f64) -> u64 {
         self.saturation.store(saturation.to_bits(), Ordering::Relaxed);
-        let index = self.frames.load(Ordering::Relaxed);
+        let frames = self.frames.load(Ordering::Relaxed);
+        let index = frames - self.timed_from.load(Ordering::Relaxed);
         let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.times_ns[(index % TIMED_FRAMES as u64) as usize].store(time_ns, Ordering::Relaxed);
         // A reader that sees the count sees the time.
-        self.frames.store(index + 1, Ordering::Release);
+        self.frames.store(frames + 1, Ordering::Release);
         index + 1
     }
 
@@ -115,7 +126,9 @@ impl Stats {
 
     fn times(&self, frames: u64) -> Times {
         let mut times = self.times_ns.each_ref().map(|time| time.load(Ordering::Relaxed));
-        let times = &mut times[..frames.min(TIMED_FRAMES as u64) as usize];
+        // A reader may see it before the count that goes with it.
+        let timed = frames.saturating_sub(self.timed_from.load(Ordering::Relaxed));
+        let times = &mut times[..timed.min(TIMED_FRAMES as u64) as usize];
         if times.is_empty() {
             return Times { median: 0, mean: 0, p95: 0 };
         }
@@ -164,5 +177,18 @@ mod tests {
         assert_eq!(count(&rising), Times { median: half as u64 + 1, mean: 32, p95: 61 });
         stats.reset();
         assert_eq!(count(&[9]), Times { median: 9, mean: 9, p95: 9 });
+    }
+
+    #[test]
+    fn frame_times_of_another_engine_or_size_do_not_count() {
+        let stats = Stats::default();
+        let count = |time| stats.count_frame(Duration::from_nanos(time), 0.0);
+        assert_eq!((0..TIMED_FRAMES).map(|_| count(1_000)).max(), Some(TIMED_FRAMES as u64));
+        stats.restart_times();
+        assert_eq!(stats.median(), Duration::ZERO);
+        assert_eq!((count(10), count(30)), (1, 2));
+        assert_eq!(stats.median(), Duration::from_nanos(30));
+        let frames = stats.structure(&Running::default(), 0).get::<u64>("frames");
+        assert_eq!(frames, Ok(TIMED_FRAMES as u64 + 2));
     }
 }

@@ -95,6 +95,7 @@ impl TunableConvBase {
             (before, defaults(state.space(), self.definition.scale))
         };
         gst::info!(CAT, imp = self, "Running {}", running.engine);
+        self.stats.restart_times();
         {
             let mut settings = lock(&self.settings);
             settings.engine = running;

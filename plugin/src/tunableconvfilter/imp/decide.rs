@@ -21,10 +21,16 @@ impl TunableConvBase {
         // Backwards from nowhere there is no time.
         let segment = segment.filter(|segment| segment.rate() > 0.0 || segment.stop().is_some());
         let time = |to: fn(&gst::FormattedSegment<gst::ClockTime>, gst::ClockTime) -> _| {
-            segment.as_ref().zip(buffer.pts()).and_then(|(segment, pts)| to(segment, pts))
+            segment.as_ref().zip(buffer.pts()).and_then(|(segment, pts)| {
+                // What begins before a seek's target is shown from there on.
+                let end = buffer.duration().map(|duration| pts.saturating_add(duration));
+                let clipped = end.and_then(|end| segment.clip(pts, end)?.0);
+                to(segment, clipped.unwrap_or(pts))
+            })
         };
         let stream_time = time(|segment, pts| segment.to_stream_time(pts));
         let running_time = time(|segment, pts| segment.to_running_time(pts));
+        let rate = segment.as_ref().map_or(1.0, |segment| segment.rate().abs());
         self.sync_controls(stream_time);
         self.take_next();
         let live = lock(&self.settings).live;
@@ -39,11 +45,12 @@ impl TunableConvBase {
             count(&self.stats.refolds);
         }
         let unknown = state.newly_without_parameter(live.knobs);
-        let is_without_level = live.auto_level && state.is_newly_without_level();
+        let without_level =
+            if live.auto_level { state.newly_without_level(live.knobs) } else { None };
         let is_identity = state.is_identity();
         let is_newly_unknown = !is_identity && state.is_newly_unknown(scan);
-        let timing =
-            self.time.of_frame(&obj, running_time, state.frame_duration(running_time, buffer));
+        let duration = state.frame_duration(running_time, rate, buffer);
+        let timing = self.time.of_frame(&obj, running_time, duration);
         let mut overload = None;
         let decision = match timing.filter(|_| !is_identity && scan.is_known()) {
             Some(timing) if live.overload != Overload::Wait => {
@@ -56,13 +63,14 @@ impl TunableConvBase {
                 }
                 decision
             }
+            _ if is_identity => Decision::Bypass,
             _ => Decision::Filter(1.0),
         };
         state.frame = FrameTask { decision, compare: live.compare, scan };
-        if let Some(timing) = timing.filter(|_| !is_identity && !state.frame.is_untouched()) {
+        let is_untouched = state.frame.is_untouched();
+        if let Some(timing) = timing.filter(|_| !is_untouched) {
             self.time.filtered(timing);
         }
-        let is_untouched = is_identity || state.frame.is_untouched();
         let keeps_size = state.scale() == 1;
         let may_forward = state.info().is_some_and(|info| self.may_forward(buffer, info));
         let is_message_due = live.post_messages && state.is_due(running_time, MESSAGE_INTERVAL);
@@ -73,9 +81,7 @@ impl TunableConvBase {
         overload.into_iter().for_each(|message| self.post(message));
         lock(&self.settings).followed = followed;
         self.warn_of_knobs(&unknown, &names.unwrap_or_default());
-        if is_without_level {
-            self.warn_of_level();
-        }
+        without_level.into_iter().for_each(|reason| self.warn_of_level(reason));
         if is_newly_unknown {
             self.warn_of_fields();
         }

@@ -10,7 +10,7 @@ use tunableconv::frame::MAX_SIDE;
 
 use super::super::formats;
 use super::super::overload::Timing;
-use super::super::state::clock_time;
+use super::super::state::{WithoutLevel, clock_time};
 use super::{CAT, TunableConvBase, lock};
 
 /// Latency over the time that a frame takes: the machine will not always be as idle.
@@ -83,11 +83,22 @@ impl TunableConvBase {
     }
 
     /// Tells that no knob follows the noise.
-    pub(super) fn warn_of_level(&self) {
+    pub(super) fn warn_of_level(&self, reason: WithoutLevel) {
+        let reason = match reason {
+            WithoutLevel::NoParameter => {
+                String::from("none of the model's parameters is the level of its noise")
+            }
+            WithoutLevel::IsSet(index) => {
+                format!(
+                    "`{}` is set, or bound to a control source",
+                    self.definition.knobs[index].name
+                )
+            }
+        };
         gst::element_imp_warning!(
             self,
             gst::LibraryError::Settings,
-            ("`auto-level` has no effect: none of the model's parameters is the level of its noise")
+            ("`auto-level` has no effect: {reason}")
         );
     }
 
