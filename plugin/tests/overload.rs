@@ -4,7 +4,11 @@
 
 mod common;
 
-use common::{FRAME_DURATION, Picture, messages, random_checkpoint, random_checkpoint_of, stamped};
+use std::sync::mpsc::channel;
+
+use common::{
+    FRAME_DURATION, Model, Picture, messages, random_checkpoint, random_checkpoint_of, stamped,
+};
 use gst_check::{Harness, TestClock};
 use gstreamer as gst;
 use gstreamer_check as gst_check;
@@ -226,6 +230,32 @@ fn deadlines_are_those_of_the_whole_pipeline() {
         let untouched = (0..40).filter(|&index| live.push(index).0).count();
         assert_eq!(untouched > 0, is_disturbed, "{pipeline_latency:?}: {untouched}");
     }
+}
+
+/// The first takes 100 s on its clock, the other some milliseconds.
+#[test]
+fn an_engine_that_is_chosen_before_the_first_frame_is_the_one_that_is_timed() {
+    let model = Model::new();
+    let element = model.element();
+    let clock = TestClock::new();
+    let options = Options { precision: Precision::F32, ..Options::default() };
+    let engine = engine::open(&model.checkpoint, &options).unwrap();
+    let cost = Box::new(|| gst::ClockTime::from_seconds(100));
+    set_engine(&element, Box::new(Slow { engine, clock: clock.clone(), cost }));
+    element.set_clock(Some(&clock)).unwrap();
+    let (sender, notified) = channel();
+    element.connect_notify(Some("stats"), move |_, _| {
+        let _ = sender.send(());
+    });
+    let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
+    element.set_property("threads", 1u32);
+    notified.recv().unwrap();
+    let picture = Picture::random(32, 16);
+    let info = picture.info(VideoFormat::I420);
+    let caps = info.to_caps().unwrap();
+    harness.set_caps(caps.clone(), caps);
+    harness.push_and_pull(stamped(picture.buffer(&info), 0)).unwrap();
+    assert!(harness.query_latency() < Some(gst::ClockTime::from_seconds(100)));
 }
 
 /// What a sink says of the frame that it has last seen.

@@ -265,11 +265,17 @@ impl BaseTransformImpl for TunableConvBase {
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
-        if let gst::EventView::FlushStop(_) = event.view() {
-            self.time.flush();
-            if let Some(state) = lock(&self.state).as_mut() {
-                state.flush();
+        match event.view() {
+            gst::EventView::FlushStop(_) => {
+                self.time.flush();
+                if let Some(state) = lock(&self.state).as_mut() {
+                    state.flush();
+                }
             }
+            // In passthrough the base class would take those before for all that there is to say, and forget whom it
+            // was to ask for buffers.
+            gst::EventView::Caps(_) => self.obj().set_passthrough(false),
+            _ => {}
         }
         self.parent_sink_event(event)
     }
@@ -384,6 +390,8 @@ impl VideoFilterImpl for TunableConvBase {
     ) -> Result<(), gst::LoggableError> {
         // In passthrough the base class would not negotiate buffers for filtered frames.
         self.obj().set_passthrough(false);
+        // What waits knows no frames, or others.
+        self.take_next();
         let clock = || Moment::now(&self.obj());
         let prepared = match lock(&self.state).as_mut() {
             Some(state) => state.set_info(in_info, out_info, &clock),

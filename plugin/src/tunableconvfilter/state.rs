@@ -270,7 +270,8 @@ impl State {
         let is_some = |time: &gst::ClockTime| *time >= SHORTEST_FRAME;
         let of_stream = buffer.duration().filter(is_some).or_else(|| of_caps().filter(is_some));
         let played = |time: gst::ClockTime| {
-            gst::ClockTime::from_nseconds((time.nseconds() as f64 / rate) as u64)
+            let time = (time.nseconds() as f64 / rate) as u64;
+            gst::ClockTime::from_nseconds(time.min(u64::MAX - 1))
         };
         of_stream.map(played).filter(is_some).or_else(|| elapsed().filter(is_some))
     }
