@@ -129,8 +129,8 @@ pub fn told(metadata: &Metadata) -> Option<(usize, f64)> {
     let Metadata { tuning, provenance, .. } = metadata;
     let of_link = |link: &serde_json::Value| {
         let kind = link["degradation"]["kind"].as_str()?;
-        let error = link["level"]["error"].as_f64().filter(|_| KINDS.contains(&kind))?;
-        if error <= 0.0 {
+        let error = link["level"]["error"].as_f64().filter(|error| *error > 0.0)?;
+        if !KINDS.contains(&kind) {
             return None;
         }
         let name = link["parameter"].as_str()?;
@@ -192,6 +192,16 @@ mod tests {
     fn half_flat(x: usize, y: usize) -> f64 {
         let texture = if x < WIDTH / 2 { ((x / 2 + y / 3) % 2) as f64 * 60.0 } else { 0.0 };
         60.0 + (x + y) as f64 * 0.2 + texture
+    }
+
+    #[test]
+    fn a_model_is_told_of_noise_by_an_error_that_there_is() {
+        let mut metadata = crate::checkpoint::Checkpoint::built_in().unwrap().metadata;
+        assert_eq!(told(&metadata), Some((0, 35.0 / 255.0)));
+        for link in &mut metadata.provenance.degradations {
+            link["level"]["error"] = 0.0.into();
+        }
+        assert_eq!(told(&metadata), None);
     }
 
     #[test]
