@@ -74,7 +74,11 @@ pub fn make(recipe: &Recipe, pictures: &Pictures, step: u64) -> HostBatch {
         batch.corners = vec![<_>::default(); recipe.corners().len()];
     }
     let all_levels = recipe.levels();
-    let mut samples = recipe.batch.samples.iter().cycle().map(|sample| recipe.is_active(sample));
+    // A step goes on where the one before it ended.
+    let (listed, batch_size) =
+        (&recipe.batch.samples, recipe.batch.micro_batches * recipe.batch.size);
+    let first = (step % listed.len() as u64 * batch_size as u64 % listed.len() as u64) as usize;
+    let mut samples = listed.iter().cycle().skip(first).map(|sample| recipe.is_active(sample));
     let tunings = StepTunings::new(recipe, step, &mut rng);
     for index in 0..recipe.batch.micro_batches {
         let mut tuning = tunings.draw(index, &mut rng);

@@ -135,18 +135,44 @@ fn kernels_that_all_corners_share_may_be_overparameterised() {
     let first = Checkpoint::read(&at.path("first/checkpoint.safetensors")).unwrap();
     assert_eq!(kernels(&first, 0), kernels(&first, 1));
     assert!(kernels(&first, 0) != kernels(&first, 2) && kernels(&first, 2) != kernels(&first, 3));
-    // Where it starts from a checkpoint it has those in the middle of its domain, and nothing is added.
-    at.succeed(
-        "train wide.toml --from first/checkpoint.safetensors --steps 1 --data data --run next",
-    );
+    // Where it starts from a checkpoint nothing is added to them.
+    is_what_it_starts_from(&at, "wide.toml", "first/checkpoint.safetensors");
+}
+
+#[test]
+fn a_run_with_differences_starts_as_the_checkpoint() {
+    let at = Workplace::new();
+    let free = recipe("[[0.0, 1.0], [1.0, 1.0]]", "").replace("[control]", "");
+    std::fs::write(at.path("free.toml"), free).unwrap();
+    at.succeed("train free.toml --data data --run free");
+    for control in ["difference = \"kernels\"", "difference = \"kernels\"\nbase = [0.0, 1.0]"] {
+        std::fs::write(at.path("next.toml"), recipe("[[0.0, 1.0]]", control)).unwrap();
+        is_what_it_starts_from(&at, "next.toml", "free/checkpoint.safetensors");
+        std::fs::remove_dir_all(at.path("next")).unwrap();
+    }
+    // What does with fewer numbers cannot, and says so.
+    let gains = recipe("[[0.0, 1.0]]", "difference = \"gains\"");
+    std::fs::write(at.path("next.toml"), gains).unwrap();
+    let line = "train next.toml --from free/checkpoint.safetensors --data data --run next";
+    let run = at.command(line).assert().success();
+    let told = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+    assert!(told.contains("the knobs start without effect"), "{told}");
+}
+
+/// After a step of no length.
+fn is_what_it_starts_from(at: &Workplace, recipe: &str, from: &str) {
+    let text = std::fs::read_to_string(at.path(recipe)).unwrap();
+    let still = text
+        .replace("learning_rate = 1e-3", "learning_rate = 1e-30")
+        .replace("final_learning_rate = 1e-5", "final_learning_rate = 1e-30");
+    std::fs::write(at.path("still.toml"), still).unwrap();
+    at.succeed(&format!("train still.toml --from {from} --steps 1 --data data --run next"));
+    let start = Checkpoint::read(&at.path(from)).unwrap();
     let next = Checkpoint::read(&at.path("next/checkpoint.safetensors")).unwrap();
-    let middle = |layer: usize, i: usize| -> f32 {
-        (0..4).map(|corner| kernels(&first, corner)[layer][i] / 4.0).sum()
-    };
-    for (layer, values) in kernels(&next, 0).iter().enumerate() {
-        for (i, value) in values.iter().enumerate() {
-            let moved = (value - middle(layer, i)).abs();
-            assert!(moved < 0.02, "layer {layer}, {i}: {moved}");
+    for corner in 0..4 {
+        let (start, next) = (kernels(&start, corner).concat(), kernels(&next, corner).concat());
+        for (a, b) in start.iter().zip(&next) {
+            assert!((a - b).abs() < 1e-6, "corner {corner}: {a} {b}");
         }
     }
 }

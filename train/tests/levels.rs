@@ -62,6 +62,22 @@ fn samples_are_as_noisy_as_the_net_is_told() {
 }
 
 #[test]
+fn a_list_longer_than_a_step_is_trained_whole() {
+    let at = Workplace::new();
+    let text = told("{}")
+        .replace("micro_batches = 2", "micro_batches = 1\nsize = 1")
+        .replace("[\"denoise\", \"deblur\"]", "[\"deblur\"], [\"denoise\", \"deblur\"]");
+    let recipe = Recipe::parse(&text).unwrap();
+    let pictures = pictures(&at);
+    let is_told = |step: u64| batch::make(&recipe, &pictures, step).tunings[0] > 0.0;
+    // Of what no sample has the level is 0.
+    assert!((0..60).filter(|step| step % 3 == 1).all(|step| !is_told(step)));
+    for turn in [0, 2] {
+        assert!((0..60).filter(|step| step % 3 == turn).any(is_told), "{turn}");
+    }
+}
+
+#[test]
 fn a_level_is_undone_whole_whatever_it_is() {
     let recipe = Recipe::parse(&told("{ jitter = 0.1 }")).unwrap();
     // Corners: none, denoise, deblur, both. Denoise is on at any value.

@@ -379,6 +379,38 @@ impl Control {
         }
         Ok(values)
     }
+
+    /// Puts into `values`, which [`Self::start`] made, the differences that `start` has from k; whether all could be
+    /// had. Not where they are made of less than kernels, or where `start` has others.
+    pub fn start_differences(
+        &self,
+        start: &Checkpoint,
+        net: &Architecture,
+        tuning: &TuningSpace,
+        values: &mut BTreeMap<String, Slot>,
+    ) -> bool {
+        let is_same = |spec: &TensorSpec| {
+            let own = start.tensors.get(&spec.name);
+            own.is_some_and(|own| own.len() == spec.shape.iter().product::<usize>())
+        };
+        let has_all = |(bank, differs): (Bank, bool)| {
+            differs && is_same(&bank.weight) && bank.bias.as_ref().is_none_or(is_same)
+        };
+        let are_kernels = self.difference == Difference::Kernels;
+        if !are_kernels || !self.banks(net, tuning).all(has_all) {
+            return false;
+        }
+        for (bank, _) in self.banks(net, tuning) {
+            for (part, spec) in [("weight", Some(&bank.weight)), ("bias", bank.bias.as_ref())] {
+                let Some(spec) = spec else { continue };
+                let k = &values[&shared(&spec.name)].value;
+                let corners = start.tensors[&spec.name].chunks_exact(k.len());
+                let d = corners.flat_map(|own| own.iter().zip(k).map(|(own, k)| own - k)).collect();
+                values.insert(bank.part(part), Slot::new(spec.shape[1..].to_vec(), d));
+            }
+        }
+        true
+    }
 }
 
 /// Whether a layer has a kernel for each corner of the domain. Others, as the last one of a net that changes nothing

@@ -23,7 +23,7 @@ pub struct Batch {
     pub micro_batches: usize,
     /// Samples in a micro-batch; one for each of [`Self::samples`] if left out.
     pub size: usize,
-    /// Which degradations samples have, by [their names](super::Link::name); taken by turns throughout a step.
+    /// Which degradations samples have, by [their names](super::Link::name); taken by turns, from step to step.
     /// If left out, those of each name alone and of all together, in at least four samples.
     pub samples: Vec<Vec<String>>,
     /// How tunings are drawn.

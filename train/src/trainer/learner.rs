@@ -40,12 +40,17 @@ pub fn initial_state(
             Transfer::default()
         }
         (Some(start), Some(control)) => {
-            // Those that are frozen are not trained.
-            for (name, k) in control.start(start, &recipe.net, &recipe.tuning)? {
+            let mut values = control.start(start, &recipe.net, &recipe.tuning)?;
+            // What is frozen is all that a difference is trained upon.
+            let is_whole = control.frozen || {
+                control.start_differences(start, &recipe.net, &recipe.tuning, &mut values)
+            };
+            for (name, value) in values {
                 only_direct(&mut slots, &name);
-                slots.entry(name).and_modify(|slot| *slot = k);
+                // Frozen kernels are not trained.
+                slots.entry(name).and_modify(|slot| *slot = value);
             }
-            Transfer::default()
+            Transfer { is_at_one_tuning: !is_whole, ..Default::default() }
         }
         (None, None) => Transfer::default(),
         (Some(start), None) => {
@@ -322,7 +327,10 @@ pub struct Origin {
 }
 
 /// What the checkpoints of a run say of themselves, without the steps of the run itself.
-fn metadata(recipe: &Recipe, Origin { data, start }: Origin) -> anyhow::Result<Metadata> {
+pub(super) fn metadata(
+    recipe: &Recipe,
+    Origin { data, start }: Origin,
+) -> anyhow::Result<Metadata> {
     let degradations =
         recipe.degradations.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
     let mut metadata = Metadata {

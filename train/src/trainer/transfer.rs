@@ -17,27 +17,41 @@ use crate::collapse::only_direct;
 use crate::optimiser::Slot;
 use crate::recipe::Recipe;
 
+/// A plain parameter's tensor.
+const DATA: &str = "data";
+
+/// Slopes of an activation that has them.
+const SLOPE: &str = "slope";
+
+/// What is told of a net whose kernels differ in fewer numbers than the checkpoint's.
+const AT_ONE_TUNING: &str = "taken are its kernels at the base of control, in the middle of its domain if there is none; the knobs start without effect";
+
 /// What a net has of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transfer {
-    /// Layers that were taken.
+    /// Layers that were taken, and tensors that are no layer's.
     pub taken: Vec<String>,
     /// Those of them that have more channels than the checkpoint's.
     pub wider: Vec<String>,
     /// Layers that start by passing on what they are given.
     pub passing: Vec<String>,
-    /// Layers that start with fresh weights.
+    /// Layers that start with fresh weights, and tensors that do.
     pub fresh: Vec<String>,
     /// Parameters that the checkpoint does not have.
     pub new: Vec<String>,
     /// Parameters of the checkpoint that the net does not have.
     pub gone: Vec<String>,
+    /// Whether the net starts as what the checkpoint is at one tuning.
+    pub is_at_one_tuning: bool,
 }
 
 impl Transfer {
     /// For people; `None` where everything was taken.
     #[must_use]
     pub fn describe(&self) -> Option<String> {
+        if self.is_at_one_tuning {
+            return Some(AT_ONE_TUNING.into());
+        }
         let part = |what: &str, names: &[String]| match names.is_empty() {
             true => None,
             false => Some(format!("{what} {}", names.join(", "))),
@@ -83,28 +97,50 @@ pub fn transfer(
         new_names.iter().map(|name| old_names.iter().position(|old| old == name)).collect();
     let specs: BTreeMap<String, TensorSpec> =
         start.metadata.tensors().into_iter().map(|spec| (spec.name.clone(), spec)).collect();
-    let layers: Vec<String> =
-        slots.keys().filter_map(|name| name.strip_suffix(".weight")).map(str::to_owned).collect();
-    for layer in layers.into_iter().filter(|layer| !layer.ends_with(".mlp")) {
-        let Some(values) = taken(&layer, slots, start, &specs, &places, old_names.len()) else {
-            transfer.fresh.push(layer);
+    let mut layers: Vec<String> = recipe.net.phis().into_iter().map(|(name, _)| name).collect();
+    layers.sort();
+    for layer in &layers {
+        let Some(values) = taken(layer, slots, start, &specs, &places, old_names.len()) else {
+            transfer.fresh.push(layer.clone());
             continue;
         };
+        let slope = format!("{layer}.{SLOPE}");
+        if slots.contains_key(&slope) && values.iter().all(|(name, _)| *name != slope) {
+            transfer.fresh.push(slope);
+        }
         for (name, value) in values {
             fill(slots, &name, value);
         }
         let name = format!("{layer}.weight");
         only_direct(slots, &name);
-        if slots[&name].shape[2..] != specs[&name].shape[2..] {
+        if specs.get(&name).is_some_and(|old| slots[&name].shape[2..] != old.shape[2..]) {
             transfer.wider.push(layer.clone());
         }
-        transfer.taken.push(layer);
+        transfer.taken.push(layer.clone());
+    }
+    // What is the same for all tunings.
+    let of_layer = |name: &str| layers.iter().any(|layer| is_of(layer, name));
+    for TensorSpec { name, shape, .. } in recipe.net.tensors(new_names.len()) {
+        if of_layer(&name) {
+            continue;
+        }
+        if specs.get(&name).is_some_and(|old| old.shape == shape) {
+            fill(slots, &name, start.tensors[&name].clone());
+            transfer.taken.push(name);
+        } else {
+            transfer.fresh.push(name);
+        }
     }
     if !transfer.taken.is_empty() {
         let passes = |layer: &String| pass_on(slots, recipe, layer);
         (transfer.passing, transfer.fresh) = transfer.fresh.into_iter().partition(passes);
     }
     transfer
+}
+
+/// Whether a tensor belongs to a layer.
+fn is_of(layer: &str, tensor: &str) -> bool {
+    tensor.strip_prefix(layer).is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn fill(slots: &mut BTreeMap<String, Slot>, name: &str, value: Vec<f32>) {
@@ -171,9 +207,11 @@ fn taken(
     if has_affine != specs.contains_key(&name("mlp.weight")) {
         return None;
     }
+    // A convolution's or a dense layer's kernels, or a plain parameter.
+    let bank = if slots.contains_key(&name("weight")) { "weight" } else { DATA };
     let kernels = |shape: &[usize]| shape.get(1).copied();
-    let new_kernels = kernels(&slots[&name("weight")].shape)?;
-    let old_kernels = kernels(&specs.get(&name("weight"))?.shape)?;
+    let new_kernels = kernels(&slots.get(&name(bank))?.shape)?;
+    let old_kernels = kernels(&specs.get(&name(bank))?.shape)?;
     // For each kernel of the bank that of the checkpoint.
     let sources: Vec<Option<usize>> = if has_affine {
         if new_kernels < old_kernels {
@@ -192,15 +230,18 @@ fn taken(
     };
 
     let mut values = vec![];
-    for part in ["weight", "bias"] {
+    for part in [bank, "bias", SLOPE] {
         let (Some(slot), Some(spec)) = (slots.get(&name(part)), specs.get(&name(part))) else {
-            if slots.contains_key(&name(part)) || specs.contains_key(&name(part)) {
+            // An activation may be another.
+            let differ = slots.contains_key(&name(part)) || specs.contains_key(&name(part));
+            if differ && part != SLOPE {
                 return None;
             }
             continue;
         };
         let (shape, old_shape) = (&slot.shape[2..], &spec.shape[2..]);
-        if !fits(old_shape, shape) {
+        let is_taken = if part == DATA { shape == old_shape } else { fits(old_shape, shape) };
+        if !is_taken {
             return None;
         }
         let (each, old_each) = (shape.iter().product(), old_shape.iter().product::<usize>());
@@ -231,4 +272,92 @@ fn taken(
         values.push((name("mlp.bias"), constants.collect()));
     }
     Some(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use tunableconv::nn::Init;
+
+    use super::super::learner::{Origin, metadata};
+    use super::*;
+    use crate::optimiser::initial_slots;
+
+    /// Small nets with all kinds of layers.
+    const NETS: [&str; 6] = [
+        r#"net = "plain"
+        colour = "luma"
+        scale = 1
+        residual = true
+        layers = [
+          { name = "a", kernel = 3, channels = 4, activation = "prelu" },
+          { name = "b", kernel = 3, channels = 1, activation = "none" },
+        ]"#,
+        "net = \"edsr\"\nchannels = 4\nblocks = 1\nscale = 1\nresidual_scale = 0.1",
+        "net = \"nafnet\"\nchannels = 4\nencoder_blocks = [1]\nmiddle_blocks = 1\ndecoder_blocks = [1]",
+        "net = \"swinir\"\nchannels = 4\ndepths = [2]\nheads = [2]\nwindow = 4\nmlp_ratio = 2.0\nscale = 1",
+        "net = \"stylenet\"\nchannels = 4\nscales = 1\nencoder_layers = 1\nblocks = 1\ndecoder_layers = 1",
+        "net = \"video\"\nchannels = 4\nlayers = 1\nnegative_slope = 0.1",
+    ];
+
+    /// A recipe with knobs of those names for one of them.
+    fn recipe(net: &str, phi: &str, knobs: &[&str]) -> Recipe {
+        let knob = |name: &&str| {
+            format!(
+                "[[tuning.parameters]]\nname = \"{name}\"\nnick = \"x\"\nblurb = \"x\"\nminimum = 0.0\n\
+                 maximum = 1.0\ndefault = 0.0\nobjective = \"x\"\n[[degradations]]\nparameter = \"{name}\"\n\
+                 degradation = {{ kind = \"noise\", sigma = [0.0, 9.0] }}\n"
+            )
+        };
+        let knobs: String = knobs.iter().map(knob).collect();
+        let text = format!(
+            "name = \"x\"\nseed = 1\nsteps = 1\n[net]\n{net}\nphi = {phi}\n[tuning]\ndomain = \"box\"\n{knobs}"
+        );
+        Recipe::parse(&text).unwrap()
+    }
+
+    fn random(recipe: &Recipe, seed: u64) -> BTreeMap<String, Slot> {
+        let specs = recipe.net.tensors(recipe.tuning.len());
+        let specs: Vec<_> =
+            specs.into_iter().map(|spec| TensorSpec { init: Init::Uniform(1.0), ..spec }).collect();
+        initial_slots(&specs, seed)
+    }
+
+    #[test]
+    fn every_tensor_of_every_net_is_taken() {
+        for net in NETS {
+            for phi in [
+                r#"{ mode = "mlp", expand = 2 }"#,
+                r#"{ mode = "multilinear", expand = 1 }"#,
+                r#"{ mode = "linear", expand = 1 }"#,
+            ] {
+                let own = recipe(net, phi, &["a", "b"]);
+                let metadata = metadata(&own, Origin { data: vec![], start: None }).unwrap();
+                let tensors = random(&own, 7).into_iter().map(|(name, slot)| (name, slot.value));
+                let start = Checkpoint { metadata, tensors: tensors.collect() };
+                let mut slots = random(&own, 8);
+                let told = transfer(&mut slots, &start, &own);
+                assert_eq!(told.describe(), None, "{net}");
+                for (name, slot) in &slots {
+                    assert!(slot.value == start.tensors[name], "{net}: {name}");
+                }
+
+                let more = recipe(net, phi, &["c", "a", "b"]);
+                let told = transfer(&mut random(&more, 8), &start, &more);
+                assert_eq!(told.describe().unwrap().split("; ").count(), 2, "{told:?}");
+                assert_eq!(told.new, ["c"]);
+            }
+        }
+    }
+
+    #[test]
+    fn slopes_that_a_checkpoint_does_not_have_are_fresh() {
+        let phi = r#"{ mode = "multilinear", expand = 1 }"#;
+        let own = recipe(NETS[0], phi, &["a"]);
+        let other = recipe(&NETS[0].replace("\"prelu\"", "{ leaky-relu = 0.1 }"), phi, &["a"]);
+        let metadata = metadata(&other, Origin { data: vec![], start: None }).unwrap();
+        let tensors = random(&other, 7).into_iter().map(|(name, slot)| (name, slot.value));
+        let start = Checkpoint { metadata, tensors: tensors.collect() };
+        let told = transfer(&mut random(&own, 8), &start, &own).describe();
+        assert_eq!(told.unwrap(), "taken are the layers a, b; fresh are the layers a.slope");
+    }
 }
