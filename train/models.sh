@@ -14,12 +14,18 @@ shift
 here=$(dirname "$0")
 trainer=${TRAINER:-$here/../target/release/tunableconv-train}
 mkdir -p "$runs"
+# Runs go on for as many steps as they began with.
+if [ "$(cat "$runs/steps" 2>/dev/null || echo "${STEPS:-all}")" != "${STEPS:-all}" ]; then
+    echo "$runs was begun with STEPS=$(cat "$runs/steps"): give that, or another folder for the runs" >&2
+    exit 2
+fi
+echo "${STEPS:-all}" > "$runs/steps"
 
 # train RUN ARGUMENTS...: starts the run, or resumes it.
 train() {
     run=$1
     shift
-    if [ -e "$run/run.json" ]; then
+    if [ -e "$run/state.safetensors" ]; then
         "$trainer" train --resume --run "$run"
     else
         "$trainer" train "$@" --run "$run" ${STEPS:+--steps "$STEPS"}

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, ensure};
 
 use crate::clip::{Clip, write_clip};
+use crate::yuv::Range;
 
 /// A codec, with the elements that encode and decode it.
 pub struct Encoder {
@@ -113,7 +114,7 @@ impl Encoder {
         let (source, encoded) = (room.path().join("source.y4m"), room.path().join("encoded.y4m"));
         write_clip(&source, size, frames.iter())?;
         let pipeline = format!("y4mdec ! {}", (self.pipeline)(quantiser));
-        play(&source, &pipeline, &encoded)
+        let _range = play(&source, &pipeline, &encoded)
             .with_context(|| format!("{} at quantiser {quantiser}", self.name))?;
         let mut clip = Clip::open(&encoded).context("what was decoded")?;
         ensure!(clip.size() == size, "{:?} pixels were decoded, not {size:?}", clip.size());
@@ -127,11 +128,11 @@ impl Encoder {
     }
 }
 
-/// Writes the Y4M clip `to`: the file `from` through a pipeline that ends in video.
+/// Writes the Y4M clip `to`: the file `from` through a pipeline that ends in video. Returns the range of its codes.
 ///
 /// # Errors
 /// What GStreamer says.
-pub(crate) fn play(from: &Path, pipeline: &str, to: &Path) -> anyhow::Result<()> {
+pub(crate) fn play(from: &Path, pipeline: &str, to: &Path) -> anyhow::Result<Range> {
     // Arguments, not text for a shell: names may have spaces.
     let location = |path: &Path| {
         let mut location = std::ffi::OsString::from("location=");
@@ -139,7 +140,7 @@ pub(crate) fn play(from: &Path, pipeline: &str, to: &Path) -> anyhow::Result<()>
         location
     };
     let output = Command::new("gst-launch-1.0")
-        .args(["-q", "filesrc"])
+        .args(["-v", "filesrc"])
         .arg(location(from))
         .arg("!")
         .args(pipeline.split_whitespace())
@@ -150,5 +151,9 @@ pub(crate) fn play(from: &Path, pipeline: &str, to: &Path) -> anyhow::Result<()>
         .context("gst-launch-1.0 does not start: apt install gstreamer1.0-tools")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}", said.trim());
-    Ok(())
+    let formats = String::from_utf8_lossy(&output.stdout);
+    let is_written = |line: &&str| line.contains("y4menc") && line.contains("sink: caps");
+    let written = formats.lines().find(is_written).unwrap_or_default();
+    // Its range, matrix, transfer function and primaries, or their usual name, which all are of limited range.
+    Ok(if written.contains("colorimetry=(string)1:") { Range::Full } else { Range::Limited })
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use tunableconv::checkpoint::Checkpoint;
-use tunableconv::nn::Mode;
+use tunableconv::nn::{Mode, PhiConfig};
 use tunableconv::tuning::{Tuning, corner_weights};
 
 use crate::quantised::range_names;
@@ -30,11 +30,18 @@ pub fn freeze_inner_layers(checkpoint: &mut Checkpoint, tuning: &Tuning) -> anyh
     }
 }
 
+/// The layers that the tuning mixes, without the last one.
+fn inner_layers(checkpoint: &Checkpoint) -> Vec<(String, PhiConfig)> {
+    let mut layers = checkpoint.metadata.architecture.phis();
+    layers.pop();
+    layers
+}
+
 fn freeze_affine(checkpoint: &mut Checkpoint, tuning: &Tuning) -> anyhow::Result<()> {
     let omega = tuning.values();
-    let weights: Vec<String> =
-        checkpoint.tensors.keys().filter(|name| name.ends_with("mlp.weight")).cloned().collect();
-    for name in weights {
+    for (layer, _) in inner_layers(checkpoint).into_iter().filter(|(_, phi)| phi.mode == Mode::Mlp)
+    {
+        let name = format!("{layer}.mlp.weight");
         let weight = checkpoint.tensors.get_mut(&name).context("listed above")?;
         let constant: Vec<f32> = weight
             .chunks_exact(omega.len())
@@ -75,13 +82,14 @@ fn freeze_corners(checkpoint: &mut Checkpoint, tuning: &Tuning) -> anyhow::Resul
     // The layers mix by ω itself.
     let mut mixture = vec![0.0; 1 << tuning.values().len()];
     corner_weights(tuning.values(), &mut mixture);
-    for spec in checkpoint.metadata.tensors() {
-        // `[1, corners, …]`; the last layer has a kernel for each parameter.
-        if spec.shape.get(1) != Some(&mixture.len()) {
-            continue;
+    for (layer, _) in
+        inner_layers(checkpoint).into_iter().filter(|(_, phi)| phi.mode == Mode::Multilinear)
+    {
+        for part in ["weight", "bias", "slope", "data"] {
+            if let Some(bank) = checkpoint.tensors.get_mut(&format!("{layer}.{part}")) {
+                give_all_the_mixture(bank, &mixture);
+            }
         }
-        let bank = checkpoint.tensors.get_mut(&spec.name).with_context(|| spec.name.clone())?;
-        give_all_the_mixture(bank, &mixture);
     }
     Ok(())
 }

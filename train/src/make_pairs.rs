@@ -8,7 +8,7 @@
 
 mod motion;
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -75,10 +75,10 @@ struct Plan {
 }
 
 /// Makes pairs of the photographs in `folders` below `out`. Returns how many were made, and how many were
-/// there.
+/// there. Of photographs that cannot be read there are none, which is told.
 ///
 /// # Errors
-/// No photograph large enough; an encoder that is missing or fails; a file that cannot be written.
+/// No photograph large enough, or none that can be read; an encoder that is missing or fails; a file that cannot be written.
 pub fn make_pairs(
     folders: &[PathBuf],
     out: &Path,
@@ -114,13 +114,27 @@ pub fn make_pairs(
     let (there, missing): (Vec<_>, Vec<_>) = all.into_iter().partition(Plan::is_made);
     let style = ProgressStyle::with_template("making [{bar:40}] {pos}/{len} clips {eta}")?;
     let bar = ProgressBar::new(missing.len() as u64).with_style(style.progress_chars("=> "));
-    let made = missing.len();
-    missing.into_par_iter().progress_with(bar).try_for_each(|plan| {
-        let name = plan.stem.display().to_string();
-        let path = &photographs[plan.photograph];
-        plan.make(path).with_context(|| format!("cannot make {name} of {}", path.display()))
-    })?;
-    Ok((made, there.len()))
+    let made: Vec<bool> = missing
+        .into_par_iter()
+        .progress_with(bar)
+        .map(|plan| {
+            let name = plan.stem.display().to_string();
+            let path = &photographs[plan.photograph];
+            let photograph = match Rgb::load(path) {
+                Ok(photograph) => photograph,
+                Err(error) => {
+                    tell!("warning: no {name}: {}: {error:#}", path.display());
+                    return Ok(false);
+                }
+            };
+            plan.make(&photograph)
+                .with_context(|| format!("cannot make {name} of {}", path.display()))?;
+            Ok(true)
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let made_now = made.iter().filter(|made| **made).count();
+    ensure!(made_now + there.len() > 0 || made.is_empty(), "none of the photographs can be read");
+    Ok((made_now, there.len()))
 }
 
 impl Plan {
@@ -169,14 +183,13 @@ impl Plan {
         self.path(DEGRADED).exists() && self.path(CLEAN).exists()
     }
 
-    fn make(mut self, photograph: &Path) -> anyhow::Result<()> {
-        let photograph = Rgb::load(photograph)?;
+    fn make(mut self, photograph: &Rgb) -> anyhow::Result<()> {
         let size = (photograph.width, photograph.height);
         let motion = Motion::new(size, VIEW, FRAMES, &mut self.rng);
         let seed = self.rng.random();
         let (mut clean, mut noisy) = (vec![], vec![]);
         for frame in 0..FRAMES {
-            let view = motion.view(&photograph, VIEW, frame);
+            let view = motion.view(photograph, VIEW, frame);
             clean.push(Yuv420::from_rgb(&view, MATRIX, RANGE).to_bytes());
             let frame_seed = self.rng.random();
             let degraded = self.noise.apply_to_frame(view, seed, frame_seed);
@@ -191,7 +204,7 @@ impl Plan {
     }
 }
 
-/// Says beside the pairs what they were made of.
+/// Says beside the pairs what they were made of, unless that is said already.
 fn write_description(folders: &[PathBuf], out: &Path) -> anyhow::Result<()> {
     let (mut names, mut licences) = (vec![], vec![]);
     for folder in folders {
@@ -200,10 +213,16 @@ fn write_description(folders: &[PathBuf], out: &Path) -> anyhow::Result<()> {
         licences.push(set.licence);
     }
     licences.dedup();
-    let mut text = String::new();
     let name = format!("{}, moving, noisy and encoded", names.join(" and "));
-    writeln!(text, "name = {name:?}\nlicence = {:?}", licences.join("; "))?;
+    let description = BTreeMap::from([("name", name), ("licence", licences.join("; "))]);
+    let text = toml::to_string(&description)?;
     let path = out.join("dataset.toml");
+    if let Ok(there) = fs::read_to_string(&path) {
+        if there != text {
+            tell!("warning: {} is left as it is", path.display());
+        }
+        return Ok(());
+    }
     atomic_file::write::<anyhow::Error>(&path, |file| Ok(file.write_all(text.as_bytes())?))
         .with_context(|| path.display().to_string())
 }

@@ -193,9 +193,15 @@ fn read(path: &Path, frames: usize) -> anyhow::Result<Vec<Yuv420>> {
         // By way of another format, as some decoders hand out frames with padding, too.
         Err(_) if path.is_file() => {
             let decoded = room.path().join("decoded.y4m");
-            let pipeline = "decodebin ! videoconvert ! video/x-raw,format=NV12 ! videoconvert";
-            play(path, pipeline, &decoded)?;
-            let clip = Clip::open(&decoded).context("what was decoded")?;
+            // The end comes in the place of that frame.
+            let end = frames + 1;
+            let pipeline = format!(
+                "decodebin ! identity eos-after={end} ! videoconvert ! video/x-raw,format=NV12 ! videoconvert"
+            );
+            let range = play(path, &pipeline, &decoded)?;
+            let mut clip = Clip::open(&decoded).context("what was decoded")?;
+            // Of which nothing is said in what is written.
+            clip.range = range;
             let width = clip.size().0;
             ensure!(
                 width.is_multiple_of(8),
@@ -359,4 +365,37 @@ fn mean(frames: impl Iterator<Item = anyhow::Result<Psnr>>) -> anyhow::Result<Ps
     let frames = frames.collect::<anyhow::Result<Vec<_>>>()?;
     let of = |value: fn(&Psnr) -> f64| frames.iter().map(value).sum::<f64>() / frames.len() as f64;
     Ok(Psnr { y: of(|p| p.y), uv: of(|p| p.uv) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_full_range_are_read_as_such_whatever_holds_them() {
+        let room = tempfile::tempdir().unwrap();
+        let [y4m, mkv] = ["c.y4m", "c.mkv"].map(|name| room.path().join(name));
+        let mut text = b"YUV4MPEG2 W64 H32 F25:1 Ip C420jpeg XCOLORRANGE=FULL\n".to_vec();
+        for frame in 0..20u8 {
+            text.extend(b"FRAME\n");
+            // From black to white.
+            text.extend((0..32 * 64).map(|i: i32| (i % 64 * 4) as u8 + frame % 4));
+            text.extend([100 + frame; 2 * 16 * 32]);
+        }
+        std::fs::write(&y4m, text).unwrap();
+        let matroska =
+            "y4mdec ! capssetter caps=video/x-raw,colorimetry=1:4:0:0 ! avenc_ffv1 ! matroskamux";
+        let mut launch = std::process::Command::new("gst-launch-1.0");
+        launch.args(["-q", "filesrc"]).arg(format!("location={}", y4m.display())).arg("!");
+        launch.args(matroska.split(' ')).args(["!", "filesink"]);
+        assert!(launch.arg(format!("location={}", mkv.display())).status().unwrap().success());
+
+        let [plain, decoded] = [&y4m, &mkv].map(|path| read(path, 12).unwrap());
+        assert_eq!((plain.len(), decoded.len()), (12, 12));
+        for (plain, decoded) in plain.iter().zip(&decoded) {
+            assert!((&plain.y, &plain.u, &plain.v) == (&decoded.y, &decoded.u, &decoded.v));
+        }
+        // White is 235 in limited range.
+        assert!(plain.iter().all(|frame| frame.y.iter().all(|code| *code < 236.0)));
+    }
 }

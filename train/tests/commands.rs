@@ -110,8 +110,20 @@ fn score_refuses_what_it_cannot_do() {
 fn freezing_at_the_tuning_in_use_changes_nothing_and_elsewhere_something() {
     let at = trained();
     let corners = common::RECIPE.replace("\"mlp\", expand = 2", "\"multilinear\", expand = 1");
-    std::fs::write(at.path("corners.toml"), corners).unwrap();
+    std::fs::write(at.path("corners.toml"), &corners).unwrap();
     at.succeed("train corners.toml --data data --run corners");
+    // Of a net without inner layers nothing is frozen.
+    let plain = "net = \"plain\"\ncolour = \"luma\"\nscale = 1\nresidual = true\nphi = { mode = \"multilinear\", \
+                 expand = 1 }\nlayers = [{ name = \"a\", kernel = 3, channels = 1, activation = \"none\" }]\n";
+    let (start, end) =
+        (corners.find("net = \"video\"").unwrap(), corners.find("[tuning]").unwrap());
+    let one = [&corners[..start], plain, &corners[end..]].concat();
+    std::fs::write(at.path("one.toml"), one).unwrap();
+    at.succeed("train one.toml --data data --run one");
+    let psnr = |rest: &str| {
+        at.succeed(&format!("score one/checkpoint.safetensors --data data --noise 25 --json --tuning denoise=1 {rest}"))
+    };
+    assert_eq!(psnr(""), psnr("--freeze denoise=1,deblur=1"));
     for checkpoint in ["c.safetensors", "corners/checkpoint.safetensors"] {
         let psnr = |rest: &str| {
             let line = format!(

@@ -281,6 +281,18 @@ fn a_run_is_validated_at_each_pictures_level() {
         let error = at.fail("train bad.toml --data many --run b");
         assert!(error.contains(expected), "{error}");
     }
+    for (degradation, expected) in [
+        ("noise\", sigma = [10.0, 50.0]", "its range begins at the level 0.200"),
+        ("jpeg\", quality = [20, 60]", "its range begins at the level 0.320"),
+        ("camera\", gain = [0.0, 0.02], sigma = [0.0, 4.0]", "[0.0, 4.0] of read noise"),
+        ("poisson-gaussian\", gain = [0.0, 0.02], sigma = [1.0, 1.0]", "[1.0, 1.0] of read noise"),
+    ] {
+        let text = told("{}").replace("noise\", sigma = [0.0, 50.0]", degradation);
+        let error = format!("{:#}", Recipe::parse(&text).unwrap_err());
+        assert!(error.contains(expected), "{error}");
+        // An error is measured, whatever the range is.
+        assert!(Recipe::parse(&text.replace("level = {}", "level = { error = 20.0 }")).is_ok());
+    }
     let text = told("{}").replace(NOISE, "degradation = { kind = \"recorded\" }");
     let text = text.replace("[[degradations]]\nparameter = \"deblur\"\ndegradation = { kind = \"blur\", sigma = [0.0, 2.0] }\n", "").replace("\"denoise\", \"deblur\"]", "\"denoise\"]");
     std::fs::write(at.path("bad.toml"), text).unwrap();

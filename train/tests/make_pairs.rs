@@ -78,6 +78,38 @@ fn what_is_there_is_not_made_again() {
 }
 
 #[test]
+fn a_photograph_that_is_broken_is_left_out() {
+    let at = workplace();
+    // Its header is whole.
+    let whole = at.read("large/a.png");
+    fs::write(at.path("large/a.png"), &whole[..whole.len() / 2]).unwrap();
+    let run = at.command("make-pairs large --out pairs --clips 6").assert().success();
+    let told = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+    assert!(told.contains("warning: no pairs/") && told.contains("large/a.png"), "{told}");
+    let made = files(&at, "pairs/noisy").len() + files(&at, "pairs/compressed").len();
+    assert!((2..12).contains(&made), "{made}");
+    fs::write(at.path("large/b.png"), &at.read("large/b.png")[..2000]).unwrap();
+    let error = at.fail("make-pairs large --out none --clips 2");
+    assert!(error.contains("none of the photographs can be read"), "{error}");
+}
+
+#[test]
+fn what_a_set_is_called_stays_as_it_was_edited() {
+    let at = workplace();
+    fs::write(at.path("large/dataset.toml"), "name = \"Cafe\u{301}\"\nlicence = \"CC0\"\n")
+        .unwrap();
+    at.succeed("make-pairs large --out pairs --clips 1");
+    let text = String::from_utf8(at.read("pairs/dataset.toml")).unwrap();
+    let read: toml::Table = text.parse().unwrap();
+    assert_eq!(read["name"].as_str().unwrap(), "Cafe\u{301}, moving, noisy and encoded");
+    fs::write(at.path("pairs/dataset.toml"), "name = \"Mine\"\nlicence = \"CC0\"\n").unwrap();
+    let run = at.command("make-pairs large --out pairs --clips 2").assert().success();
+    let told = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+    assert!(told.contains("pairs/dataset.toml is left as it is"), "{told}");
+    assert!(at.read("pairs/dataset.toml").starts_with(b"name = \"Mine\""));
+}
+
+#[test]
 fn what_cannot_be_made_is_told() {
     let at = workplace();
     let error = at.fail("make-pairs data --out pairs");

@@ -75,6 +75,10 @@ fn photographs_become_the_model_and_what_was_done_is_not_done_again() {
     assert!(again.status.success(), "{errors}");
     assert!(read() == ranges, "other ranges");
     assert!(fs::read(path).unwrap() == bytes, "another model");
+    // Nor is a model of few steps taken for one of all.
+    let more = models(&at, "");
+    let errors = String::from_utf8_lossy(&more.stderr).into_owned();
+    assert!(!more.status.success() && errors.contains("was begun with STEPS=2"), "{errors}");
 }
 
 #[test]

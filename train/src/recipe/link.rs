@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 
-use crate::degrade::Degradation;
+use crate::degrade::{Camera, Degradation, PoissonGaussian};
 
 /// One degradation and the parameter whose job is to undo it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,11 +66,30 @@ impl Level {
                 error > 0.0 && error <= 255.0,
                 "level.error = {error}, expected above 0, at most 255"
             ),
-            None => ensure!(
-                link.degradation.level(low) != link.degradation.level(high),
-                "the level of {} is no number of its own: give level.error",
-                link.degradation.kind()
-            ),
+            None => {
+                let (kind, level) =
+                    (link.degradation.kind(), |strength| link.degradation.level(strength));
+                ensure!(
+                    level(low) != level(high),
+                    "the level of {kind} is no number of its own: give level.error"
+                );
+                // At 0 samples would have something, or be told of something that they do not have.
+                let least = level(low).min(level(high));
+                ensure!(
+                    least.abs() < 1e-6,
+                    "its range begins at the level {least:.3}, expected one from where nothing happens: extend it, \
+                     or give level.error"
+                );
+                if let Degradation::Camera(Camera { sigma, .. })
+                | Degradation::PoissonGaussian(PoissonGaussian { sigma, .. }) = link.degradation
+                {
+                    ensure!(
+                        sigma[1] == 0.0,
+                        "the level of {kind} is its gain, and {sigma:?} of read noise (sigma) come with it: expected \
+                         none, or level.error"
+                    );
+                }
+            }
         }
         Ok(())
     }
