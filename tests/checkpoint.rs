@@ -12,8 +12,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use tunableconv::checkpoint::{Checkpoint, Metadata};
-use tunableconv::nn::Mode;
+use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata};
+use tunableconv::nn::{Activation, Colour, Mode, PhiConfig, PlainConfig, PlainLayer};
 use tunableconv::tuning::{Domain, TuningSpace};
 
 /// Name, shape and bytes of a tensor.
@@ -129,6 +129,53 @@ fn a_header_of_an_absurd_length_is_not_read() {
     std::fs::File::options().write(true).open(&path).unwrap().set_len(2 * length).unwrap();
     let error = Metadata::read(&path).unwrap_err().to_string();
     assert!(error.ends_with("its header has 134217728 bytes, expected at most 4194304"), "{error}");
+}
+
+/// Either would never end.
+#[test]
+#[cfg(unix)]
+fn what_is_no_file_is_refused_unopened() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe.safetensors");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [&pipe, Path::new("/dev/zero")] {
+        let errors = [Metadata::read(path).unwrap_err(), Checkpoint::read(path).unwrap_err()];
+        for error in errors.map(|error| error.to_string()) {
+            assert!(error.ends_with("a pipe or a device, expected a file"), "{error}");
+        }
+    }
+}
+
+/// Folders of models are read by whoever looks for plugins.
+#[test]
+fn a_header_of_a_net_that_grows_without_end_is_refused() {
+    let layer = |at: usize| {
+        let layer = PlainLayer::new(at.to_string(), 1, 16, Activation::None);
+        PlainLayer { stride: 2, shuffle: 2, ..layer }
+    };
+    let refused = |layers: Vec<PlainLayer>, reason: &str| {
+        let phi = PhiConfig { mode: Mode::Linear, expand: 1 };
+        let colour = Colour::Luma;
+        let net = PlainConfig { colour, scale: 1, residual: true, layers, phi };
+        let net = serde_json::to_value(Architecture::Plain(net)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("net.safetensors");
+        let with_net = |metadata: &mut HashMap<String, String>| {
+            let value = metadata.get_mut("tunableconv").unwrap();
+            let mut document: serde_json::Value = serde_json::from_str(value).unwrap();
+            document["architecture"] = net.clone();
+            *value = document.to_string();
+        };
+        std::fs::write(&path, rewritten(with_net, |_| ())).unwrap();
+        let error = Metadata::read(&path).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    };
+    // As large as it was, 64 times over: a net, but not that of the file.
+    let last = PlainLayer { channels: 4, ..layer(64) };
+    let layers = (0..64).map(layer).chain([last]).collect();
+    refused(layers, "this architecture has Io { colour: Luma, channels: 1, scale: 1, grid: 2");
+    let enlarging = |at| PlainLayer { stride: 1, shuffle: 4, ..layer(at) };
+    refused((0..64).map(enlarging).collect(), "layer `1`: it enlarges more than 8 times");
 }
 
 #[test]

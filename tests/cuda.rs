@@ -68,7 +68,25 @@ fn chains() -> Vec<(&'static str, Architecture)> {
         ("edsr × 3", edsr(3)),
         ("edsr × 4", edsr(4)),
         ("strides, kernels of 1 and 5, slopes", Architecture::Plain(plain)),
+        ("sums of edges that odd pictures have of two sizes", Architecture::Plain(odd_sums(phi))),
     ]
+}
+
+/// A shuffle makes one row and column more than the odd picture has, which the sums that follow leave out.
+fn odd_sums(phi: PhiConfig) -> PlainConfig {
+    let layer = |name: &str, channels, add: &[usize]| {
+        let layer = PlainLayer::new(name, 3, channels, Activation::LeakyRelu(0.5));
+        PlainLayer { add: add.to_vec(), ..layer }
+    };
+    let layers = vec![
+        layer("a", 8, &[]),
+        PlainLayer { stride: 2, ..layer("b", 8, &[]) },
+        PlainLayer { shuffle: 2, ..layer("c", 32, &[]) },
+        layer("d", 8, &[3, 1]),
+        PlainLayer { shuffle: 2, stride: 2, ..layer("e", 32, &[4, 3]) },
+        layer("f", 3, &[]),
+    ];
+    PlainConfig { colour: Colour::Rgb, scale: 1, residual: true, layers, phi }
 }
 
 /// How far numbers are from those that they should be, as a share of these.

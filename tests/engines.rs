@@ -5,13 +5,18 @@
 mod common;
 
 use candle_core::{Device, Tensor};
-use common::{Picture, random_checkpoint, random_checkpoint_of, small_config, two_knobs};
+use common::{
+    Picture, random_checkpoint, random_checkpoint_of, random_net, small_config, two_knobs,
+};
+use tunableconv::checkpoint::Architecture;
 use tunableconv::engine::{self, DeviceChoice, Engine, Options, Precision};
 use tunableconv::frame::{
     Frame, FrameFormat, FrameMut, Plane, PlaneMut, Planes, Range, SampleFormat, Subsampling,
 };
 use tunableconv::net::Net;
-use tunableconv::nn::{Mode, VideoNetConfig};
+use tunableconv::nn::{
+    Activation, Colour, Mode, PhiConfig, PlainConfig, PlainLayer, VideoNetConfig,
+};
 
 const SIZES: [(usize, usize); 6] = [(1, 1), (2, 2), (3, 2), (16, 16), (33, 17), (64, 50)];
 
@@ -256,6 +261,21 @@ fn a_cuda_device_that_cannot_be_used_is_one_clear_error() {
         assert!(auto.description().contains("no CUDA: "), "{}", auto.description());
     }
     assert!("gpu".parse::<DeviceChoice>().is_err());
+}
+
+/// What the row pipeline does not run is run by candle, and is no error.
+#[test]
+fn a_step_wider_than_its_kernel_is_left_to_candle() {
+    let layers = vec![
+        PlainLayer { stride: 2, ..PlainLayer::new("down", 1, 8, Activation::None) },
+        PlainLayer { shuffle: 2, ..PlainLayer::new("up", 3, 4, Activation::None) },
+    ];
+    let phi = PhiConfig { mode: Mode::Linear, expand: 1 };
+    let net = PlainConfig { colour: Colour::Luma, scale: 1, residual: true, layers, phi };
+    let checkpoint = random_net(Architecture::Plain(net), two_knobs(), 3);
+    let engine = engine::open(&checkpoint, &options(1)).unwrap();
+    let reason = "cannot run the net: layer `down`: stride 2, expected 1 to 1";
+    assert!(engine.description().contains(reason), "{}", engine.description());
 }
 
 #[test]

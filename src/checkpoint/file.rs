@@ -23,13 +23,19 @@ pub const MAX_ACTIVATION: f32 = 1e4;
 pub const MAX_WEIGHT: f32 = 1e6;
 
 pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>> {
-    let io = |source| Error::Io { path: path.into(), source };
-    check_length(path, fs::metadata(path).map_err(io)?.len())?;
-    fs::read(path).map_err(io)
+    checked_length(path)?;
+    fs::read(path).map_err(|source| Error::Io { path: path.into(), source })
 }
 
-/// Returns the length if it is not absurd.
-pub(super) fn check_length(path: &Path, length: u64) -> Result<u64> {
+/// The length of a file, if it is one and not absurdly long; pipes and devices are not opened, which could wait.
+pub(super) fn checked_length(path: &Path) -> Result<u64> {
+    let io = |source| Error::Io { path: path.into(), source };
+    let found = fs::metadata(path).map_err(io)?;
+    if !found.is_file() && !found.is_dir() {
+        let reason = "a pipe or a device, expected a file".into();
+        return Err(Error::Checkpoint { file: path.display().to_string(), reason });
+    }
+    let length = found.len();
     if length > MAX_FILE_BYTES {
         let reason = format!("{length} bytes, expected at most {MAX_FILE_BYTES}");
         return Err(Error::Checkpoint { file: path.display().to_string(), reason });

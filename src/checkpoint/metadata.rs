@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::file::{
-    DTYPES, HEADER_LENGTH_BYTES, check_length, check_names, malformed, tensor_error,
+    DTYPES, HEADER_LENGTH_BYTES, check_names, checked_length, malformed, tensor_error,
 };
 use super::provenance::{Calibration, Provenance};
 use crate::nn::{Architecture, Init, Io, IoV1, TensorSpec};
@@ -138,8 +138,8 @@ impl Metadata {
     pub fn read(path: &Path) -> Result<Self> {
         let (name, io) =
             (path.display().to_string(), |source| Error::Io { path: path.into(), source });
+        let length = checked_length(path)?;
         let mut file = fs::File::open(path).map_err(io)?;
-        let length = check_length(path, file.metadata().map_err(io)?.len())?;
         let mut start = [0; HEADER_LENGTH_BYTES];
         let short =
             |what: &str| malformed(&name, &format!("{what}, at {length} bytes of the whole file"));

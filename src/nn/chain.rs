@@ -10,6 +10,45 @@ use candle_nn::ops::pixel_shuffle;
 use super::init::TensorSpec;
 use super::tunable_conv::{FoldedConv2d, TunableConv2d, TunableConv2dConfig};
 
+/// Width and height of the pixels of an edge, in those of the chain's input: a fraction in lowest terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PixelSize {
+    over: usize,
+    under: usize,
+}
+
+impl PixelSize {
+    /// Of the input.
+    pub(crate) const INPUT: Self = Self { over: 1, under: 1 };
+
+    /// Behind a convolution that takes every so many of these pixels.
+    pub(crate) fn convolved(self, step: usize) -> Self {
+        let common = gcd(step, self.under);
+        Self { over: self.over * (step / common), under: self.under / common }
+    }
+
+    /// Behind a pixel shuffle.
+    pub(crate) fn shuffled(self, by: usize) -> Self {
+        let common = gcd(by, self.over);
+        Self { over: self.over / common, under: self.under * (by / common) }
+    }
+
+    /// Input pixels from one place where pixels of all these sizes begin to the next.
+    pub(crate) fn common_start(sizes: impl IntoIterator<Item = Self>) -> usize {
+        sizes.into_iter().fold(1, |start, size| lcm(start, size.over))
+    }
+}
+
+/// Greatest common divisor of two numbers above 0.
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Least common multiple of two numbers above 0.
+fn lcm(a: usize, b: usize) -> usize {
+    a / gcd(a, b) * b
+}
+
 /// Gain of a layer whose output is added to what it was made from, so that an untrained net passes on its input.
 pub(super) const BRANCH_GAIN: f64 = 0.1;
 
@@ -39,7 +78,8 @@ pub struct ChainLayer {
 pub struct Link {
     /// Pixel shuffle by this factor, `[C·r², H, W]` to `[C, H·r, W·r]`; 1 for none.
     pub shuffle: usize,
-    /// Edges that are added after that; the output is cropped to their size, at the right and the bottom.
+    /// Edges that are added after that; the sum is as wide and high as the smallest of all, which are cropped at
+    /// the right and the bottom.
     pub add: [Option<usize>; 2],
 }
 
@@ -102,21 +142,25 @@ pub fn macs(chain: &[ChainLayer]) -> f64 {
     chain.iter().map(of_layer).sum()
 }
 
-/// Input pixels, in width and height, of the coarsest of a chain's pixels.
+/// Rows and columns of its input that a chain takes together: where so many begin, a pixel does at every edge.
 pub fn grid(chain: &[ChainLayer]) -> usize {
-    let (mut pixel, mut coarsest) = ((1, 1), 1);
-    for layer in chain {
-        pixel = (pixel.0 * layer.config.stride, pixel.1);
-        coarsest = coarsest.max(pixel.0 / pixel.1);
-        pixel.1 *= layer.link.shuffle;
-    }
-    coarsest
+    let mut pixel = PixelSize::INPUT;
+    let steps = chain.iter().map(|layer| {
+        let convolved = pixel.convolved(layer.config.stride);
+        pixel = convolved.shuffled(layer.link.shuffle);
+        convolved
+    });
+    PixelSize::common_start(steps)
 }
 
 /// How far an output pixel looks from the input pixel that it is in, in input pixels, at most.
 pub fn reach(chain: &[ChainLayer]) -> usize {
-    // Of an input pixel, so that the smallest pixel is 1.
-    let unit: usize = chain.iter().map(|layer| layer.link.shuffle).product();
+    // Of an input pixel, so that all pixels have whole sizes.
+    let mut size = PixelSize::INPUT;
+    let unit = chain.iter().fold(1, |unit, layer| {
+        size = size.convolved(layer.config.stride).shuffled(layer.link.shuffle);
+        lcm(unit, size.under)
+    });
     // Size of a pixel, and how far the pixels at one edge look.
     let (mut pixel, mut reach) = (unit, 0);
     for layer in chain {
@@ -210,13 +254,18 @@ impl Link {
         }
         let y = if self.shuffle == 1 { y } else { pixel_shuffle(&y, self.shuffle)? };
         added.into_iter().flatten().try_fold(y, |y, added| {
-            if y.dims() == added.dims() {
-                return y + added;
-            }
-            let (_, _, height, width) = added.dims4()?;
-            y.narrow(2, 0, height)?.narrow(3, 0, width)?.contiguous()? + added
+            let sides = [2, 3].map(|side| y.dims()[side].min(added.dims()[side]));
+            &cropped(&y, sides)? + cropped(added, sides)?
         })
     }
+}
+
+/// The first rows and columns of `[N, C, H, W]`.
+fn cropped(x: &Tensor, [height, width]: [usize; 2]) -> Result<Tensor> {
+    if x.dims()[2..] == [height, width] {
+        return Ok(x.clone());
+    }
+    x.narrow(2, 0, height)?.narrow(3, 0, width)?.contiguous()
 }
 
 /// Ordinary convolutions, one after the other.

@@ -16,6 +16,7 @@ mod tunable_dense;
 mod tunable_parameter;
 
 pub use architecture::{Layers, NetConfig};
+pub(crate) use chain::PixelSize;
 pub use chain::{Chain, ChainLayer, FoldedChain, FoldedLayer, Link};
 pub use conv::{Activation, ConvGeometry};
 pub use init::{Init, TensorSpec};

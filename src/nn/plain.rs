@@ -20,6 +20,9 @@ const MAX_LAYERS: usize = 128;
 /// What the strides of a chain may multiply to.
 const MAX_STRIDES: usize = 8;
 
+/// How many times its input's width and height an edge may have.
+const MAX_ENLARGED: usize = 8;
+
 /// Configuration of a plain chain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,6 +139,9 @@ impl NetConfig for PlainConfig {
         if self.colour == Colour::Yuv420 {
             return fail("colour = yuv420, expected rgb or luma".into());
         }
+        if !(1..=4).contains(&self.scale) {
+            return fail(format!("scale = {}, expected 1 to 4", self.scale));
+        }
         // Channels of each edge, and its size over the input's, in units of the smallest there may be.
         let (colours, unit) = (self.colours(), MAX_STRIDES);
         let mut edges = vec![(colours, unit)];
@@ -170,17 +176,20 @@ impl NetConfig for PlainConfig {
                 return fail(format!("strides of more than {MAX_STRIDES} together"));
             }
             let size = size / stride;
+            if size > MAX_ENLARGED * unit {
+                return fail(format!("it enlarges more than {MAX_ENLARGED} times"));
+            }
             let edge = (channels / (shuffle * shuffle), size);
             if add.len() > 2 || add.iter().any(|from| edges.get(*from) != Some(&edge)) {
                 return fail(format!("add = {add:?}, expected two edges of its own size at most"));
             }
             edges.push(edge);
         }
-        if edges.last() != Some(&(colours, unit * self.scale)) || !(1..=4).contains(&self.scale) {
+        if edges.last() != Some(&(colours, unit * self.scale)) {
             let got = edges.last().map(|&(channels, size)| (channels, size as f64 / unit as f64));
             let scale = self.scale;
             return fail(format!(
-                "channels and scale of the output are {got:?}, expected {colours} and {scale}, at most 4"
+                "channels and scale of the output are {got:?}, expected {colours} and {scale}"
             ));
         }
         check_phi(self.phi)
@@ -256,6 +265,12 @@ mod tests {
         refused(&|c| c.layers[1].add = vec![1, 1, 1], "layer `b`: add = [1, 1, 1]");
         refused(&|c| c.layers[2].add = vec![1], "layer `c`: add = [1]");
         refused(&|c| c.scale = 3, "expected 3 and 3");
+        refused(&|c| c.scale = usize::MAX, "scale = 18446744073709551615, expected 1 to 4");
+        let up = |c: &mut PlainConfig| {
+            let up = |at| PlainLayer { shuffle: 4, ..layer(&format!("up{at}"), 128, 1, &[]) };
+            c.layers.splice(0..0, (0..64).map(up));
+        };
+        refused(&up, "layer `up1`: it enlarges more than 8 times");
         refused(&|c| c.colour = Colour::Luma, "expected 1 and 2");
         refused(&|c| c.colour = Colour::Yuv420, "colour = yuv420");
         refused(&|c| c.layers[2].channels = 16, "output are");

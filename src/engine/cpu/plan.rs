@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use crate::frame::CHANNELS;
 use crate::nn::{
-    Activation, Architecture, ChainLayer, Colour, Io, Link, Mode, Output, PhiConfig,
+    Activation, Architecture, ChainLayer, Colour, Io, Link, Mode, Output, PhiConfig, PixelSize,
     TunableConv2dConfig,
 };
 
@@ -57,8 +57,8 @@ pub(crate) struct LayerSpec {
     pub(crate) stride: usize,
     /// Pixel shuffle by this factor after it; 1 for none.
     pub(crate) shuffle: usize,
-    /// Edges whose values are added after activation and shuffle; the output has their size, where the
-    /// shuffle has made up to one group more.
+    /// Edges whose values are added after activation and shuffle; the sum has the size of the smallest: shuffles
+    /// make up to one group more.
     pub(crate) add: [Option<usize>; 2],
     /// Columns of the convolution are computed in groups of so many, counted from the left border.
     pub(crate) column_unit: usize,
@@ -173,7 +173,9 @@ impl ChainSpec {
         let last = chain.len() - 1;
         let layers = chain.into_iter().enumerate().map(|(at, l)| LayerSpec::of(l, at == last));
         let layers = layers.collect::<Result<_, _>>()?;
-        Ok(Self { input_parts, scale: Some(io.scale), layers })
+        let spec = Self { input_parts, scale: Some(io.scale), layers };
+        spec.validate()?;
+        Ok(spec)
     }
 
     /// Channels of an edge.
@@ -201,6 +203,16 @@ impl ChainSpec {
             && last.is_some_and(|last| last.c_out == CHANNELS && last.shuffle == 1)
     }
 
+    /// Rows of the input from one at which a row of every edge begins to the next.
+    fn common_start(&self) -> usize {
+        let mut size = PixelSize::INPUT;
+        PixelSize::common_start(self.layers.iter().map(|layer| {
+            let convolved = size.convolved(layer.step());
+            size = convolved.shuffled(layer.shuffle);
+            convolved
+        }))
+    }
+
     fn validate(&self) -> Result<(), String> {
         if self.layers.is_empty() || self.layers.len() > MAX_LAYERS {
             return Err(format!("{} layers, expected 1 to {MAX_LAYERS}", self.layers.len()));
@@ -209,8 +221,7 @@ impl ChainSpec {
             let (channels, parts) = (self.channels(0), self.input_parts);
             return Err(format!("{channels} input channels do not fill {parts} parts"));
         }
-        // Size of each edge over the input's, as a fraction.
-        let mut sizes = vec![(1, 1)];
+        let mut sizes = vec![PixelSize::INPUT];
         for (index, layer) in self.layers.iter().enumerate() {
             let fail = |reason: String| Err(format!("layer `{}`: {reason}", layer.name));
             let LayerSpec { kernel, c_in, c_out, slope, unshuffle, stride, shuffle, .. } = *layer;
@@ -236,11 +247,9 @@ impl ChainSpec {
             if let Some(slope) = slope.filter(|slope| !(0.0..=1.0).contains(slope)) {
                 return fail(format!("slope {slope}, expected 0 to 1"));
             }
-            let (over, under) = sizes[index];
-            sizes.push((over * shuffle, under * unshuffle * stride));
+            sizes.push(sizes[index].convolved(layer.step()).shuffled(shuffle));
             for from in layer.added() {
-                let (a, b) = (sizes.get(from).copied().unwrap_or((0, 1)), sizes[index + 1]);
-                let same_size = a.0 * b.1 == b.0 * a.1;
+                let same_size = sizes.get(from) == Some(&sizes[index + 1]);
                 let same_channels =
                     from <= index && self.channels(from) == self.channels(index + 1);
                 let in_parts = self.parts(from) != 1 || self.parts(index + 1) != 1;
@@ -367,7 +376,8 @@ impl Plan {
             }
             let shuffled = |len: usize| layer.convolved(len) * layer.shuffle;
             let size = (shuffled(width), shuffled(height));
-            sizes.push(layer.added().next().map_or(size, |from| sizes[from]));
+            let cropped = layer.added().map(|from| sizes[from]);
+            sizes.push(cropped.fold(size, |(w, h), (width, height)| (w.min(width), h.min(height))));
         }
         if let (Some(scale), Some(last)) = (self.spec.scale, sizes.last_mut()) {
             *last = (last.0.min(scale * input.0), last.1.min(scale * input.1));
@@ -459,7 +469,7 @@ impl Plan {
     /// the most in the steps of an image far taller than all halos together; and those of the steps of the
     /// next layer.
     fn measure_rings(&self) -> (Vec<usize>, Vec<usize>) {
-        let unit: usize = self.spec.layers.iter().map(LayerSpec::step).product();
+        let unit = self.spec.common_start();
         let halos: usize = self.spec.layers.iter().map(LayerSpec::halo).sum();
         let side = unit * (4 * halos + 16);
         let sizes = self.sizes((side, side)).expect("a multiple of every unshuffle");

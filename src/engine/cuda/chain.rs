@@ -105,7 +105,8 @@ impl<G: Gpu> GpuChain<G> {
             let (width, height) = sizes[index];
             let made = |len| layer.shape.convolved(len) * layer.shape.shuffle;
             let size = (made(width), made(height));
-            sizes.push(layer.add.into_iter().flatten().next().map_or(size, |from| sizes[from]));
+            let cropped = layer.add.into_iter().flatten().map(|from| sizes[from]);
+            sizes.push(cropped.fold(size, |(w, h), (width, height)| (w.min(width), h.min(height))));
         }
     }
 
@@ -191,6 +192,7 @@ impl<G: Gpu> GpuChain<G> {
             out_width: as_i32(to.0),
             out_height: as_i32(to.1),
             out_channels: as_i32(stored(self.channels[index + 1])),
+            add_width: layer.add.map(|edge| edge.map_or(0, |edge| as_i32(self.sizes[edge].0))),
             is_float: (self.storage_of(index + 1) == Storage::F32).into(),
         }
     }

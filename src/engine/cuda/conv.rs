@@ -174,10 +174,11 @@ pub(super) struct Conv {
     pub(super) out_width: i32,
     pub(super) out_height: i32,
     pub(super) out_channels: i32,
+    pub(super) add_width: [i32; 2],
     pub(super) is_float: i32,
 }
 
-const _: () = assert!(size_of::<Conv>() == 128);
+const _: () = assert!(size_of::<Conv>() == 136);
 
 /// The bytes of a kernel's argument.
 pub(super) fn bytes_of<T: Copy>(argument: &T) -> &[u8] {

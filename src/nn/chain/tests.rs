@@ -76,6 +76,34 @@ fn two_scales_take_pixels_two_by_two() {
     assert_eq!(grids, [1, 2, 2, 1, 1, 1, 1]);
 }
 
+/// Layers of these strides and shuffles.
+fn steps(steps: &[(usize, usize)]) -> Vec<ChainLayer> {
+    let layer = |(at, &(stride, shuffle)): (usize, &(usize, usize))| {
+        let config = TunableConv2dConfig { stride, ..Default::default() };
+        let c_in = if at == 0 { 3 } else { 4 };
+        let layer = ChainLayer::new(at.to_string(), 3, (c_in, 4 * shuffle * shuffle), config);
+        ChainLayer { link: Link { shuffle, ..Link::NONE }, ..layer }
+    };
+    steps.iter().enumerate().map(layer).collect()
+}
+
+#[test]
+fn where_a_tile_may_begin_pixels_of_every_size_do() {
+    // Two thirds of a pixel, then a third.
+    assert_eq!(grid(&steps(&[(1, 3), (2, 2)])), 2);
+    // One and a half.
+    assert_eq!(grid(&steps(&[(1, 2), (3, 1), (2, 1)])), 3);
+    assert_eq!(grid(&steps(&[(2, 1), (2, 1), (1, 4)])), 4);
+    assert_eq!(reach(&steps(&[(1, 3), (2, 2)])), 2);
+}
+
+#[test]
+fn many_strides_and_shuffles_are_no_more_than_what_they_come_to() {
+    let chain = steps(&[(2, 2); 100]);
+    assert_eq!(grid(&chain), 2);
+    assert_eq!(reach(&chain), 200);
+}
+
 #[test]
 fn costs_are_those_of_the_convolutions() {
     let luma_kilo_macs = |chain: Vec<ChainLayer>| macs(&chain) / 4.0 / 1000.0;

@@ -231,7 +231,9 @@ impl TileRun<'_> {
             });
             conv.sums(self.level, component, &rows, tiles, &mut scratch.winograd);
         }
-        for (in_group, row) in (row..height.min(row + spec.row_unit)).enumerate() {
+        // A sum may leave out the last row.
+        let end = self.prepared.sizes[layer + 1].1.min(row + spec.row_unit);
+        for (in_group, row) in (row..end).enumerate() {
             let added = spec.add.map(|from| self.added(before, from?, row, columns));
             let add = added.each_ref().map(|added| added.as_ref().map(Added::values));
             let whole = TILE * tiles * channels;

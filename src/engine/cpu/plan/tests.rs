@@ -185,6 +185,17 @@ fn steps_compute_each_row_once_when_all_under_it_is_there() {
     }
 }
 
+/// It would take hours on a picture of as many rows as all steps together.
+#[test]
+fn rings_are_measured_on_few_rows_however_many_steps_there_are() {
+    let down = || LayerSpec { stride: 2, ..layer(3, 8, 8) };
+    let up = || LayerSpec { shuffle: 2, ..layer(3, 8, 32) };
+    let layers = (0..32).flat_map(|_| [down(), up()]).collect();
+    let plan = plan(layers).unwrap();
+    assert_eq!(plan.spec().common_start(), 2);
+    assert_eq!(plan.sizes((7, 5)).unwrap().last(), Some(&(8, 6)));
+}
+
 #[test]
 fn no_more_rows_are_kept_than_kernels_read() {
     let plan = Plan::new(ChainSpec::of(&video(8, 4)).unwrap(), &[]).unwrap();

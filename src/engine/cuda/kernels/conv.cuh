@@ -19,7 +19,7 @@ struct Conv {
     // Lowest and highest value, or null.
     const float *low;
     const float *high;
-    // Edges of the size of the output that are added to it, or null.
+    // Edges that are added to the output, as wide and high as it or more, or null.
     const void *add[2];
     void *output;
     // Of the input edge, in numbers; a pixel's channels are `in_channels` apart.
@@ -31,10 +31,12 @@ struct Conv {
     int width, height, c_out;
     // Of the output edge, after shuffling.
     int shuffle, out_width, out_height, out_channels;
+    // Of the edges that are added.
+    int add_width[2];
     // Whether the output is in f32 whatever the others are.
     int is_float;
 };
-static_assert(sizeof(Conv) == 128, "as the host has it");
+static_assert(sizeof(Conv) == 136, "as the host has it");
 
 // Columns and rows of the input under a tile.
 __device__ inline int side_under(const Conv &conv) { return (TILE - 1) * conv.stride + conv.kernel; }
@@ -49,6 +51,11 @@ __device__ inline float clamped(const Conv &conv, int channel, float v) {
     return conv.low == nullptr ? v : fminf(fmaxf(v, conv.low[channel]), conv.high[channel]);
 }
 
+// Where a number of the output's is in an edge that is added to it.
+__device__ inline int64_t added_at(const Conv &conv, int which, int column, int row, int channel) {
+    return (int64_t(row) * conv.add_width[which] + column) * conv.out_channels + channel;
+}
+
 // Writes an output where a shuffle puts it.
 template <class T> __device__ inline void put_shuffled(const Conv &conv, int x, int y, int channel, float sum) {
     const int by = conv.shuffle, phase = channel % (by * by);
@@ -56,10 +63,13 @@ template <class T> __device__ inline void put_shuffled(const Conv &conv, int x, 
     if (channel >= conv.c_out || column >= conv.out_width || row >= conv.out_height) {
         return;
     }
-    const int64_t at = (int64_t(row) * conv.out_width + column) * conv.out_channels + channel / (by * by);
+    const int shuffled = channel / (by * by);
+    const int64_t at = (int64_t(row) * conv.out_width + column) * conv.out_channels + shuffled;
     float v = activated(conv, channel, sum);
-    for (const void *add : conv.add) {
-        v += add == nullptr ? 0.0f : load(static_cast<const T *>(add) + at);
+    for (int which = 0; which < 2; which++) {
+        if (conv.add[which] != nullptr) {
+            v += load(static_cast<const T *>(conv.add[which]) + added_at(conv, which, column, row, shuffled));
+        }
     }
     v = clamped(conv, channel, v);
     if (conv.is_float) {
@@ -85,9 +95,10 @@ template <class T> __device__ inline void put(const Conv &conv, int x, int y, in
     }
     const int64_t at = (int64_t(y) * conv.out_width + x) * conv.out_channels + channel;
     float2 v = {activated(conv, channel, sums.x), activated(conv, channel + 1, sums.y)};
-    for (const void *add : conv.add) {
-        if (add != nullptr) {
-            const float2 own = load_pair(static_cast<const T *>(add) + at);
+    for (int which = 0; which < 2; which++) {
+        if (conv.add[which] != nullptr) {
+            const T *add = static_cast<const T *>(conv.add[which]);
+            const float2 own = load_pair(add + added_at(conv, which, x, y, channel));
             v.x += own.x;
             v.y += own.y;
         }

@@ -60,10 +60,12 @@ impl Chain {
             let (y, size) = convolved(&x, size, layer, &folded("weight"), of_channels);
             let (mut y, mut size) = shuffled(&y, size, layer.shuffle);
             for from in layer.added() {
-                let (added, cropped) = &edges[from];
-                y = crop(&y, size, *cropped);
+                let (added, of_added) = &edges[from];
+                let cropped = (size.0.min(of_added.0), size.1.min(of_added.1));
+                y = crop(&y, size, cropped);
+                let added = crop(added, *of_added, cropped);
                 y.iter_mut().zip(added).for_each(|(y, x)| *y += x);
-                size = *cropped;
+                size = cropped;
             }
             edges.push((y, size));
         }
@@ -249,6 +251,8 @@ fn chains() -> Vec<(&'static str, Vec<LayerSpec>)> {
                 add(0, conv("f", 1, 8, 4, 1.0)),
             ],
         ),
+        ("sums of edges that odd pictures have of two sizes", odd_sums(16)),
+        ("the same of many channels", odd_sums(48)),
         (
             "a shuffle at the end, cropped",
             vec![
@@ -256,6 +260,21 @@ fn chains() -> Vec<(&'static str, Vec<LayerSpec>)> {
                 add(0, shuffle(2, conv("b", 3, 16, 16, 1.0))),
             ],
         ),
+    ]
+}
+
+/// A shuffle makes one row and column more than the odd picture has, which the sums that follow leave out.
+fn odd_sums(channels: usize) -> Vec<LayerSpec> {
+    let conv = |name: &str, c_out| conv(name, 3, channels, c_out, 0.5);
+    let both = |from: [usize; 2], layer: LayerSpec| LayerSpec { add: from.map(Some), ..layer };
+    vec![
+        LayerSpec { c_in: 3, ..conv("a", channels) },
+        LayerSpec { stride: 2, ..conv("b", channels) },
+        LayerSpec { shuffle: 2, ..conv("c", 4 * channels) },
+        both([3, 1], conv("d", channels)),
+        both([4, 3], conv("e", channels)),
+        both([3, 5], conv("f", channels)),
+        conv("g", 3),
     ]
 }
 
