@@ -13,11 +13,14 @@
 
 mod chroma;
 mod direct;
+mod lines;
 mod luma;
 mod planes;
+mod rescale;
 mod rgb;
 mod rows;
 mod samples;
+mod site;
 #[cfg(test)]
 mod tests;
 mod video;
@@ -27,12 +30,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::cpu::kernels::Level;
 use crate::{Error, Result};
-pub use direct::Rescale;
 pub use luma::Recolour;
 pub use planes::{Matrix, Plane, PlaneMut, Planes, RgbPixel, Subsampling, YuvPixel};
+pub use rescale::Rescale;
 pub(crate) use rows::FrameWriter;
 use samples::Normal;
 pub(crate) use samples::Value;
+pub use site::ChromaSite;
 pub(crate) use video::{Component as YuvComponent, Yuv420};
 
 /// Largest width and height in pixels.
@@ -154,6 +158,7 @@ pub struct Frame<'a> {
     format: FrameFormat,
     planes: Planes<Plane<'a>>,
     matrix: Matrix,
+    site: ChromaSite,
 }
 
 /// A writable frame.
@@ -162,6 +167,7 @@ pub struct FrameMut<'a> {
     format: FrameFormat,
     planes: Planes<PlaneMut<'a>>,
     matrix: Matrix,
+    site: ChromaSite,
 }
 
 impl<'a> Frame<'a> {
@@ -170,13 +176,21 @@ impl<'a> Frame<'a> {
     /// in it, or a plane is too short.
     pub fn new(format: FrameFormat, planes: Planes<Plane<'a>>) -> Result<Self> {
         planes::check(&format, planes.as_ref().map(|p| (p.data.len(), p.stride_bytes)))?;
-        Ok(Self { format, planes, matrix: format.usual_matrix() })
+        let site = ChromaSite::default();
+        Ok(Self { format, planes, matrix: format.usual_matrix(), site })
     }
 
     /// What luma of YUV is made of, if not what it usually is at this size; RGB has its own.
     #[must_use]
     pub fn with_matrix(self, matrix: Matrix) -> Self {
         Self { matrix, ..self }
+    }
+
+    /// Where chroma of 4:2:0 and 4:2:2 lies, if not [on the left](ChromaSite::LEFT): for what makes the picture
+    /// anew, in RGB, or at another size.
+    #[must_use]
+    pub fn with_chroma_site(self, site: ChromaSite) -> Self {
+        Self { site, ..self }
     }
 
     /// Size, range and sample format.
@@ -215,13 +229,20 @@ impl<'a> FrameMut<'a> {
     /// in it, or a plane is too short.
     pub fn new(format: FrameFormat, planes: Planes<PlaneMut<'a>>) -> Result<Self> {
         planes::check(&format, planes.as_ref().map(|p| (p.data.len(), p.stride_bytes)))?;
-        Ok(Self { format, planes, matrix: format.usual_matrix() })
+        let site = ChromaSite::default();
+        Ok(Self { format, planes, matrix: format.usual_matrix(), site })
     }
 
     /// As [`Frame::with_matrix`].
     #[must_use]
     pub fn with_matrix(self, matrix: Matrix) -> Self {
         Self { matrix, ..self }
+    }
+
+    /// As [`Frame::with_chroma_site`].
+    #[must_use]
+    pub fn with_chroma_site(self, site: ChromaSite) -> Self {
+        Self { site, ..self }
     }
 
     /// Size, range and sample format.

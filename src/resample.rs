@@ -23,16 +23,15 @@ pub struct Axis {
 impl Axis {
     /// From `from` samples to `to`, both at least 1.
     pub fn new(filter: Filter, from: usize, to: usize) -> Self {
-        Self::shifted(filter, from, to, 0.0)
+        Self::spaced(filter, from, to, from as f64 / to as f64, 0.0)
     }
 
-    /// The same where every new sample lies so many old ones further on.
-    pub fn shifted(filter: Filter, from: usize, to: usize, shift: f64) -> Self {
-        let scale = from as f64 / to as f64;
-        let stretch = scale.max(1.0);
+    /// The same where a new sample i reaches from `first + i · spacing` to `first + (i + 1) · spacing`, and an old one
+    /// j from j to j + 1.
+    pub fn spaced(filter: Filter, from: usize, to: usize, spacing: f64, first: f64) -> Self {
+        let stretch = spacing.max(1.0);
         let taps = (0..to).map(|i| {
-            // Old sample j reaches from j to j + 1.
-            let centre = (i as f64 + 0.5) * scale + shift;
+            let centre = (i as f64 + 0.5) * spacing + first;
             let (reach, weight): (f64, &dyn Fn(f64) -> f64) = match filter {
                 Filter::Area => (stretch / 2.0, &|j| {
                     let (left, right) = (centre - stretch / 2.0, centre + stretch / 2.0);
@@ -86,8 +85,17 @@ pub struct Resize {
 impl Resize {
     /// From one width and height to another, all at least 1.
     pub fn new(filter: Filter, from: (usize, usize), to: (usize, usize)) -> Self {
-        let (across, down) = (Axis::new(filter, from.0, to.0), Axis::new(filter, from.1, to.1));
-        Self { from_width: from.0, across, down, scratch: Default::default() }
+        Self::of(Axis::new(filter, from.0, to.0), Axis::new(filter, from.1, to.1), from.0)
+    }
+
+    /// The same with so many old samples from a new one to the next, both ways, whatever becomes of the last ones.
+    pub fn spaced(filter: Filter, from: (usize, usize), to: (usize, usize), spacing: f64) -> Self {
+        let axis = |from, to| Axis::spaced(filter, from, to, spacing, 0.0);
+        Self::of(axis(from.0, to.0), axis(from.1, to.1), from.0)
+    }
+
+    fn of(across: Axis, down: Axis, from_width: usize) -> Self {
+        Self { from_width, across, down, scratch: Default::default() }
     }
 
     /// A plane `[height, width]` of the old size at the new one.

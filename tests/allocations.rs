@@ -10,10 +10,11 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::Picture;
-use tunableconv::checkpoint::Checkpoint;
+use common::{Picture, random_net, two_knobs};
+use tunableconv::checkpoint::{Architecture, Checkpoint};
 use tunableconv::engine::{self, Engine, Options, Precision};
 use tunableconv::frame::{Frame, FrameMut, Matrix, Plane, PlaneMut, Planes, RgbPixel};
+use tunableconv::nn::{Activation, Colour, Mode, PhiConfig, PlainConfig, PlainLayer};
 
 /// The system's allocator, counting calls and bytes of all threads.
 struct Counting;
@@ -78,4 +79,33 @@ fn main() {
         assert_eq!(calls, 0, "{precision}, {layout}: allocations in two frames with new tunings");
         assert!(bytes <= 24_000_000, "{precision}, {layout}: {bytes} bytes");
     }
+    for colour in [Colour::Rgb, Colour::Luma] {
+        check_pictures(colour);
+    }
+}
+
+/// The same of nets that make the picture themselves.
+fn check_pictures(colour: Colour) {
+    let channels = if colour == Colour::Luma { 4 } else { 12 };
+    let layers = vec![
+        PlainLayer::new("head", 3, 8, Activation::LeakyRelu(0.1)),
+        PlainLayer { shuffle: 2, ..PlainLayer::new("tail", 3, channels, Activation::None) },
+    ];
+    let phi = PhiConfig { mode: Mode::Linear, expand: 1 };
+    let net = PlainConfig { colour, scale: 2, residual: true, layers, phi };
+    let checkpoint = random_net(Architecture::Plain(net), two_knobs(), 3);
+    let options = Options { precision: Precision::F32, threads: 2, ..Default::default() };
+    let mut engine = engine::open(&checkpoint, &options).unwrap();
+    let tunings = [[0.2, 0.3], [0.7, 0.1], [0.4, 0.9], [1.0, 1.0]]
+        .map(|values| engine.metadata().tuning.tuning(&values).unwrap());
+    let (input, mut output) = (Picture::random(321, 180, 0, 3), Picture::random(642, 360, 0, 4));
+    let mut frame = |index: usize| {
+        engine.set_tuning(&tunings[index]).unwrap();
+        engine.process(&input.frame(), &mut output.frame_mut()).unwrap();
+    };
+    (0..2).for_each(&mut frame);
+    let calls = CALLS.load(Ordering::SeqCst);
+    (2..4).for_each(&mut frame);
+    let calls = CALLS.load(Ordering::SeqCst) - calls;
+    assert_eq!(calls, 0, "{colour:?}: allocations in two frames with new tunings");
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use common::play::Player;
-use common::{FORMATS, Model, Picture, Random, first_error, random_checkpoint_of, stamped};
+use common::{FORMATS, Model, Picture, Random, SMALL, first_error, random_checkpoint_of, stamped};
 use gstreamer as gst;
 use gstreamer_check as gst_check;
 use gstreamer_video as gst_video;
@@ -138,8 +138,9 @@ fn enlarged(model: &Model, picture: &Picture, tuning: &[f64]) -> Picture {
     let (width, height) = engine.output_size(picture.format.width, picture.format.height);
     let format = FrameFormat { width, height, ..picture.format };
     let mut output = CorePicture::grey(format).unwrap();
-    // Larger frames are of the matrix of those that they were.
-    let (frame, mut frame_mut) = (input.frame(), output.frame_mut().with_matrix(Matrix::Bt601));
+    // Larger frames are of the matrix of those that they were, and have their chroma where those had it.
+    let frame = input.frame().with_chroma_site(SMALL);
+    let mut frame_mut = output.frame_mut().with_matrix(Matrix::Bt601).with_chroma_site(SMALL);
     engine.process(&frame, &mut frame_mut).unwrap();
     Picture { format, planes: output.planes().map(<[u8]>::to_vec) }
 }
@@ -149,6 +150,7 @@ fn larger(info: &VideoInfo, scale: u32) -> VideoInfo {
     VideoInfo::builder(info.format(), scale * info.width(), scale * info.height())
         .fps(info.fps())
         .colorimetry(&info.colorimetry())
+        .chroma_site(info.chroma_site())
         .build()
         .unwrap()
 }
@@ -196,7 +198,9 @@ fn caps_are_scaled_both_ways_and_keep_the_colours_of_the_input() {
         let out_info = VideoInfo::from_caps(&caps).unwrap();
         assert_eq!((out_info.width(), out_info.height()), (960, 720));
         assert_eq!(out_info.colorimetry(), info.colorimetry());
-        assert!(caps.structure(0).unwrap().has_field("colorimetry"), "{caps}");
+        assert_eq!(out_info.chroma_site(), info.chroma_site());
+        let is_said = |field: &str| caps.structure(0).unwrap().has_field(field);
+        assert!(is_said("colorimetry") && is_said("chroma-site") == info.is_yuv(), "{caps}");
         assert_eq!(out_info.par(), info.par());
 
         let sides = |pad: &str| {

@@ -4,20 +4,24 @@
 use crate::resample::{Axis, Filter, transpose};
 use crate::{Error, Result};
 
-use super::direct::{
-    COLOURS, Rescale, Subsampled, copy_pixels, of_samples, put_planes, read, write,
-};
+use super::direct::COLOURS;
+use super::lines::{Subsampled, Writable, copy_pixels, of_samples, read};
+use super::rescale::Rescale;
 use super::samples::{High, Low, Sample, U8};
+use super::site::Siting;
 use super::yuv::parts;
 use super::{Frame, FrameFormat, FrameMut, SampleFormat};
+
+/// Samples of chroma across and down, and how many there are.
+type Chroma = ([Siting; 2], [usize; 2]);
 
 /// Takes the luma of frames of one size, and gives it back, at another size, with their colours.
 pub struct Recolour {
     sizes: [[usize; 2]; 2],
     /// Of frames in RGB.
     rescale: Option<Rescale>,
-    /// Of frames in YUV: whether chroma has half the columns and lines, and what scales it.
-    chroma: Option<([bool; 2], [Axis; 2])>,
+    /// Of frames in YUV: what scales chroma, from where to where.
+    chroma: Option<([Chroma; 2], [Axis; 2])>,
     /// Scratch space: a plane as it is read, on its way, and as it is written.
     planes: [Vec<f32>; 3],
 }
@@ -54,7 +58,8 @@ impl Recolour {
         mix(luma, rgb, weights);
     }
 
-    /// Writes a frame of `luma`, `[height, width]`, and the colours of `input`, which was read last.
+    /// Writes a frame of `luma`, `[height, width]`, and the colours of `input`, which was read last. Of YUV both stay
+    /// what they are, made by the matrix of `input`, whatever that of `output` is.
     ///
     /// # Errors
     /// [`Error::Frame`] when the frames have other sizes, or layouts of which one is in RGB alone.
@@ -102,26 +107,27 @@ impl Recolour {
     }
 
     /// Scales the plane that was read.
-    fn scale(&mut self, half: [bool; 2], [from, to]: [[usize; 2]; 2]) {
-        if self.chroma.as_ref().is_none_or(|(known, _)| *known != half) {
+    fn scale(&mut self, from: Chroma, to: Chroma) {
+        let places = [from, to];
+        if self.chroma.as_ref().is_none_or(|(known, _)| *known != places) {
             let axes = [0, 1].map(|side| {
-                // One sample for two columns lies beside the left one of them.
                 let scale = self.sizes[0][side] as f64 / self.sizes[1][side] as f64;
-                let shift = if side == 0 && half[0] { 0.25 * (1.0 - scale) } else { 0.0 };
-                Axis::shifted(Filter::Bicubic, from[side], to[side], shift)
+                let (spacing, first) = from.0[side].resampled(to.0[side], scale);
+                Axis::spaced(Filter::Bicubic, from.1[side], to.1[side], spacing, first)
             });
-            self.chroma = Some((half, axes));
+            self.chroma = Some((places, axes));
         }
         let [plane, other, out] = &mut self.planes;
         let Some((_, axes)) = &self.chroma else { return };
-        if from == to {
+        if self.sizes[0] == self.sizes[1] && from == to {
             std::mem::swap(plane, out);
             return;
         }
-        axes[1].columns(plane, from[0], other);
-        transpose(other, from[0], plane);
-        axes[0].columns(plane, to[1], other);
-        transpose(other, to[1], out);
+        let ([width, _], [_, height]) = (from.1, to.1);
+        axes[1].columns(plane, width, other);
+        transpose(other, width, plane);
+        axes[0].columns(plane, height, other);
+        transpose(other, height, out);
     }
 }
 
@@ -138,7 +144,7 @@ fn read_luma<S: Sample>(frame: &Frame<'_>, luma: &mut [f32]) {
     let FrameFormat { width, range, samples, .. } = frame.format;
     let (y, _) = parts::<_, S>(&frame.planes.as_ref());
     for (row, line) in luma.chunks_exact_mut(width).enumerate() {
-        read::<S>(&y, row, range.luma(samples.bits()), line);
+        read::<S>(&y, (row, 0), range.luma(samples.bits()), line);
     }
 }
 
@@ -148,26 +154,27 @@ fn write_yuv<S: Sample>(
     luma: &[f32],
     output: &mut FrameMut<'_>,
 ) {
-    let format = output.format;
+    let (format, site) = (output.format, output.site);
     let FrameFormat { width, range, samples, .. } = format;
-    let (mut planes, layout) = put_planes(output);
+    let (mut planes, layout) = Writable::of(output);
     let (y, chroma) = parts::<_, S>(&layout);
     for (row, line) in luma.chunks_exact(width).enumerate() {
-        write::<S>(&mut planes, &y, row, range.luma(samples.bits()), line);
+        planes.write::<S>(&y, (row, 0), range.luma(samples.bits()), line);
     }
-    let from = parts::<_, S>(&input.planes.as_ref()).1;
-    let both = (Subsampled::of::<S>(from), Subsampled::of::<S>(chroma));
-    let (Some(from), Some(to)) = both else { return };
-    let (half, sizes) = (from.half, [from.size(input.format), to.size(format)]);
-    for (from, to) in from.components.iter().zip(&to.components) {
+    let from =
+        Subsampled::of::<S>(parts::<_, S>(&input.planes.as_ref()).1, input.site, input.format);
+    let (Some(from), Some(to)) = (from, Subsampled::of::<S>(chroma, site, format)) else { return };
+    let places = ((from.sitings, from.size), (to.sitings, to.size));
+    for (component, out) in from.components.iter().zip(&to.components) {
         let plane = &mut recolour.planes[0];
-        plane.resize(sizes[0][0] * sizes[0][1], 0.0);
-        for (row, line) in plane.chunks_exact_mut(sizes[0][0]).enumerate() {
-            read::<S>(from, row, input.format.range.chroma(input.format.samples.bits()), line);
+        plane.resize(from.size[0] * from.size[1], 0.0);
+        for (row, line) in plane.chunks_exact_mut(from.size[0]).enumerate() {
+            let scale = input.format.range.chroma(input.format.samples.bits());
+            read::<S>(component, (row, 0), scale, line);
         }
-        recolour.scale(half, sizes);
-        for (row, line) in recolour.planes[2].chunks_exact(sizes[1][0]).enumerate() {
-            write::<S>(&mut planes, to, row, range.chroma(samples.bits()), line);
+        recolour.scale(places.0, places.1);
+        for (row, line) in recolour.planes[2].chunks_exact(to.size[0]).enumerate() {
+            planes.write::<S>(out, (row, 0), range.chroma(samples.bits()), line);
         }
     }
 }

@@ -316,6 +316,10 @@ pub(super) fn check(format: &FrameFormat, planes: Planes<(usize, usize)>) -> Res
         Planes::PackedYuv { pixels, pixel: YuvPixel { bytes: all, y, u, v, is_pair } } => {
             let names = "Y, U, V";
             let count = if is_pair {
+                if !all.is_multiple_of(2) {
+                    let reason = format!("pairs of pixels of {all} bytes, expected an even number");
+                    return Err(Error::Frame(reason));
+                }
                 check_pixel(names, all, &[y, y + all / 2, u, v], bytes)?;
                 width.div_ceil(2)
             } else {

@@ -140,8 +140,12 @@ pub fn calibrate(
 
     let mut calibrated = checkpoint.clone();
     for ((layer, _), ranges) in layers.iter().zip(&ranges) {
-        let values = ranges.iter().flat_map(|range| range.statistics(used)).collect();
-        calibrated.tensors.insert(format!("{layer}.activations"), values);
+        let name = format!("{layer}.activations");
+        let mut values: Vec<f32> = ranges.iter().flat_map(|range| range.statistics(used)).collect();
+        if let Some(before) = checkpoint.tensors.get(&name).filter(|_| settings.narrow) {
+            narrow(&mut values, before);
+        }
+        calibrated.tensors.insert(name, values);
     }
     calibrated.metadata.calibration = Some(Calibration {
         data: name_of(set.folder())?,
@@ -177,6 +181,17 @@ impl Range3 {
         let mean = (self.means / images as f64) as f32;
         // A mean of values that are mostly outside the range cannot be used.
         [self.minimum, self.maximum, mean.clamp(self.minimum, self.maximum)]
+    }
+}
+
+/// Keeps ranges within those that a layer had: the last one's activations may lie somewhat beyond theirs.
+fn narrow(ranges: &mut [f32], before: &[f32]) {
+    let (ranges, before) =
+        (ranges.as_chunks_mut::<STATISTICS>().0, before.as_chunks::<STATISTICS>().0);
+    for ([low, high, mean], [lowest, highest, _]) in ranges.iter_mut().zip(before) {
+        *low = low.max(*lowest).min(*highest);
+        *high = high.min(*highest).max(*low);
+        *mean = mean.clamp(*low, *high);
     }
 }
 

@@ -37,6 +37,9 @@ pub fn import(name: &str, file: Bytes) -> anyhow::Result<Checkpoint> {
     Ok(Checkpoint { metadata, tensors })
 }
 
+/// Passes on what it reads.
+const IDENTITY: &str = "Identity";
+
 /// What a value of the graph is.
 #[derive(Clone, Copy)]
 enum Value<'g> {
@@ -52,9 +55,11 @@ struct Reader<'g> {
     /// That of the input, by the channels of the first kernels.
     colour: Colour,
     values: BTreeMap<&'g str, Value<'g>>,
-    /// How often each value is read.
+    /// What passes a value on under another name, and the first name that it had.
+    first_names: BTreeMap<&'g str, &'g str>,
+    /// How often each value is read, by its first name.
     uses: BTreeMap<&'g str, usize>,
-    /// What the graph gives.
+    /// First name of what the graph gives.
     output: &'g str,
     layers: Vec<PlainLayer>,
     tensors: BTreeMap<String, Vec<f32>>,
@@ -73,20 +78,35 @@ impl<'g> Reader<'g> {
             bail!("a graph with other than one input");
         };
         values.insert(&input.name, Value::Edge(0));
+        let mut first_names: BTreeMap<&str, &str> = BTreeMap::new();
+        for node in graph.node.iter().filter(|node| node.op_type == IDENTITY) {
+            let input = node.input(0)?;
+            let first = first_names.get(input).copied().unwrap_or(input);
+            first_names.insert(node.output_name(), first);
+        }
+        let first = |name: &'g str| first_names.get(name).copied().unwrap_or(name);
         let mut uses = BTreeMap::new();
         let outputs = graph.output.iter().map(|output| output.name.as_str());
-        let reads = graph.node.iter().flat_map(|node| node.input.iter().map(String::as_str));
-        reads.chain(outputs).for_each(|name| *uses.entry(name).or_insert(0) += 1);
+        let readers = graph.node.iter().filter(|node| node.op_type != IDENTITY);
+        let reads = readers.flat_map(|node| node.input.iter().map(String::as_str));
+        reads.chain(outputs).for_each(|name| *uses.entry(first(name)).or_insert(0) += 1);
         let [output] = &graph.output[..] else { bail!("a graph with other than one output") };
-        let (output, layers, tensors) = (output.name.as_str(), vec![], BTreeMap::new());
-        let mut reader =
-            Self { colour: Colour::Rgb, values, uses, output, layers, tensors, enlarged: None };
+        let mut reader = Self {
+            colour: Colour::Rgb,
+            values,
+            output: first(&output.name),
+            first_names,
+            uses,
+            layers: vec![],
+            tensors: BTreeMap::new(),
+            enlarged: None,
+        };
         for node in &graph.node {
             let said = || format!("node `{}` ({})", node.output_name(), node.op_type);
             let value = reader.node(node).with_context(said)?;
             reader.values.insert(node.output_name(), value);
         }
-        reader.check_last(output).context("the output of the graph")?;
+        reader.check_last(reader.output).context("the output of the graph")?;
         let scale = reader.layers.iter().map(|layer| layer.shuffle).product();
         if let Some(enlarged) = reader.enlarged {
             ensure!(
@@ -106,7 +126,7 @@ impl<'g> Reader<'g> {
                 let tensor = node.attribute("value").and_then(|value| value.t.as_ref());
                 return Ok(Value::Constant(tensor.context("a constant that is no tensor")?));
             }
-            "Identity" => return self.value(node, 0),
+            IDENTITY => return self.value(node, 0),
             "Conv" => self.conv(node)?,
             "Relu" => self.activate(node, Activation::LeakyRelu(0.0))?,
             "LeakyRelu" => {
@@ -148,11 +168,18 @@ impl<'g> Reader<'g> {
         }
     }
 
+    /// Whether a value is read once, under whatever name.
+    fn check_only(&self, name: &str) -> anyhow::Result<()> {
+        let first = self.first_names.get(name).copied().unwrap_or(name);
+        ensure!(self.uses.get(first) == Some(&1), "`{name}` is read elsewhere as well");
+        Ok(())
+    }
+
     /// The layer whose output a node changes before anything else reads it.
     fn changed(&mut self, node: &Node, index: usize) -> anyhow::Result<&mut PlainLayer> {
         let name = node.input(index)?;
         self.check_last(name)?;
-        ensure!(self.uses[name] == 1, "`{name}` is read elsewhere as well");
+        self.check_only(name)?;
         let layer = self.layers.last_mut().context("the input itself, before any layer")?;
         ensure!(layer.add.is_empty() && self.enlarged.is_none(), "a sum, expected a convolution");
         Ok(layer)
@@ -284,8 +311,7 @@ impl<'g> Reader<'g> {
             [a, Value::Edge(b)] if b == last && !matches!(a, Value::Edge(a) if a == last) => (1, a),
             _ => bail!("neither of the two is what was computed last: the net is no chain"),
         };
-        let name = node.input(index)?;
-        ensure!(self.uses[name] == 1, "`{name}` is read elsewhere as well");
+        self.check_only(node.input(index)?)?;
         ensure!(self.enlarged.is_none(), "something follows the sum with the enlarged input");
         let layer = self.layers.last_mut().context("a sum before any layer")?;
         match other {

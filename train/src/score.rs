@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tunableconv::engine::Engine;
-use tunableconv::frame::{FrameFormat, SampleFormat};
+use tunableconv::frame::{ChromaSite, FrameFormat, SampleFormat};
 use tunableconv::picture::Picture;
 use tunableconv::tuning::Tuning;
 
@@ -189,8 +189,10 @@ pub(crate) fn filter_in(
     let (width, height) = engine.output_size(picture.width, picture.height);
     let mut output = Picture::grey(FrameFormat { width, height, ..format })?;
     // Of what clips are made of, the nets in 4:2:0 do not ask.
-    engine
-        .process(&input.frame().with_matrix(MATRIX), &mut output.frame_mut().with_matrix(MATRIX))?;
+    let site = ChromaSite::CENTRE;
+    let input = input.frame().with_matrix(MATRIX).with_chroma_site(site);
+    let mut filtered = output.frame_mut().with_matrix(MATRIX).with_chroma_site(site);
+    engine.process(&input, &mut filtered)?;
     Yuv420::from_bytes(width, height, output.planes())
 }
 

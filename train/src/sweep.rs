@@ -1,7 +1,7 @@
 //! A labelled contact sheet of one image over the tuning domain.
 
 use tunableconv::engine::Engine;
-use tunableconv::tuning::{Domain, TuningSpace};
+use tunableconv::tuning::{Domain, Parameter, TuningSpace};
 
 use crate::condition::Condition;
 use crate::metrics::psnr;
@@ -13,7 +13,7 @@ use crate::yuv::{Matrix, Range, Yuv420};
 const COLUMNS: usize = 5;
 
 /// Filters `picture` under `condition` over the domain: the first parameter from column to column, the second (if any)
-/// from row to row, the others at 0. On a simplex, the first parameter gives way to each other.
+/// from row to row, the others at 0 or as near to it as they go. On a simplex, the first parameter gives way to each other.
 /// Above, the clean and the degraded image.
 ///
 /// # Errors
@@ -68,11 +68,15 @@ fn grid(space: &TuningSpace) -> Vec<Vec<f64>> {
     };
     let mut tunings = Vec::new();
     match space.domain {
+        Domain::Box if p == 0 => tunings.push(vec![]),
         Domain::Box => {
+            let nearest_to_0 =
+                |parameter: &Parameter| 0f64.clamp(parameter.minimum, parameter.maximum);
+            let rest: Vec<f64> = space.parameters.iter().map(nearest_to_0).collect();
             let rows: Vec<f64> = if p > 1 { steps(3).collect() } else { vec![0.0] };
             for row in rows {
                 for column in steps(COLUMNS) {
-                    let mut values = vec![0.0; p];
+                    let mut values = rest.clone();
                     values[0] = at(0, column);
                     if p > 1 {
                         values[1] = at(1, row);
@@ -92,4 +96,31 @@ fn grid(space: &TuningSpace) -> Vec<Vec<f64>> {
         }
     }
     tunings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space(ranges: &[(f64, f64)]) -> TuningSpace {
+        let parameter = |(at, &(minimum, maximum)): (usize, &(f64, f64))| Parameter {
+            name: format!("p{at}"),
+            nick: String::new(),
+            blurb: String::new(),
+            minimum,
+            maximum,
+            default: minimum,
+            objective: String::new(),
+        };
+        let parameters = ranges.iter().enumerate().map(parameter).collect();
+        TuningSpace { domain: Domain::Box, parameters }
+    }
+
+    #[test]
+    fn knobs_that_are_not_swept_stay_in_their_range() {
+        assert_eq!(grid(&space(&[])), [vec![0.0; 0]]);
+        let shown = grid(&space(&[(0.0, 1.0), (0.0, 1.0), (0.5, 1.0), (-2.0, -1.0), (-1.0, 1.0)]));
+        assert_eq!(shown.len(), 3 * COLUMNS);
+        assert!(shown.iter().all(|values| values[2..] == [0.5, -1.0, 0.0]), "{shown:?}");
+    }
 }

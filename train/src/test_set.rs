@@ -21,6 +21,8 @@ pub struct TestSet {
     folder: PathBuf,
     /// See [`TestPicture::scale`].
     scale: usize,
+    /// Fewest pixels on a side of what can be compared, at full size.
+    smallest: usize,
     source: Source,
 }
 
@@ -53,7 +55,7 @@ impl TestSet {
     /// # Errors
     /// If it cannot be listed.
     pub fn images(folder: &Path) -> anyhow::Result<Self> {
-        Ok(Self { folder: folder.into(), scale: 1, source: Source::Images(list_images(folder)?) })
+        Ok(Self::of(folder, Source::Images(list_images(folder)?)))
     }
 
     /// Frames of the [pairs of clips](crate::pairs) below a folder.
@@ -64,7 +66,17 @@ impl TestSet {
         let pairs = PairFolder::load(&[folder.into()], WINDOW, default_cache())?;
         let count = pairs.len().min(PAIRS);
         let frames = (0..count).map(|i| i * pairs.len() / count).collect();
-        Ok(Self { folder: folder.into(), scale: 1, source: Source::Pairs { pairs, frames } })
+        Ok(Self::of(folder, Source::Pairs { pairs, frames }))
+    }
+
+    fn of(folder: &Path, source: Source) -> Self {
+        Self { folder: folder.into(), scale: 1, smallest: WINDOW, source }
+    }
+
+    /// For a measure that takes no smaller pictures.
+    #[must_use]
+    pub fn at_least(self, smallest: usize) -> Self {
+        Self { smallest: self.smallest.max(smallest), ..self }
     }
 
     /// For a net that enlarges so many times: pictures are cut to multiples of that.
@@ -120,10 +132,10 @@ impl TestSet {
         }
     }
 
-    /// Reads a picture, of any size.
+    /// Reads a picture, however small.
     ///
     /// # Errors
-    /// Names a file that cannot be read.
+    /// Names a file that cannot be read, or has a side of more than 8192 pixels.
     ///
     /// # Panics
     /// If there is no such picture.
@@ -133,8 +145,12 @@ impl TestSet {
                 let path = &paths[index];
                 let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
                 let (clean, scale) = (Rgb::load(path)?, self.scale);
-                let smaller = clean.width.min(clean.height);
-                ensure!(smaller >= scale, "{}: a side of {smaller} pixels", path.display());
+                let (width, height) = (clean.width, clean.height);
+                ensure!(
+                    width.min(height) >= scale && width.max(height) <= MAX_SIDE,
+                    "{}: {width}x{height}, expected sides of {scale} to {MAX_SIDE} pixels",
+                    path.display()
+                );
                 let clean = View { scale, ..View::YUV420 }.fitting(clean);
                 Ok(TestPicture { name, clean, scale, twin: None, folders: vec![] })
             }
@@ -151,18 +167,18 @@ impl TestSet {
     /// Reads a picture that can be filtered and compared.
     ///
     /// # Errors
-    /// Names it, when it is broken or its sides are not within 11 to 8192 pixels.
+    /// Names it, when it is broken or its sides are not within 11 to 8192 pixels, or what [`Self::at_least`] says.
     ///
     /// # Panics
     /// If there is no such picture.
     pub fn load(&self, index: usize) -> anyhow::Result<TestPicture> {
         let picture = self.read(index)?;
         let (width, height) = (picture.clean.width, picture.clean.height);
+        let smallest = self.smallest.max(self.scale * WINDOW);
         ensure!(
-            width.min(height) >= self.scale * WINDOW && width.max(height) <= MAX_SIDE,
-            "{}: {width}x{height}, expected sides of {} to {MAX_SIDE} pixels",
-            self.describe(index),
-            self.scale * WINDOW
+            width.min(height) >= smallest,
+            "{}: {width}x{height}, expected sides of {smallest} to {MAX_SIDE} pixels",
+            self.describe(index)
         );
         Ok(picture)
     }

@@ -73,9 +73,11 @@ impl Yuv420 {
         }
         let (width, height) = (scale * self.width, scale * self.height);
         let half = |side: usize| side.div_ceil(2);
+        // Of an odd side chroma has half a sample more than luma.
+        let spacing = 1.0 / scale as f64;
         let plane = |values: &[f32], from: (usize, usize), to: (usize, usize)| {
             let mut out = vec![];
-            Resize::new(Filter::Bicubic, from, to).plane(values, &mut out);
+            Resize::spaced(Filter::Bicubic, from, to, spacing).plane(values, &mut out);
             out
         };
         let chroma = |values: &[f32]| {

@@ -241,6 +241,18 @@ fn ranges_that_nothing_fills_can_be_narrowed() {
     for ((name, got), (_, want)) in activations(&got).zip(activations(&measured)) {
         assert_eq!(got, want, "{name}");
     }
+    // The last one's activations reach beyond a range that is so tight: it stays as it was.
+    let mut tight = measured.clone();
+    tight.metadata.calibration.as_mut().unwrap().bounds = true;
+    for (name, values) in &mut tight.tensors {
+        if name.ends_with(".activations") {
+            values.iter_mut().for_each(|value| *value *= 0.5);
+        }
+    }
+    let still = calibrate(&tight, &set(&at), &narrow).unwrap();
+    for ((name, got), (_, limit)) in activations(&still).zip(activations(&tight)) {
+        assert!(limit[0] <= got[0] && got[1] <= limit[1], "{name}: {got:?} in {limit:?}");
+    }
     // What it does on those pictures is what it did.
     let mut again = got.clone();
     again = calibrate(&again, &set(&at), &narrow).unwrap();
@@ -283,6 +295,8 @@ fn a_failed_calibration_leaves_the_file_and_the_folder_alone() {
 fn broken_images_are_left_out_and_too_wild_a_net_is_refused() {
     let at = workplace();
     std::fs::write(at.path("data/1b.png"), b"no").unwrap();
+    // More than JPEG takes, which is among what is measured.
+    common::picture(65_600, 1, 0).save(at.path("data/wide.png")).unwrap();
     let calibrated = calibrate(&checkpoint(), &set(&at), &plain()).unwrap();
     let calibration = calibrated.metadata.calibration.unwrap();
     assert_eq!((calibration.images, calibration.data.as_str()), (3, "data"));

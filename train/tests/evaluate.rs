@@ -271,6 +271,14 @@ fn lpips_joins_the_tables_when_its_weights_are_given() {
     assert_eq!(identity["clean"]["lpips"], condition["input"]["lpips"]);
     assert_eq!(identity["own"]["lpips"], 0.0);
 
+    // What is too small for SqueezeNet is left out.
+    common::picture(16, 40, 0).save(at.path("data/small.png")).unwrap();
+    let small = format!("evaluate c.safetensors --data data --out s --noise 25 --blur 0 {weights}");
+    let said = at.command(&small).output().unwrap();
+    assert!(said.status.success());
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(said.contains("small.png: 16x40, expected sides of 17 to 8192 pixels"), "{said}");
+
     assert!(at.fail(&format!("{line} --lpips net.safetensors")).contains("--lpips-heads"));
     let swapped = "--lpips heads.safetensors --lpips-heads net.safetensors";
     assert!(at.fail(&format!("{line} {swapped}")).contains("heads.safetensors"));

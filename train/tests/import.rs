@@ -224,6 +224,23 @@ fn nets_of_published_shapes_are_taken() {
     }
 }
 
+/// The first activation reads its layer under another name, and a sum reads the layer itself.
+fn read_twice(graph: &mut onnx::Graph) {
+    let activation = graph.node.iter().position(|node| node.op_type == "PRelu").unwrap();
+    let layer = graph.node[activation].input[0].clone();
+    let output = graph.node[activation].output[0].clone();
+    graph.node[activation].input[0] = "same".into();
+    graph.node[activation].output[0] = "activated".into();
+    let node = |op: &str, input: &[&str], output: &str| onnx::Node {
+        input: input.iter().map(|&name| name.into()).collect(),
+        output: vec![output.into()],
+        op_type: op.into(),
+        ..Default::default()
+    };
+    graph.node.insert(activation + 1, node("Add", &["activated", &layer], &output));
+    graph.node.insert(activation, node("Identity", &[&layer], "same"));
+}
+
 /// One change each.
 #[test]
 fn what_is_no_such_chain_is_refused_by_name() {
@@ -248,6 +265,7 @@ fn what_is_no_such_chain_is_refused_by_name() {
     };
     let (a, d) = ("compact_a.onnx", "denoiser.onnx");
     refused(a, &|g| node(g, "PRelu", &|n| n.op_type = "Sigmoid".into()), "(Sigmoid): not taken");
+    refused(a, &read_twice, "is read elsewhere as well");
     refused(a, &of("Conv", Attribute::ints("strides", &[2, 2])), "expected stride 1");
     refused(a, &of("Conv", Attribute::ints("dilations", &[2, 2])), "expected no dilation");
     refused(a, &of("Conv", Attribute::ints("pads", &[0; 4])), "expected as much padding");

@@ -105,6 +105,20 @@ fn chroma_is_the_mean_of_its_block_with_replicated_edges() {
     }
 }
 
+/// Of an odd side chroma has half a sample more than luma: it is not spread over the whole for that.
+#[test]
+fn chroma_of_odd_pictures_stays_in_its_place_when_they_are_enlarged() {
+    let chroma: Vec<f32> = (0..9).map(|i| 100.0 + 40.0 * (i % 3) as f32).collect();
+    let (u, v) = (chroma.clone(), chroma);
+    let small = Yuv420 { width: 5, height: 5, y: vec![90.0; 25], u, v };
+    let large = small.enlarged(2);
+    assert_eq!((large.width, large.u.len()), (10, 25));
+    // Sample j lies a quarter of a small one before, or after, the middle of one.
+    for (j, want) in [(1, 110.0), (2, 130.0), (3, 150.0)] {
+        assert!((large.u[5 + j] - want).abs() < 4.0, "{j}: {}", large.u[5 + j]);
+    }
+}
+
 #[test]
 fn bytes_round_trip_and_wrong_sizes_are_refused() {
     let yuv = picture(5, 3, |r, c| (10 * r + c) as f32);

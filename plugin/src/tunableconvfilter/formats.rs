@@ -6,11 +6,11 @@
 use gstreamer_video as gst_video;
 
 use gst_video::{
-    VideoColorMatrix, VideoColorPrimaries, VideoColorRange, VideoColorimetry, VideoFormat,
-    VideoFormatInfo, VideoInfo,
+    VideoChromaSite, VideoColorMatrix, VideoColorPrimaries, VideoColorRange, VideoColorimetry,
+    VideoFormat, VideoFormatInfo, VideoInfo,
 };
 use tunableconv::frame::{
-    FrameFormat, Matrix, Planes, Range, RgbPixel, SampleFormat, Subsampling, YuvPixel,
+    ChromaSite, FrameFormat, Matrix, Planes, Range, RgbPixel, SampleFormat, Subsampling, YuvPixel,
 };
 use tunableconv::{Error, Result};
 
@@ -199,9 +199,32 @@ pub fn matrix_of(info: &VideoInfo) -> Matrix {
     }
 }
 
+/// Where chroma of these caps lies; where they do not say it, on the left, as that of most video.
+pub fn site_of(info: &VideoInfo) -> ChromaSite {
+    let site = info.chroma_site();
+    if site.is_empty() {
+        return ChromaSite::default();
+    }
+    let cosited = [VideoChromaSite::H_COSITED, VideoChromaSite::V_COSITED];
+    ChromaSite { cosited: cosited.map(|flag| site.contains(flag)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chroma_lies_where_the_caps_say_and_else_on_the_left() {
+        gstreamer::init().unwrap();
+        let of = |site: VideoChromaSite| {
+            let info = VideoInfo::builder(VideoFormat::I420, 32, 16).chroma_site(site);
+            site_of(&info.build().unwrap())
+        };
+        assert_eq!(of(VideoChromaSite::JPEG), ChromaSite::CENTRE);
+        assert_eq!(of(VideoChromaSite::MPEG2), ChromaSite::LEFT);
+        assert_eq!(of(VideoChromaSite::COSITED), ChromaSite::TOP_LEFT);
+        assert_eq!(of(VideoChromaSite::empty()), ChromaSite::LEFT);
+    }
 
     #[test]
     fn every_format_has_a_layout_or_is_unpacked_into_one() {

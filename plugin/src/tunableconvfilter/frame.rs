@@ -9,7 +9,7 @@ use tunableconv::frame::{Frame, FrameFormat, FrameMut, Plane, PlaneMut};
 use tunableconv::{Error, Result};
 
 use super::fields::Rows;
-use super::formats::{matrix_of, planes_of};
+use super::formats::{matrix_of, planes_of, site_of};
 
 /// These rows of a frame, to read from.
 ///
@@ -31,7 +31,8 @@ pub fn readable<'a>(
         }
     };
     let planes = planes_of(frame.info())?.map(plane);
-    Ok(Frame::new(of_rows(format, rows), planes)?.with_matrix(matrix_of(frame.info())))
+    let (matrix, site) = (matrix_of(frame.info()), site_of(frame.info()));
+    Ok(Frame::new(of_rows(format, rows), planes)?.with_matrix(matrix).with_chroma_site(site))
 }
 
 /// These rows of a frame, to write to.
@@ -46,6 +47,7 @@ pub fn writable<'a>(
     let (first, step) = rows.first_and_step();
     let strides = strides(frame)?;
     let (order, matrix) = (planes_of(frame.info())?, matrix_of(frame.info()));
+    let site = site_of(frame.info());
     let mut data = frame.planes_data_mut().map(Some);
     let plane = |index: usize| {
         let stride = strides[index];
@@ -56,7 +58,7 @@ pub fn writable<'a>(
         }
     };
     let planes = order.map(plane);
-    Ok(FrameMut::new(of_rows(format, rows), planes)?.with_matrix(matrix))
+    Ok(FrameMut::new(of_rows(format, rows), planes)?.with_matrix(matrix).with_chroma_site(site))
 }
 
 fn of_rows(format: FrameFormat, rows: Rows) -> FrameFormat {

@@ -33,21 +33,27 @@ pub fn caps(direction: gst::PadDirection, caps: &gst::CapsRef, scale: i32) -> gs
             mode.intersect(&progressive)?;
             scaled.set_value("interlace-mode", progressive);
         }
-        if upwards && !structure.has_field("colorimetry") {
-            keep_colorimetry(structure, &mut scaled);
+        if upwards {
+            keep_colours(structure, &mut scaled);
         }
         Some((scaled, features.to_owned()))
     });
     scaled.collect()
 }
 
-/// Says what the size of a frame says otherwise: larger ones may be of another colorimetry.
-fn keep_colorimetry(structure: &gst::StructureRef, scaled: &mut gst::Structure) {
+/// Says what the size of a frame says otherwise: larger ones may be of another colorimetry, and have their chroma
+/// elsewhere.
+fn keep_colours(structure: &gst::StructureRef, scaled: &mut gst::Structure) {
     let caps: gst::Caps = [structure.to_owned()].into_iter().collect();
     if caps.is_fixed()
         && let Ok(info) = VideoInfo::from_caps(&caps)
     {
-        scaled.set("colorimetry", info.colorimetry().to_string());
+        if !structure.has_field("colorimetry") {
+            scaled.set("colorimetry", info.colorimetry().to_string());
+        }
+        if !structure.has_field("chroma-site") && !info.chroma_site().is_empty() {
+            scaled.set("chroma-site", info.chroma_site().to_string());
+        }
     }
 }
 
@@ -94,6 +100,7 @@ pub fn info(info: &VideoInfo, scale: usize) -> Result<VideoInfo> {
     let side = |side: u32| side.saturating_mul(u32::try_from(scale).unwrap_or(u32::MAX));
     VideoInfo::builder(info.format(), side(info.width()), side(info.height()))
         .colorimetry(&info.colorimetry())
+        .chroma_site(info.chroma_site())
         .build()
         .map_err(|error| Error::Frame(error.to_string()))
 }

@@ -23,7 +23,7 @@ use gstreamer_video as gst_video;
 use tempfile::TempDir;
 use tunableconv::checkpoint::{Architecture, Checkpoint, Metadata, Provenance};
 use tunableconv::engine::{self, Options, Precision};
-use tunableconv::frame::{FrameFormat, Matrix, Range, Rescale, SampleFormat};
+use tunableconv::frame::{ChromaSite, FrameFormat, Matrix, Range, Rescale, SampleFormat};
 use tunableconv::nn::{Mode, PhiConfig, VideoNetConfig};
 use tunableconv::picture::Picture as CorePicture;
 use tunableconv::tuning::{Domain, Parameter, TuningSpace};
@@ -245,9 +245,13 @@ pub fn filter(checkpoint: &Checkpoint, picture: &Picture, tuning: &[f64]) -> Pic
     engine.set_tuning(&tuning).unwrap();
     let input = CorePicture::new(picture.format, picture.planes.clone()).unwrap();
     let mut output = input.clone();
-    engine.process(&input.frame(), &mut output.frame_mut()).unwrap();
+    let mut filtered = output.frame_mut().with_chroma_site(SMALL);
+    engine.process(&input.frame().with_chroma_site(SMALL), &mut filtered).unwrap();
     Picture { format: picture.format, planes: output.planes().map(<[u8]>::to_vec) }
 }
+
+/// Where GStreamer has the chroma of pictures of at most 576 lines whose caps do not say it.
+pub const SMALL: ChromaSite = ChromaSite::CENTRE;
 
 /// Planes Y, U and V without padding.
 #[derive(Clone, PartialEq)]
@@ -270,8 +274,10 @@ impl Picture {
         let format = FrameFormat { width: scale * width, height: scale * height, ..self.format };
         let input = CorePicture::new(self.format, self.planes.clone()).unwrap();
         let mut output = CorePicture::grey(format).unwrap();
+        let frame = input.frame().with_chroma_site(SMALL);
+        let mut larger = output.frame_mut().with_matrix(Matrix::Bt601).with_chroma_site(SMALL);
         Rescale::new([width, height], [format.width, format.height])
-            .run(&input.frame(), &mut output.frame_mut().with_matrix(Matrix::Bt601))
+            .run(&frame, &mut larger)
             .unwrap();
         Self { format, planes: output.planes().map(<[u8]>::to_vec) }
     }

@@ -234,8 +234,12 @@ impl CpuEngine {
     /// width and height.
     ///
     /// # Errors
-    /// [`Error::Frame`] for lengths other than 6 · H · W.
+    /// [`Error::Frame`] for lengths other than 6 · H · W, or a net that reads something else.
     pub fn residual(&mut self, x: &[f32], size: (usize, usize), out: &mut [f32]) -> Result<()> {
+        if self.io.colour != Colour::Yuv420 {
+            let reason = format!("the net reads {:?}, expected a net on 4:2:0", self.io.colour);
+            return Err(Error::Frame(reason));
+        }
         let expected = CHANNELS * size.0 * size.1;
         if expected == 0 || x.len() != expected || out.len() != expected {
             let (got, out) = (x.len(), out.len());
@@ -387,6 +391,10 @@ impl Engine for CpuEngine {
         self.tuning = *tuning;
         self.fold();
         Ok(true)
+    }
+
+    fn output_size(&self, width: usize, height: usize) -> (usize, usize) {
+        (self.io.scale * width, self.io.scale * height)
     }
 
     fn is_identity(&self) -> bool {

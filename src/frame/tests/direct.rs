@@ -7,7 +7,7 @@ use super::*;
 const MATRIX: Matrix = Matrix::Bt2020;
 
 /// Whether chroma has one sample for two pixels, and for two lines; `None` where there is none.
-fn halves(layout: Layout) -> Option<[bool; 2]> {
+pub(super) fn halves(layout: Layout) -> Option<[bool; 2]> {
     match layout {
         Layout::I420 | Layout::Yv12 | Layout::Nv12 | Layout::Nv21 => Some([true, true]),
         Layout::Yuv422 | Layout::Nv16(_) => Some([true, false]),
@@ -28,8 +28,12 @@ fn linear(at: f64, len: usize) -> [(usize, f64); 2] {
     [(below as usize, 1.0 - (at - below)), ((below as usize + 1).min(len - 1), at - below)]
 }
 
+/// Where chroma may lie.
+pub(super) const SITES: [ChromaSite; 3] =
+    [ChromaSite::LEFT, ChromaSite::CENTRE, ChromaSite::TOP_LEFT];
+
 /// Normalised R, G and B of a pixel.
-pub(super) fn rgb(stored: &Stored, (x, y): (usize, usize)) -> [f64; 3] {
+pub(super) fn rgb(stored: &Stored, site: ChromaSite, (x, y): (usize, usize)) -> [f64; 3] {
     let [luma, chroma] = codes(stored.format.range, stored.format.samples);
     let value = |which: usize, at, (black, span): (f64, f64)| {
         (f64::from(stored.code(which, at)) - black) / span
@@ -38,11 +42,16 @@ pub(super) fn rgb(stored: &Stored, (x, y): (usize, usize)) -> [f64; 3] {
         return [0, 1, 2].map(|which| value(which, (x, y), luma));
     }
     let y_value = value(0, (x, y), luma);
-    let Some([half_width, half_height]) = halves(stored.layout) else { return [y_value; 3] };
+    let Some(halves) = halves(stored.layout) else { return [y_value; 3] };
+    let among_samples = |pixel: usize, axis: usize| match (halves[axis], site.cosited[axis]) {
+        (false, _) => pixel as f64,
+        (true, true) => pixel as f64 / 2.0,
+        (true, false) => (pixel as f64 - 0.5) / 2.0,
+    };
     let [u, v] = [1, 2].map(|which| {
         let (width, height) = stored.size(which);
-        let columns = linear(if half_width { x as f64 / 2.0 } else { x as f64 }, width);
-        let rows = linear(if half_height { (y as f64 - 0.5) / 2.0 } else { y as f64 }, height);
+        let (columns, rows) =
+            (linear(among_samples(x, 0), width), linear(among_samples(y, 1), height));
         let pairs = columns.into_iter().flat_map(|c| rows.map(|r| (c, r)));
         let parts = pairs.map(|((x, a), (y, b))| a * b * value(which, (x, y), chroma));
         parts.sum::<f64>() - 0.5
@@ -54,13 +63,13 @@ pub(super) fn rgb(stored: &Stored, (x, y): (usize, usize)) -> [f64; 3] {
 
 #[test]
 fn reads_every_layout_as_rgb() {
-    for (stored, _) in pictures() {
+    for ((stored, _), site) in pictures().flat_map(|it| SITES.map(|s| (it.clone(), s))) {
         let FrameFormat { width, height, .. } = stored.format;
         let mut got = vec![f32::NAN; 3 * width * height];
-        stored.frame().with_matrix(MATRIX).unpack_rgb(&mut got);
+        stored.frame().with_matrix(MATRIX).with_chroma_site(site).unpack_rgb(&mut got);
         for (i, &got) in got.iter().enumerate() {
             let (channel, at) = (i / (width * height), i % (width * height));
-            let want = rgb(&stored, (at % width, at / width))[channel];
+            let want = rgb(&stored, site, (at % width, at / width))[channel];
             let apart = (f64::from(got) - want).abs();
             assert!(apart < 1e-5, "{:?} {:?} [{i}]: {got}, {want}", stored.format, stored.layout);
         }
@@ -68,7 +77,11 @@ fn reads_every_layout_as_rgb() {
 }
 
 /// Every sample of a frame that a picture in RGB becomes: which, where, and its code, not rounded.
-fn written(stored: &Stored, picture: &[f32]) -> Vec<(usize, (usize, usize), f64)> {
+fn written(
+    stored: &Stored,
+    site: ChromaSite,
+    picture: &[f32],
+) -> Vec<(usize, (usize, usize), f64)> {
     let FrameFormat { width, height, range, samples } = stored.format;
     let [luma, chroma] = codes(range, samples);
     let of_pixel = |x: isize, y: isize| -> [f64; 3] {
@@ -89,9 +102,15 @@ fn written(stored: &Stored, picture: &[f32]) -> Vec<(usize, (usize, usize), f64)
         let (black, span) = if is_chroma { chroma } else { luma };
         let [half_width, half_height] = if is_chroma { halves } else { [false; 2] };
         // Pixels that a sample is made of, from its own on, with their shares.
-        let columns: &[(isize, f64)] =
-            if half_width { &[(-1, 0.25), (0, 0.5), (1, 0.25)] } else { &[(0, 1.0)] };
-        let rows: &[(isize, f64)] = if half_height { &[(0, 0.5), (1, 0.5)] } else { &[(0, 1.0)] };
+        let parts_of = |half: bool, cosited: bool| -> &[(isize, f64)] {
+            match (half, cosited) {
+                (false, _) => &[(0, 1.0)],
+                (true, true) => &[(-1, 0.25), (0, 0.5), (1, 0.25)],
+                (true, false) => &[(0, 0.5), (1, 0.5)],
+            }
+        };
+        let columns = parts_of(half_width, site.cosited[0]);
+        let rows = parts_of(half_height, site.cosited[1]);
         let (columns_in, rows_in) = stored.size(which);
         for (x, y) in (0..rows_in).flat_map(|y| (0..columns_in).map(move |x| (x, y))) {
             let of = |at: usize, half: bool| if half { 2 * at as isize } else { at as isize };
@@ -107,22 +126,23 @@ fn written(stored: &Stored, picture: &[f32]) -> Vec<(usize, (usize, usize), f64)
 
 #[test]
 fn writes_rgb_into_every_layout_and_nothing_else() {
-    for (before, _) in pictures() {
+    for ((before, _), site) in pictures().flat_map(|it| SITES.map(|s| (it.clone(), s))) {
         let FrameFormat { width, height, .. } = before.format;
         let mut noise = Noise(7 + (width * height) as u64);
         let picture: Vec<f32> =
             (0..3 * width * height).map(|_| noise.below(1300) as f32 / 1000.0 - 0.15).collect();
         let mut got = before.clone();
         let input = Stored::noise(before.format, before.layout, 2, false);
-        got.frame_mut().with_matrix(MATRIX).pack_rgb(&input.frame(), &picture);
-        let what = format!("{:?} {:?}", before.format, before.layout);
+        let mut frame = got.frame_mut().with_matrix(MATRIX).with_chroma_site(site);
+        frame.pack_rgb(&input.frame(), &picture);
+        let what = format!("{:?} {:?} {site:?}", before.format, before.layout);
         let mut without_others = before.clone();
         without_others.bytes.fill(0);
         let mut before = before;
         for ((_, from), (_, to)) in input.other_bytes().into_iter().zip(before.other_bytes()) {
             before.bytes[to] = input.bytes[from];
         }
-        check_written(&without_others, &before, &got, &written(&before, &picture), &what);
+        check_written(&without_others, &before, &got, &written(&before, site, &picture), &what);
     }
 }
 

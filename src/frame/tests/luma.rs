@@ -1,6 +1,6 @@
 //! Luma from and to every layout, and the colours that it gets back.
 
-use super::direct::{is_rgb, rgb};
+use super::direct::{SITES, halves, is_rgb, rgb};
 use super::layouts::{pictures, weights};
 use super::*;
 
@@ -28,7 +28,7 @@ fn luma_that_stays_leaves_every_frame_what_it_is() {
         for (i, got) in luma.iter().enumerate() {
             let matrix = stored.frame().planes.matrix().unwrap_or(MATRIX);
             let (kr, kb) = weights(matrix);
-            let [r, g, b] = rgb(&stored, (i % width, i / width));
+            let [r, g, b] = rgb(&stored, ChromaSite::LEFT, (i % width, i / width));
             let want = kr * r + (1.0 - kr - kb) * g + kb * b;
             assert!((f64::from(*got) - want).abs() < 1e-5, "{:?}: {got} {want}", stored.layout);
         }
@@ -60,7 +60,8 @@ fn other_luma_keeps_the_colours() {
             let got = read(&changed, &mut recolour);
             for (i, got) in got.iter().enumerate() {
                 let at = (i % width, i / width);
-                let [before, after] = [&stored, &changed].map(|stored| rgb(stored, at));
+                let [before, after] =
+                    [&stored, &changed].map(|stored| rgb(stored, ChromaSite::LEFT, at));
                 if after.iter().all(|value| (0.02..most - 0.02).contains(value)) {
                     let step = 1.0 / f64::from(1 << (samples.bits() - 2));
                     assert!((f64::from(*got) - 0.4).abs() < step, "{:?}: {got}", stored.layout);
@@ -83,56 +84,63 @@ fn other_luma_keeps_the_colours() {
     }
 }
 
-/// A colour that grows evenly from left to right, or from top to bottom, does so in the larger picture too, at the
-/// places where its samples lie there.
+/// A colour that grows evenly from left to right, or from top to bottom, does so in the other picture too, at the
+/// places where its samples lie there; one engine takes frames of one layout after the other.
 #[test]
-fn colours_of_larger_frames_lie_where_they_did() {
-    for (layout, halves) in [
-        (Layout::I420, [true, true]),
-        (Layout::Nv21, [true, true]),
-        (Layout::Yuv422, [true, false]),
-        (Layout::Yuv444, [false, false]),
-    ] {
-        for scale in [2, 3, 4] {
-            let format = FrameFormat {
-                width: 40,
-                height: 32,
-                range: Range::Full,
-                samples: SampleFormat::U12Low,
-            };
-            // Of sample i, in pixels: with two columns for one, beside the left; with two lines, between.
-            let place = |side: usize, i: usize| match (side, halves[side]) {
-                (_, false) => i as f64 + 0.5,
-                (0, true) => 2.0 * i as f64 + 0.5,
-                (_, true) => 2.0 * i as f64 + 1.0,
-            };
-            let mut input = Stored::new(format, layout, 0);
-            for at in places(&input, 0) {
-                input.put(0, at, 2000);
-            }
-            for (which, side) in [(1, 0), (2, 1)] {
-                for at in places(&input, which) {
-                    let i = [at.0, at.1][side];
-                    input.put(which, at, (500.0 + 40.0 * place(side, i)).round() as u16);
-                }
-            }
-            let large = FrameFormat { width: 40 * scale, height: 32 * scale, ..format };
-            let mut output = Stored::new(large, layout, 1);
-            let mut recolour = Recolour::new([40, 32], [40 * scale, 32 * scale]);
-            let luma = vec![0.25; large.width * large.height];
-            recolour.write(&input.frame(), &luma, &mut output.frame_mut()).unwrap();
-            for (which, side) in [(1, 0), (2, 1)] {
-                let len = [output.size(which).0, output.size(which).1][side];
-                for i in len / 4..len * 3 / 4 {
-                    let at = if side == 0 { (i, len / 3) } else { (len / 3, i) };
-                    let want = 500.0 + 40.0 * place(side, i) / scale as f64;
-                    let got = f64::from(output.code(which, at));
-                    assert!(
-                        (got - want).abs() < 1.2,
-                        "{layout:?} ×{scale} {which} {i}: {got} {want}"
-                    );
-                }
-            }
+fn colours_lie_where_they_did_whatever_the_size_and_the_layout() {
+    let layouts = [Layout::I420, Layout::Nv21, Layout::Yuv422, Layout::Yuv444];
+    for (size, scale) in [([40, 32], 1), ([40, 32], 2), ([41, 33], 2), ([40, 31], 3), ([40, 32], 4)]
+    {
+        let mut recolour = Recolour::new(size, size.map(|side| scale * side));
+        let pairs = layouts.into_iter().flat_map(|from| layouts.map(|to| (from, to)));
+        for ((from, to), site) in pairs.flat_map(|pair| SITES.map(|site| (pair, site))) {
+            check_places(&mut recolour, size, scale, (from, to), site);
+        }
+    }
+}
+
+fn check_places(
+    recolour: &mut Recolour,
+    [width, height]: [usize; 2],
+    scale: usize,
+    (from, to): (Layout, Layout),
+    site: ChromaSite,
+) {
+    let (range, samples) = (Range::Full, SampleFormat::U12Low);
+    let format = FrameFormat { width, height, range, samples };
+    // Of sample i, in pixels from the left, or from the top.
+    let place = |layout: Layout, side: usize, i: usize| {
+        let half = halves(layout).expect("it has chroma")[side];
+        match (half, site.cosited[side]) {
+            (false, _) => i as f64 + 0.5,
+            (true, true) => 2.0 * i as f64 + 0.5,
+            (true, false) => 2.0 * i as f64 + 1.0,
+        }
+    };
+    let mut input = Stored::new(format, from, 0);
+    for at in places(&input, 0) {
+        input.put(0, at, 2000);
+    }
+    for (which, side) in [(1, 0), (2, 1)] {
+        for at in places(&input, which) {
+            let i = [at.0, at.1][side];
+            input.put(which, at, (500.0 + 40.0 * place(from, side, i)).round() as u16);
+        }
+    }
+    let large = FrameFormat { width: width * scale, height: height * scale, ..format };
+    let mut output = Stored::new(large, to, 1);
+    let luma = vec![0.25; large.width * large.height];
+    let frame = input.frame().with_chroma_site(site);
+    let mut written = output.frame_mut().with_chroma_site(site);
+    recolour.write(&frame, &luma, &mut written).unwrap();
+    for (which, side) in [(1, 0), (2, 1)] {
+        let len = [output.size(which).0, output.size(which).1][side];
+        for i in len / 4..len * 3 / 4 {
+            let at = if side == 0 { (i, len / 3) } else { (len / 3, i) };
+            let want = 500.0 + 40.0 * place(to, side, i) / scale as f64;
+            let got = f64::from(output.code(which, at));
+            let what = format!("{from:?} to {to:?} {site:?} ×{scale} {which} {i}");
+            assert!((got - want).abs() < 1.2, "{what}: {got} {want}");
         }
     }
 }

@@ -63,6 +63,9 @@ pub fn run(args: EvaluateArgs, threads: usize) -> anyhow::Result<()> {
     let scale = checkpoint.metadata.architecture.io().scale;
     let mut set = args.pictures.open()?.for_scale(scale)?;
     set.truncate(args.images);
+    if lpips.is_some() {
+        set = set.at_least(Lpips::SMALLEST_SIDE);
+    }
     let conditions = args.conditions.conditions(&checkpoint.metadata, &set, |noise, blur| {
         Condition::noise_and_blur(noise.unwrap_or(&NOISE), blur.unwrap_or(&BLUR))
     })?;

@@ -126,7 +126,7 @@ impl Section<'_> {
         let names: Vec<String> =
             recipe.tuning.parameters.iter().map(|parameter| parameter.name.clone()).collect();
         let what = match unit {
-            Unit::Decibel => "PSNR-Y to what is wanted there, in dB",
+            Unit::Decibel => "PSNR-Y to what is wanted there, in dB, from black to white",
             Unit::Loss => "What is minimised there",
         };
         writeln!(text, "{what}, at {}:\n", names.join(", "))?;
@@ -207,13 +207,15 @@ impl Section<'_> {
                 let each = own.iter().map(|outcome| of(&outcome.response));
                 spread(each, 2)
             });
-            // A net without a knob does not answer.
+            let mut folding = format!("{:.3} %", 100.0 * first.folding / (first.macs * FRAME));
+            // A net without a knob does not answer, and is folded once for all.
             if first.response.iter().all(|distance| *distance < 0.01) {
                 control = ["–", "–"].map(str::to_owned);
+                folding = "–".into();
             }
             writeln!(
                 text,
-                "| {} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.3} % |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {folding} |",
                 contender.title,
                 spread(gaps.iter().map(mean), 2),
                 spread(gaps.iter().map(largest), 2),
@@ -223,7 +225,6 @@ impl Section<'_> {
                 first.steps,
                 spread(own.iter().filter_map(|outcome| Some(outcome.seconds? / 60.0)), 1),
                 first.macs / 1e3,
-                100.0 * first.folding / (first.macs * FRAME),
             )?;
         }
         text += "\nMonotone: rank correlation of the knob, moved along its way in eleven steps, with how far the output is \

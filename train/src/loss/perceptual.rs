@@ -278,6 +278,9 @@ pub struct Lpips {
 }
 
 impl Lpips {
+    /// Fewest pixels on a side that SqueezeNet does not shrink to nothing.
+    pub const SMALLEST_SIDE: usize = 17;
+
     /// Reads SqueezeNet 1.1 and the heads `lin0.weight`, `lin1.weight`, …, `[1, C, 1, 1]`.
     ///
     /// # Errors

@@ -7,6 +7,9 @@ use super::metrics::{Column, VAL_LOSS, VAL_PSNR};
 /// Most points of a line: more would be more than its pixels.
 const POINTS: usize = 1000;
 
+/// Name of the line of training crops, whose PSNR counts from black to white, where that of pictures counts all codes.
+const TRAINING: &str = "training, random tunings, from black to white";
+
 /// Losses above, PSNR below: of training crops at random tunings, and of validation pictures.
 ///
 /// # Errors
@@ -26,7 +29,7 @@ pub fn draw_columns(title: &str, columns: &[Column]) -> anyhow::Result<String> {
         domain: None,
     };
     let loss = line("loss", "training").into_iter().chain(line(VAL_LOSS, "validation")).collect();
-    let mut psnr: Vec<Line> = line("psnr_db", "training, random tunings").into_iter().collect();
+    let mut psnr: Vec<Line> = line("psnr_db", TRAINING).into_iter().collect();
     for (name, _) in columns {
         let point = name.strip_prefix(VAL_PSNR).and_then(|rest| rest.strip_prefix(' '));
         psnr.extend(point.and_then(|point| line(name, &format!("validation, {point}"))));

@@ -19,7 +19,7 @@ pub struct Metrics {
     pub step: u64,
     /// Mean loss since the last line.
     pub loss: f64,
-    /// Mean luma PSNR to the mean target of the corners since the last line, in dB.
+    /// Mean luma PSNR to the mean target of the corners since the last line, in dB, from black to white.
     pub psnr_db: Option<f64>,
     /// Learning rate of the last step.
     pub learning_rate: f64,

@@ -21,7 +21,7 @@ pub struct Window {
 pub struct Means {
     /// Loss.
     pub loss: f64,
-    /// PSNR of the mean squared error of luma, in dB.
+    /// PSNR of the mean squared error of luma, in dB, from black to white.
     pub psnr_db: Option<f64>,
     /// Gradient norm.
     pub gradient_norm: f64,
