@@ -119,6 +119,19 @@ fn what_is_set_or_bound_wins() {
     let told = "`auto-level` has no effect: `denoise` is set, or bound to a control source";
     assert_eq!(warnings(&bus), [told]);
 
+    // Where it stands by itself anyway, as hosts that load all properties set it.
+    let loaded = element("tunableconv-broadcast", "auto-level=true denoise=0.05");
+    let bus = gst::Bus::new();
+    loaded.set_bus(Some(&bus));
+    let mut harness = playing(&loaded);
+    let values = follow(&mut harness, &loaded, "denoise", [10.0; 20].into_iter());
+    assert!(near(values[19], 10.0 / MOST), "{values:?}");
+    assert_eq!(warnings(&bus), [""; 0]);
+    let bound = element("tunableconv-broadcast", "auto-level=true keyframes=\"denoise=0s:0.05\"");
+    let mut harness = playing(&bound);
+    let values = follow(&mut harness, &bound, "denoise", [10.0; 20].into_iter());
+    assert_eq!(values, [0.05; 20]);
+
     let bound = element("tunableconv-broadcast", "auto-level=true keyframes=\"denoise=0s:0.6\"");
     let mut harness = playing(&bound);
     let values = follow(&mut harness, &bound, "denoise", [10.0; 20].into_iter());

@@ -112,6 +112,35 @@ fn another_model_takes_over_between_two_frames() {
     assert_eq!(playing.warnings(), [""; 0]);
 }
 
+/// The tuning of the first would not be one of the second.
+#[test]
+fn a_model_of_other_parameters_takes_over_before_there_are_caps() {
+    let mut three = Checkpoint::built_in().unwrap();
+    three.metadata.provenance.recipe = "three".into();
+    let (two, three) = (Model::new(), Model::of(three));
+    for (first, second) in [(&two, &three), (&three, &two)] {
+        let element = first.element();
+        element.set_property("alpha", 0.75);
+        let (sender, notified) = channel();
+        element.connect_notify(Some("stats"), move |_, _| {
+            let _ = sender.send(());
+        });
+        let mut harness = Harness::with_element(&element, Some("sink"), Some("src"));
+        harness.play();
+        element.set_property("model", second.path());
+        notified.recv().unwrap();
+        let picture = Picture::random(36, 20);
+        let info = picture.info(VideoFormat::I420);
+        let caps = info.to_caps().unwrap();
+        harness.set_caps(caps.clone(), caps);
+        let output = harness.push_and_pull(stamped(picture.buffer(&info), 0)).unwrap();
+        let space = &second.checkpoint.metadata.tuning;
+        let rest = space.parameters[1..].iter().map(|parameter| parameter.default);
+        let tuning: Vec<f64> = [0.75].into_iter().chain(rest).collect();
+        assert_eq!(picture.read(&info, output), second.filter(&picture, &tuning));
+    }
+}
+
 #[test]
 fn a_model_that_cannot_be_loaded_is_told_and_the_one_before_stays() {
     let model = Model::new();

@@ -38,6 +38,44 @@ fn every_meta_that_describes_the_picture_is_kept_at_every_setting() {
     }
 }
 
+/// As `videocrop` and decoders say that a frame is a part of a larger one.
+#[test]
+fn of_a_frame_that_is_cut_from_another_that_part_is_filtered() {
+    let model = Model::new();
+    let whole = Picture::random(64, 48);
+    let whole_info = whole.info(VideoFormat::I420);
+    for (x, y, width, height) in [(32, 0, 32, 48), (0, 0, 32, 48), (6, 10, 50, 38)] {
+        let mut part = Picture::random(width, height);
+        for (which, plane) in part.planes.iter_mut().enumerate() {
+            let half = |side: usize| if which == 0 { side } else { side / 2 };
+            let rows = plane.chunks_mut(half(width)).enumerate();
+            for (row, line) in rows {
+                let from = (half(y) + row) * half(64) + half(x);
+                line.copy_from_slice(&whole.planes[which][from..][..half(width)]);
+            }
+        }
+        let info = part.info(VideoFormat::I420);
+        let element = model.element();
+        let mut harness = model.harness(&element, &info);
+        for alpha in [0.5, 0.0, 1.0] {
+            element.set_property("alpha", alpha);
+            let mut buffer = stamped(whole.padded_buffer(&whole_info), 0);
+            let rect = (x as u32, y as u32, width as u32, height as u32);
+            VideoCropMeta::add(buffer.make_mut(), rect);
+            let output = harness.push_and_pull(buffer).unwrap();
+            if alpha > 0.0 {
+                assert!(output.meta::<VideoCropMeta>().is_none(), "it is cut already");
+                let expected = model.filter(&part, &[alpha, 0.0]);
+                assert_eq!(part.read(&info, output), expected, "{rect:?} {alpha}");
+            }
+        }
+        // What would end outside.
+        let mut buffer = stamped(whole.padded_buffer(&whole_info), 9);
+        VideoCropMeta::add(buffer.make_mut(), (40, 20, width as u32, height as u32));
+        assert_eq!(harness.push(buffer), Err(gst::FlowError::Error));
+    }
+}
+
 /// A pad that takes buffers, and says whether it reads `GstVideoMeta`.
 fn peer(reads_meta: bool) -> (gst::Pad, Arc<Mutex<Vec<gst::Buffer>>>) {
     let taken: Arc<Mutex<Vec<gst::Buffer>>> = Arc::default();
@@ -78,13 +116,20 @@ fn a_new_peer_is_asked_whether_it_can_read_padded_frames() {
     let mut is_first = true;
     // Where caps come again, as from another source of the same, they say nothing of the peer.
     let peers = [(true, false), (false, false), (true, false), (false, true), (true, true)];
-    for (reads_meta, caps_come_again) in peers {
+    // Upstream may ask for memory before the first buffer.
+    let peers =
+        peers.into_iter().flat_map(|(reads, again)| [false, true].map(|asks| (reads, again, asks)));
+    for (reads_meta, caps_come_again, asks) in peers {
         let (peer, taken) = peer(reads_meta);
         src.link(&peer).unwrap();
         if std::mem::take(&mut is_first) || caps_come_again {
             assert!(source.push_event(gst::event::Caps::new(&info.to_caps().unwrap())));
             let segment = gst::FormattedSegment::<gst::ClockTime>::new();
             assert!(source.push_event(gst::event::Segment::new(&segment)));
+        }
+        if asks {
+            let caps = info.to_caps().unwrap();
+            assert!(source.peer_query(&mut gst::query::Allocation::new(Some(&caps), true)));
         }
         let sent = [0, 1, 2].map(|index| stamped(picture.padded_buffer(&info), index));
         let addresses = sent.each_ref().map(|buffer| buffer.as_ptr());
@@ -107,6 +152,6 @@ fn a_new_peer_is_asked_whether_it_can_read_padded_frames() {
     }
     // Those that had to be copied are not filtered either.
     let stats = element.property::<gst::Structure>("stats");
-    assert_eq!((stats.get::<u64>("frames"), stats.get::<u64>("passthrough")), (Ok(0), Ok(15)));
+    assert_eq!((stats.get::<u64>("frames"), stats.get::<u64>("passthrough")), (Ok(0), Ok(30)));
     element.set_state(gst::State::Null).unwrap();
 }

@@ -213,6 +213,45 @@ fn caps_are_scaled_both_ways_and_keep_the_colours_of_the_input() {
     }
 }
 
+/// As on a command line, where pads are linked before anything starts.
+#[test]
+fn a_size_before_and_one_behind_are_linked() {
+    let model = edsr(2);
+    common::init();
+    let text = |behind: &str| {
+        format!(
+            "videotestsrc num-buffers=2 ! video/x-raw,width=32,height=24 ! \
+             tunableconvfilter precision=f32 device=cpu model={} ! video/x-raw,{behind} ! \
+             appsink name=frames0",
+            model.path()
+        )
+    };
+    assert!(gst::parse::launch(&text("width=32,height=24")).is_err());
+    let frames = Player::of_text(&text("width=64,height=48")).frames().unwrap();
+    assert_eq!(frames.iter().map(|frame| frame.size()).collect::<Vec<_>>(), [(64, 48); 2]);
+}
+
+/// What is pointed at in the larger frame is at another place of the smaller one.
+#[test]
+fn pointers_are_where_they_are_in_the_smaller_frame() {
+    for (scale, expected) in [(1, 40.0), (2, 20.0)] {
+        let model = edsr(scale);
+        let element = model.element();
+        let info = Picture::random(32, 16).info(VideoFormat::I420);
+        let mut harness = harness(&element, &info);
+        let structure = gst::Structure::builder("application/x-gst-navigation")
+            .field("event", "mouse-move")
+            .field("pointer_x", 40.0)
+            .field("pointer_y", 40.0)
+            .build();
+        assert!(harness.push_upstream_event(gst::event::Navigation::new(structure)));
+        let mut events = std::iter::from_fn(|| harness.try_pull_upstream_event());
+        let event = events.find(|event| event.type_() == gst::EventType::Navigation).unwrap();
+        let place = |name: &str| event.structure().unwrap().get::<f64>(name).unwrap();
+        assert_eq!([place("pointer_x"), place("pointer_y")], [expected; 2], "×{scale}");
+    }
+}
+
 #[test]
 fn what_lies_beside_the_filtered_half_is_bicubic() {
     let model = edsr(2);

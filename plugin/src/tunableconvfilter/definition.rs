@@ -34,6 +34,8 @@ pub struct Definition {
     pub source: ModelSource,
     /// What the values of its knobs are in.
     pub scale: Scale,
+    /// How many times as large its model makes frames, where no other is chosen.
+    pub enlarges: usize,
     /// Its own properties, first to last.
     pub knobs: Vec<Knob>,
 }
@@ -44,7 +46,7 @@ impl Definition {
     /// # Errors
     /// As [`built_in`].
     pub fn of_any_model() -> Result<Self> {
-        let space = &built_in()?.metadata().tuning;
+        let metadata = built_in()?.metadata();
         Ok(Self {
             element: "tunableconvfilter".into(),
             type_name: "TunableConvFilter".into(),
@@ -54,7 +56,8 @@ impl Definition {
                 .into(),
             source: ModelSource::Property,
             scale: Scale::Unit,
-            knobs: unit_knobs(space),
+            enlarges: metadata.architecture.io().scale,
+            knobs: unit_knobs(&metadata.tuning),
         })
     }
 
@@ -88,6 +91,7 @@ impl Definition {
             ),
             source,
             scale: Scale::Parameter,
+            enlarges: metadata.architecture.io().scale,
             knobs,
         })
     }

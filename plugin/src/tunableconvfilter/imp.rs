@@ -9,7 +9,7 @@ mod choice;
 mod decide;
 mod messages;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use gstreamer as gst;
@@ -36,7 +36,7 @@ use super::properties::Part;
 use super::settings::{Overload, Settings};
 use super::state::{State, clock_time};
 use super::stats::Stats;
-use super::{formats, properties, scaled};
+use super::{formats, memory, properties, scaled};
 
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -59,6 +59,9 @@ pub struct TunableConvBase {
     /// `None` while stopped.
     state: Mutex<Option<State>>,
     bindings: Mutex<Bindings>,
+    /// How many times as large the model makes frames: the one that runs, or else the one that is chosen. Pads are
+    /// linked by it before the start.
+    scale: AtomicUsize,
     /// What is known of the pipeline's time.
     time: LiveTime,
     stats: Stats,
@@ -100,6 +103,7 @@ impl ObjectSubclass for TunableConvBase {
             settings: Mutex::new(Settings::new(definition)),
             state: Mutex::new(None),
             bindings: Mutex::default(),
+            scale: AtomicUsize::new(definition.enlarges),
             time: LiveTime::default(),
             stats: Stats::default(),
             downstream_takes_padding: AtomicBool::new(false),
@@ -201,6 +205,7 @@ impl BaseTransformImpl for TunableConvBase {
         };
         let running = loaded.running.clone();
         gst::info!(CAT, imp = self, "Running {}", running.engine);
+        self.scale.store(loaded.scale, Ordering::Relaxed);
         let mut state = State::new(loaded, settings.live.knobs)
             .map_err(|error| load::of_model(error).message())?;
         self.forget_next();
@@ -238,6 +243,13 @@ impl BaseTransformImpl for TunableConvBase {
     }
 
     fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        // In passthrough the base class would forward it to a new peer, and forget to ask that one for ourselves.
+        if direction == gst::PadDirection::Sink
+            && query.type_() == gst::QueryType::Allocation
+            && self.obj().src_pad().needs_reconfigure()
+        {
+            self.obj().set_passthrough(false);
+        }
         if !BaseTransformImplExt::parent_query(self, direction, query) {
             return false;
         }
@@ -249,7 +261,11 @@ impl BaseTransformImpl for TunableConvBase {
         true
     }
 
-    fn src_event(&self, event: gst::Event) -> bool {
+    fn src_event(&self, mut event: gst::Event) -> bool {
+        let scale = self.scale();
+        if scale > 1 && event.type_() == gst::EventType::Navigation {
+            scaled::navigation(event.make_mut(), scale as f64);
+        }
         match event.view() {
             gst::EventView::Qos(qos) => {
                 let is_ours = self.time.take_qos(qos);
@@ -296,12 +312,17 @@ impl BaseTransformImpl for TunableConvBase {
         &self,
         output: &mut gst::BufferRef,
         meta: gst::MetaRef<'a, gst::Meta>,
-        _input: &'a gst::BufferRef,
+        input: &'a gst::BufferRef,
     ) -> bool {
         let guard = lock(&self.state);
-        let Some(state) = guard.as_ref().filter(|state| state.scale() > 1) else { return true };
-        let infos = state.info().zip(state.out_info());
-        infos.is_some_and(|infos| scaled::meta(output, &meta, infos))
+        let Some(state) = guard.as_ref() else { return true };
+        let Some((info, out_info)) = state.info().zip(state.out_info()) else { return true };
+        // What was cut out is all that there is.
+        if meta.downcast_ref::<gst_video::VideoCropMeta>().is_some() && memory::is_cut(input, info)
+        {
+            return false;
+        }
+        state.scale() == 1 || scaled::meta(output, &meta, (info, out_info))
     }
 
     fn transform_caps(
@@ -420,7 +441,7 @@ impl VideoFilterImpl for TunableConvBase {
 impl TunableConvBase {
     /// How many times as large frames become.
     fn scale(&self) -> usize {
-        lock(&self.state).as_ref().map_or(1, State::scale)
+        self.scale.load(Ordering::Relaxed)
     }
 
     /// Whether frames of these caps can become as much larger as the model makes them.

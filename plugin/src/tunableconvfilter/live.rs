@@ -17,28 +17,35 @@ const LATENCY_CHANGE: f64 = 0.2;
 const TOLERANCE: gst::ClockTime = gst::ClockTime::from_mseconds(5);
 
 /// A point in time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Moment {
-    /// On the pipeline's clock, by which frames are due; `None` before there is one.
-    clock: Option<gst::ClockTime>,
+    /// The pipeline's clock, by which frames are due, and what it shows; `None` before there is one.
+    clock: Option<(gst::Clock, gst::ClockTime)>,
     machine: Instant,
 }
 
 impl Moment {
     /// Now.
     pub fn now(element: &TunableConvBase) -> Self {
-        Self::on(element.clock().map(|clock| clock.time()))
+        Self::on(element.clock().map(|clock| {
+            let time = clock.time();
+            (clock, time)
+        }))
     }
 
     /// Now, where the pipeline's clock shows this.
-    pub fn on(clock: Option<gst::ClockTime>) -> Self {
+    pub fn on(clock: Option<(gst::Clock, gst::ClockTime)>) -> Self {
         Self { clock, machine: Instant::now() }
     }
 
-    /// Time from there to here, of the clock that has gone further: that of the pipeline may stand.
+    /// Time from there to here, of the clock that has gone further: that of the pipeline may stand, or be another one
+    /// by now.
     pub fn since(&self, earlier: &Self) -> Duration {
-        let of_clock = self.clock.zip(earlier.clock).map(|(now, then)| now.saturating_sub(then));
-        let of_clock = Duration::from_nanos(of_clock.unwrap_or_default().nseconds());
+        let of_clock = match (&self.clock, &earlier.clock) {
+            (Some((clock, now)), Some((same, then))) if clock == same => now.saturating_sub(*then),
+            _ => gst::ClockTime::ZERO,
+        };
+        let of_clock = Duration::from_nanos(of_clock.nseconds());
         self.machine.duration_since(earlier.machine).max(of_clock)
     }
 }
@@ -50,7 +57,7 @@ pub struct LiveTime {
     latency_ns: AtomicU64,
     /// What it had from upstream.
     upstream_ns: AtomicU64,
-    /// That of the whole pipeline, which sinks add to running times; 0 before they say.
+    /// That of the whole pipeline, which sinks add to running times; 0 before it answers to what is announced.
     pipeline_ns: AtomicU64,
     /// Whether upstream is live.
     is_live: AtomicBool,
@@ -88,6 +95,7 @@ impl LiveTime {
         let is_new = new - old > LATENCY_CHANGE * old;
         if is_new {
             self.latency_ns.store(latency.nseconds(), Ordering::Relaxed);
+            self.pipeline_ns.store(0, Ordering::Relaxed);
         }
         is_new
     }
@@ -136,11 +144,31 @@ impl LiveTime {
         let now = element.current_running_time().filter(|_| self.is_live.load(Ordering::Relaxed));
         let left = now.map(|now| {
             let upstream = gst::ClockTime::from_nseconds(self.upstream_ns.load(Ordering::Relaxed));
-            let pipeline = gst::ClockTime::from_nseconds(self.pipeline_ns.load(Ordering::Relaxed));
-            let latency = upstream.saturating_add(self.latency()).max(pipeline);
+            let latency = match self.pipeline_ns.load(Ordering::Relaxed) {
+                0 => upstream.saturating_add(self.latency()),
+                pipeline => gst::ClockTime::from_nseconds(pipeline),
+            };
             running_time.saturating_add(latency).saturating_sub(now)
         });
         let is_late = running_time.nseconds() < self.late_until_ns.load(Ordering::Relaxed);
         Some(Timing { running_time, duration, left, is_late })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_two_clocks_are_not_compared() {
+        gst::init().unwrap();
+        let clocks = [0, 1].map(|_| glib::Object::new::<gst::SystemClock>().upcast::<gst::Clock>());
+        let at = |clock: usize, s: u64| {
+            Moment::on(Some((clocks[clock].clone(), gst::ClockTime::from_seconds(s))))
+        };
+        let day = Duration::from_secs(86_400);
+        assert_eq!(at(0, 86_405).since(&at(0, 5)), day);
+        assert!(at(1, 86_405).since(&at(0, 5)) < day);
+        assert!(Moment::on(None).since(&at(0, 5)) < day);
     }
 }

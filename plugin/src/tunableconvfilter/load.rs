@@ -119,13 +119,13 @@ impl Loaded {
     }
 }
 
-/// Looks at the header of the chosen model's file.
+/// How many times as large the chosen model makes frames, as the header of its file says.
 ///
 /// # Errors
 /// As [`Loaded::open`].
-pub fn look(definition: &Definition, choice: &Choice) -> Result<(), LoadError> {
-    let path = file_of(definition, choice);
-    path.map_or(Ok(()), |path| Metadata::read(path).map(|_| ()).map_err(of_model))
+pub fn look(definition: &Definition, choice: &Choice) -> Result<usize, LoadError> {
+    let Some(path) = file_of(definition, choice) else { return Ok(definition.enlarges) };
+    Metadata::read(path).map(|metadata| metadata.architecture.io().scale).map_err(of_model)
 }
 
 fn scale_of(engine: &dyn Engine) -> usize {

@@ -3,8 +3,10 @@
 //! `GstVideoFrame` trusts a `GstVideoMeta`: it maps each plane where the meta says, whatever the
 //! memory holds there. So every buffer is looked at first. One that does not hold its frame is
 //! refused; one with a plane that spans memories, or is cut short after its last pixel, is copied.
+//!
+//! A `GstVideoCropMeta` beside a `GstVideoMeta` that is larger than the caps says which part of the memory they are of.
 
-use gst_video::{VideoInfo, VideoMeta};
+use gst_video::{VideoCropMeta, VideoInfo, VideoMeta};
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 use tunableconv::{Error, Result};
@@ -49,9 +51,10 @@ pub fn is_mappable(buffer: &gst::BufferRef, info: &VideoInfo) -> Result<bool> {
             info.n_planes()
         )));
     }
-    let mut is_mappable = true;
+    let origin = origin(buffer, &meta, info)?;
+    let mut is_mappable = origin == (0, 0);
     for plane in 0..info.n_planes() {
-        let place = place(&meta, info, plane, buffer.size())?;
+        let place = place((&meta, origin), info, plane, buffer.size())?;
         let component = components(info, plane).next().unwrap_or(0);
         let rows = info.format_info().scale_height(component, meta.height());
         let end = place.stride * rows as usize + place.offset;
@@ -69,10 +72,12 @@ pub fn is_mappable(buffer: &gst::BufferRef, info: &VideoInfo) -> Result<bool> {
 pub fn pack(buffer: &gst::BufferRef, info: &VideoInfo, packed: &mut gst::BufferRef) -> Result<()> {
     let failed = |error: glib::BoolError| Error::Frame(error.to_string());
     let meta = buffer.meta::<VideoMeta>().ok_or_else(|| Error::Frame("no video meta".into()))?;
+    let origin = origin(buffer, &meta, info)?;
     let from = buffer.map_readable().map_err(failed)?;
     let mut to = packed.map_writable().map_err(failed)?;
     for plane in 0..info.n_planes() {
-        let Place { offset, stride, rows, row_bytes } = place(&meta, info, plane, from.len())?;
+        let Place { offset, stride, rows, row_bytes } =
+            place((&meta, origin), info, plane, from.len())?;
         let to_offset = info.offset()[plane as usize];
         let to_stride = info.stride()[plane as usize] as usize;
         for row in 0..rows {
@@ -83,11 +88,57 @@ pub fn pack(buffer: &gst::BufferRef, info: &VideoInfo, packed: &mut gst::BufferR
     Ok(())
 }
 
-/// Where a plane lies in `size` bytes.
-fn place(meta: &VideoMeta, info: &VideoInfo, plane: u32, size: usize) -> Result<Place> {
-    let rows = info.comp_height(components(info, plane).next().unwrap_or(0)) as usize;
+/// Whether the frame of these caps is a part of what the buffer's video meta says, cut out by a crop meta.
+pub fn is_cut(buffer: &gst::BufferRef, info: &VideoInfo) -> bool {
+    buffer.meta::<VideoMeta>().is_some_and(|meta| is_larger(&meta, info))
+}
+
+fn is_larger(meta: &VideoMeta, info: &VideoInfo) -> bool {
+    meta.width() > info.width() || meta.height() > info.height()
+}
+
+/// The pixel where the frame of these caps begins.
+///
+/// # Errors
+/// [`Error::Frame`] when it does not end in the buffer's, or begins inside what its format packs together.
+fn origin(buffer: &gst::BufferRef, meta: &VideoMeta, info: &VideoInfo) -> Result<(u32, u32)> {
+    let crop = buffer.meta::<VideoCropMeta>().filter(|_| is_larger(meta, info));
+    let Some((x, y, ..)) = crop.map(|crop| crop.rect()) else { return Ok((0, 0)) };
+    let ends = |start: u32, len: u32| start.checked_add(len);
+    let is_inside = ends(x, info.width()).is_some_and(|end| end <= meta.width())
+        && ends(y, info.height()).is_some_and(|end| end <= meta.height());
+    let has_bytes = (0..info.n_components() as u8).all(|c| info.comp_pstride(c) > 0);
+    if !is_inside || x > 0 && !has_bytes {
+        let (width, height) = (meta.width(), meta.height());
+        return Err(Error::Frame(format!(
+            "{}×{} cut from {x}, {y} of a buffer whose video meta says {} of {width}×{height}",
+            info.width(),
+            info.height(),
+            info.format()
+        )));
+    }
+    Ok((x, y))
+}
+
+/// Where a plane lies in `size` bytes, of a frame that begins at a pixel.
+fn place(
+    (meta, (x, y)): (&VideoMeta, (u32, u32)),
+    info: &VideoInfo,
+    plane: u32,
+    size: usize,
+) -> Result<Place> {
+    let component = components(info, plane).next().unwrap_or(0);
+    let rows = info.comp_height(component) as usize;
     let row_bytes = row_bytes(info, plane);
-    let (offset, stride) = (meta.offset()[plane as usize], meta.stride()[plane as usize]);
+    let (start, stride) = (meta.offset()[plane as usize], meta.stride()[plane as usize]);
+    // Subsampled planes have one sample for some pixels: the one that the first is in.
+    let format = info.format_info();
+    let row = y >> format.h_sub()[component as usize];
+    let column = x >> format.w_sub()[component as usize];
+    let skipped = (stride.max(0) as usize).checked_mul(row as usize);
+    let across = column as usize * info.comp_pstride(component) as usize;
+    let offset = skipped.and_then(|skipped| start.checked_add(skipped)?.checked_add(across));
+    let offset = offset.unwrap_or(usize::MAX);
     let place = usize::try_from(stride).ok().filter(|&stride| stride >= row_bytes);
     let place = place.map(|stride| Place { offset, stride, rows, row_bytes });
     let ends = |place: &Place| {

@@ -147,6 +147,16 @@ impl Scaled {
     }
 }
 
+/// Puts what a pointer does in the pixels of the smaller frame.
+pub fn navigation(event: &mut gst::EventRef, scale: f64) {
+    let structure = event.structure_mut();
+    for name in ["pointer_x", "pointer_y"] {
+        if let Ok(place) = structure.get::<f64>(name) {
+            structure.set(name, place / scale);
+        }
+    }
+}
+
 /// Gives the output what a meta says of the input, in its own pixels; whether it is to be copied as it is.
 pub fn meta(
     output: &mut gst::BufferRef,

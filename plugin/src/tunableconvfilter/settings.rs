@@ -189,6 +189,9 @@ impl Settings {
     pub fn knob(&self, index: usize) -> f64 {
         let followed = self.followed.filter(|(followed, _)| *followed == index);
         let set = self.live.knobs.values[index];
-        set.or(followed.map(|(_, value)| value)).unwrap_or(self.defaults[index])
+        let default = self.defaults[index];
+        // Where it stands by itself it may be followed although it was set, see `State::set_for_level`.
+        let own = set.filter(|value| *value != default);
+        own.or(followed.map(|(_, value)| value)).unwrap_or(default)
     }
 }

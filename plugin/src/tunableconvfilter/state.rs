@@ -14,7 +14,7 @@ use tunableconv::tuning::{MAX_PARAMETERS, Tuning, TuningSpace};
 use tunableconv::{Error, Result};
 
 use super::fields::Scan;
-use super::knobs::{Knobs, Scale};
+use super::knobs::{Knobs, Scale, defaults};
 use super::load::Loaded;
 use super::noise::Noise;
 use super::overload::{Decision, Policy};
@@ -125,8 +125,13 @@ impl State {
         })
     }
 
-    /// Puts another engine in the place of this one, which it returns.
-    pub fn replace(&mut self, next: Loaded, time: Option<Duration>) -> Loaded {
+    /// Puts another engine in the place of this one, which it returns; the knobs are those of its next frame.
+    pub fn replace(&mut self, next: Loaded, time: Option<Duration>, knobs: Knobs) -> Loaded {
+        // It may have other parameters.
+        let space = &next.engine.metadata().tuning;
+        if let Ok(tuning) = knobs.tuning(space).or_else(|_| space.default_tuning()) {
+            self.tuning = tuning;
+        }
         self.warned = [false; MAX_PARAMETERS];
         self.warned_of_level = false;
         self.failure = None;
@@ -221,6 +226,19 @@ impl State {
     /// Whether the bus is to be told that frames like this one cannot be filtered.
     pub fn is_newly_unknown(&mut self, scan: Scan) -> bool {
         !scan.is_known() && !std::mem::replace(&mut self.warned_of_fields, true)
+    }
+
+    /// The knobs as far as they are set where one follows the noise: hosts that load all properties leave one where it
+    /// stands by itself, which is not to set it, unless it is bound to a control source.
+    pub fn set_for_level(&self, mut knobs: Knobs, is_bound: [bool; MAX_PARAMETERS]) -> Knobs {
+        if let Some((index, _)) = self.told
+            && let Some(value) = knobs.values.get_mut(index)
+            && *value == Some(defaults(self.space(), knobs.scale)[index])
+            && !is_bound[index]
+        {
+            *value = None;
+        }
+        knobs
     }
 
     /// The knob that follows the noise, unless it was set, and where it stands.

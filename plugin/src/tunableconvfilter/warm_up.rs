@@ -204,8 +204,11 @@ mod tests {
                 Recorder { metadata: metadata.clone(), tuning: None, processed: Vec::new() };
             let info = VideoInfo::builder(format, width, height).build().unwrap();
             let ticks = Cell::new(0);
-            let clock =
-                || Moment::on(Some(gst::ClockTime::from_seconds(ticks.replace(ticks.get() + 1))));
+            let system = gst::SystemClock::obtain();
+            let clock = || {
+                let now = gst::ClockTime::from_seconds(ticks.replace(ticks.get() + 1));
+                Moment::on(Some((system.clone(), now)))
+            };
             let time = warm_up(&mut engine, 1, (&info, info.comp_depth(0)), &zero, &clock).unwrap();
             // A second from look to look is more than the budget, so that one frame must do.
             let rows = f64::from(height.min((MAX_PIXELS / width).max(1)));

@@ -6,6 +6,7 @@
 //! stays.
 
 use std::mem;
+use std::sync::atomic::Ordering;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -32,8 +33,11 @@ impl TunableConvBase {
             if !mem::replace(&mut lock(&self.next).is_asked_for, true) {
                 self.obj().call_async(|element| element.imp().load_beside());
             }
-        } else if let Err(error) = load::look(self.definition, &choice) {
-            self.warn(error.code, &error.text);
+        } else {
+            match load::look(self.definition, &choice) {
+                Ok(scale) => self.scale.store(scale, Ordering::Relaxed),
+                Err(error) => self.warn(error.code, &error.text),
+            }
         }
     }
 
@@ -73,9 +77,14 @@ impl TunableConvBase {
                 }
                 slot.next = Some(next);
                 drop(slot);
-                lock(&self.settings).in_force = Some(choice);
+                // None where the element has been stopped meanwhile.
+                if let Some(in_force) = &mut lock(&self.settings).in_force {
+                    *in_force = choice;
+                }
                 self.obj().notify("stats");
             }
+            // After a stop nothing runs that could stay.
+            Err(_) if lock(&self.next).start != start => {}
             Err(error) => {
                 let restored = self.stand_at(&choice, in_force);
                 self.warn(error.code, &format!("{}; the one that runs stays", error.text));
@@ -88,10 +97,11 @@ impl TunableConvBase {
     pub(super) fn take_next(&self) {
         let Some(Next { loaded, time }) = lock(&self.next).next.take() else { return };
         let running = loaded.running.clone();
+        let knobs = lock(&self.settings).live.knobs;
         let (before, defaults) = {
             let mut guard = lock(&self.state);
             let Some(state) = guard.as_mut() else { return };
-            let before = state.replace(loaded, time);
+            let before = state.replace(loaded, time, knobs);
             (before, defaults(state.space(), self.definition.scale))
         };
         gst::info!(CAT, imp = self, "Running {}", running.engine);

@@ -6,6 +6,8 @@ use gst_base::prelude::*;
 use gstreamer as gst;
 use gstreamer_base as gst_base;
 
+use tunableconv::tuning::MAX_PARAMETERS;
+
 use super::super::fields::Scan;
 use super::super::overload::{Decision, Timing};
 use super::super::settings::Overload;
@@ -34,19 +36,20 @@ impl TunableConvBase {
         self.sync_controls(stream_time);
         self.take_next();
         let live = lock(&self.settings).live;
+        let is_bound = self.bound_knobs(live.auto_level);
 
         let mut guard = lock(&self.state);
         let Some(state) = guard.as_mut() else { return };
         let scan = state.scan(buffer);
         state.measure_noise(buffer, scan);
         self.stats.set_noise(255.0 * state.noise.level().unwrap_or_default());
-        let followed = live.auto_level.then(|| state.followed(live.knobs)).flatten();
+        let set = state.set_for_level(live.knobs, is_bound);
+        let followed = live.auto_level.then(|| state.followed(set)).flatten();
         if state.set_knobs(live.knobs.with(followed)) {
             count(&self.stats.refolds);
         }
         let unknown = state.newly_without_parameter(live.knobs);
-        let without_level =
-            if live.auto_level { state.newly_without_level(live.knobs) } else { None };
+        let without_level = if live.auto_level { state.newly_without_level(set) } else { None };
         let is_identity = state.is_identity();
         let is_newly_unknown = !is_identity && state.is_newly_unknown(scan);
         let duration = state.frame_duration(running_time, rate, buffer);
@@ -99,6 +102,17 @@ impl TunableConvBase {
             gst::debug!(CAT, imp = self, "Passthrough is {passthrough}");
             obj.set_passthrough(passthrough);
         }
+    }
+
+    /// Which knobs are bound to control sources, where somebody wants to know.
+    fn bound_knobs(&self, is_asked: bool) -> [bool; MAX_PARAMETERS] {
+        let mut is_bound = [false; MAX_PARAMETERS];
+        if is_asked {
+            for (is_bound, knob) in is_bound.iter_mut().zip(&self.definition.knobs) {
+                *is_bound = self.obj().control_binding(&knob.name).is_some();
+            }
+        }
+        is_bound
     }
 
     /// Applies the control bindings for a frame with this stream time.
