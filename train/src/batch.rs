@@ -137,8 +137,8 @@ pub(crate) fn measured_level(
     level: Level,
 ) -> Option<f32> {
     let most = level.error? / 255.0;
-    let luma = view.luma(degraded);
-    let squares = luma.iter().zip(without).map(|(a, b)| f64::from(a - b).powi(2));
+    let (luma, without) = (view.luma(degraded), view.luma(without));
+    let squares = luma.iter().zip(&*without).map(|(a, b)| f64::from(a - b).powi(2));
     let error = (squares.sum::<f64>() / luma.len() as f64).sqrt();
     Some((error / most).min(1.0) as f32)
 }

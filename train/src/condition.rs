@@ -86,6 +86,8 @@ impl Condition {
     /// # Errors
     /// Names the degradation and what was expected.
     pub fn check(&self) -> anyhow::Result<()> {
+        let recorded = self.links.iter().filter(|link| link.is_recorded()).count();
+        ensure!(recorded <= 1, "{recorded} times `recorded`, expected once at most");
         check_chain(&self.links)
     }
 

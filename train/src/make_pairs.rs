@@ -212,6 +212,7 @@ fn write_description(folders: &[PathBuf], out: &Path) -> anyhow::Result<()> {
         names.push(set.name);
         licences.push(set.licence);
     }
+    licences.sort();
     licences.dedup();
     let name = format!("{}, moving, noisy and encoded", names.join(" and "));
     let description = BTreeMap::from([("name", name), ("licence", licences.join("; "))]);

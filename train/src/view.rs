@@ -1,10 +1,13 @@
 //! What a net sees of pictures, and what it is to make of them: planes of its colours, rounded as video is.
 
+use std::borrow::Cow;
+
 use tunableconv::frame::CHANNELS;
 use tunableconv::nn::{Colour, Io};
 use tunableconv::resample::Filter;
 
 use crate::rgb::Rgb;
+use crate::score::MATRIX;
 use crate::yuv::{Matrix, Range, Yuv420};
 
 /// Colours and scale of a net.
@@ -94,9 +97,38 @@ impl View {
         }
     }
 
-    /// Part of the planes that is luma, or all where there is nothing beside it.
+    /// Luma of the planes: a part of them, or what R, G and B come to.
     #[must_use]
-    pub fn luma(self, planes: &[f32]) -> &[f32] {
-        &planes[..planes.len() / self.channels() * self.groups()[0]]
+    pub fn luma(self, planes: &[f32]) -> Cow<'_, [f32]> {
+        if self.colour != Colour::Rgb {
+            return Cow::Borrowed(&planes[..planes.len() / self.channels() * self.groups()[0]]);
+        }
+        let [kr, kg, kb] = MATRIX.weights();
+        let (r, rest) = planes.split_at(planes.len() / 3);
+        let (g, b) = rest.split_at(r.len());
+        r.iter().zip(g).zip(b).map(|((r, g), b)| kr * r + kg * g + kb * b).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Or a net in RGB would be told of more noise in training than it is asked for afterwards.
+    #[test]
+    fn luma_is_the_same_in_every_view() {
+        let data = (0..3 * 4 * 4).map(|i| (i * 37 % 101) as f32 / 100.0).collect();
+        let picture = Rgb::new(4, 4, data);
+        let of = |colour| {
+            let view = View { colour, scale: 1 };
+            let planes = view.planes(&picture, MATRIX, Range::Full);
+            view.luma(&planes).into_owned()
+        };
+        let (luma, of_rgb) = (of(Colour::Luma), of(Colour::Rgb));
+        assert_eq!((luma.len(), of(Colour::Yuv420).len()), (16, 16));
+        assert!(
+            luma.iter().zip(&of_rgb).all(|(a, b)| (a - b).abs() < 0.004),
+            "{luma:?} {of_rgb:?}"
+        );
     }
 }

@@ -39,7 +39,7 @@ pub struct CompareArgs {
     #[arg(long, value_delimiter = ',', default_value = "1")]
     seeds: Vec<u64>,
     /// Steps of each run, instead of the task's.
-    #[arg(long)]
+    #[arg(long, value_parser = super::at_least_one())]
     steps: Option<u64>,
     /// Learning rates to try for each contender and oracle, of which the one that is best on --val is
     /// measured; instead of the task's. The first seed chooses for the others.

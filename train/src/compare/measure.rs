@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use candle_core::{Device, Tensor};
 
 use super::{Point, Task};
@@ -93,6 +93,10 @@ impl Measure {
                     *losses.entry(name).or_insert(0.0) += value / batches.len() as f64;
                 }
             }
+            ensure!(
+                squares.is_finite() && loss.is_finite(),
+                "what the net makes at {tuning:?} is not finite"
+            );
             let count = batches.len() as f64;
             // Of all pictures together: one in which nothing is to be done would outweigh all others.
             let psnr = -10.0 * (squares / count).max(f64::MIN_POSITIVE).log10();

@@ -180,7 +180,7 @@ impl Degradation {
     }
 }
 
-/// Checks every degradation of a chain, and that recorded ones, of which a sample has one, come first.
+/// Checks every degradation of a chain, and that recorded ones come first; of those a sample has one.
 ///
 /// # Errors
 /// Names the kind, the key and what was expected.

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::pixel::absolute;
 use super::{Corners, Loss, Seen};
 use crate::view::View;
 
@@ -88,7 +89,7 @@ impl Corners<'_> {
     fn absolute_errors(&self) -> anyhow::Result<Tensor> {
         let mut sum = None::<Tensor>;
         for (weights, wanted) in self.each {
-            let error = (self.residual - wanted)?.abs()?.broadcast_mul(weights)?;
+            let error = absolute(&(self.residual - wanted)?)?.broadcast_mul(weights)?;
             sum = Some(match sum {
                 None => error,
                 Some(sum) => (sum + error)?,

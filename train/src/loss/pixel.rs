@@ -123,6 +123,6 @@ pub fn total_variation(x: &Tensor) -> Result<Tensor> {
 }
 
 /// `|x|` with gradient 0 at 0, where candle's has 1.
-fn absolute(x: &Tensor) -> Result<Tensor> {
+pub(super) fn absolute(x: &Tensor) -> Result<Tensor> {
     x * x.sign()?.detach()
 }

@@ -255,6 +255,13 @@ impl Recipe {
         View::of(&self.net.io())
     }
 
+    /// Whether a parameter is the level of a degradation that some sample has.
+    fn tells(&self, name: &str) -> bool {
+        let samples = self.batch.samples.iter();
+        let mut links = samples.flat_map(|sample| self.links_of(sample));
+        links.any(|link| link.parameter == name && link.level.is_some())
+    }
+
     /// Checks that every parameter can have an effect.
     fn check_knobs(&self) -> anyhow::Result<()> {
         let is_degraded = |name: &str| {
@@ -267,9 +274,11 @@ impl Recipe {
         let may_keep = self.tuning.domain == Domain::Simplex && some_is_degraded;
         for name in parameters.iter().map(|parameter| &parameter.name) {
             let undoes = self.has_corner_targets() && (is_degraded(name) || may_keep);
+            // What it is told of may have an effect under any loss.
+            let is_told = self.tells(name);
             let weighs = self.objectives.iter().any(|o| o.parameter.as_ref() == Some(name));
             ensure!(
-                undoes || weighs,
+                undoes || weighs || is_told,
                 "parameter `{name}` would have no effect: no sample has a degradation that it \
                  undoes, and no objective names it"
             );
