@@ -5,6 +5,7 @@ mod memory;
 mod pieces;
 mod set;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
@@ -163,6 +164,14 @@ impl ImageFolder {
         }
         aside.images.reverse();
         aside
+    }
+
+    /// Leaves out what others hold too, whatever the files are called; returns how many there were.
+    pub fn leave_out(&mut self, others: &Self) -> usize {
+        let theirs: HashSet<Hash> = others.images.iter().map(|image| image.hash).collect();
+        let before = self.images.len();
+        self.images.retain(|image| !theirs.contains(&image.hash));
+        before - self.images.len()
     }
 
     /// The middle of an image, or of its first piece, of at most `side` pixels each way, in even

@@ -90,8 +90,17 @@ fn validation_may_have_pictures_of_its_own_or_none() {
         Checkpoint::read(&at.path(&format!("{run}/checkpoint.safetensors"))).unwrap().tensors
     };
     assert!(slots("a") == slots("b"));
-    assert!(at.fail("train tiny.toml --data many --val nowhere --run d").contains("nowhere"));
-    assert!(at.fail("train tiny.toml --data many --val-share 1 --run d").contains("--val-share"));
+    // The folder of the validation may be one in that of the training, and pictures there twice.
+    std::fs::create_dir(at.path("many/own")).unwrap();
+    picture(64, 64, 99).save(at.path("many/own/x.png")).unwrap();
+    std::fs::copy(at.path("many/03.png"), at.path("many/own/y.png")).unwrap();
+    let within = told("train tiny.toml --data many --val many/own --run d");
+    let said = "3 images are not trained on: the same picture is kept for validation";
+    assert!(within.contains(said), "{within}");
+    assert!(at.fail("train tiny.toml --data own --val own --run e").contains("in --val, too"));
+    std::fs::remove_dir_all(at.path("many/own")).unwrap();
+    assert!(at.fail("train tiny.toml --data many --val nowhere --run e").contains("nowhere"));
+    assert!(at.fail("train tiny.toml --data many --val-share 1 --run e").contains("--val-share"));
 }
 
 #[test]

@@ -248,10 +248,32 @@ impl Section<'_> {
         let oracles = oracles.filter_map(|name| of(&name, &name));
         let all: Vec<_> =
             oracles.chain(self.contenders().filter_map(|c| of(c.name, c.title))).collect();
-        match all.is_empty() {
-            true => String::new(),
-            false => format!("\nLearning rates, chosen on other pictures: {}.\n", all.join("; ")),
+        if all.is_empty() {
+            return String::new();
         }
+        let mut text = format!("\nLearning rates, chosen on other pictures: {}.", all.join("; "));
+        text += &self.rates_at_an_end();
+        text + "\n"
+    }
+
+    /// How many of the chosen rates may be too small, or too large, for all that was tried.
+    fn rates_at_an_end(&self) -> String {
+        let rates: Vec<f64> =
+            self.all.outcomes().iter().filter_map(|outcome| outcome.learning_rate).collect();
+        let end = |of: fn(f64, f64) -> f64| rates.iter().copied().reduce(of);
+        let (Some(least), Some(most)) = (end(f64::min), end(f64::max)) else {
+            return String::new();
+        };
+        let count = |end: f64| rates.iter().filter(|rate| **rate == end).count();
+        if least == most {
+            return String::new();
+        }
+        format!(
+            " {} of these {} runs have the largest of them and {} the smallest: to those one beyond may suit better.",
+            count(most),
+            rates.len(),
+            count(least)
+        )
     }
 
     /// To the oracles of the same seed, at every point.

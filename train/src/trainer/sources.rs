@@ -165,6 +165,14 @@ impl Loaded {
             record.val_images = Some(image_set(&own));
             Some(own)
         };
+        if let Some(held) = &val_images {
+            let count = images.leave_out(held);
+            let are = if count == 1 { "image is" } else { "images are" };
+            if count > 0 {
+                tell!("{count} {are} not trained on: the same picture is kept for validation");
+            }
+            ensure!(images.paths().len() > 0, "every image of --data is in --val, too");
+        }
         let folders: Vec<&str> = recipe
             .degradations
             .iter()
@@ -200,7 +208,9 @@ impl Loaded {
                 Some(Pictures { images, pairs })
             }
             _ => {
-                tell!("no pictures for validation: give --val DIR to see how the run does");
+                let needed =
+                    if recipe.needs_pairs() { "--val DIR --val-pairs DIR" } else { "--val DIR" };
+                tell!("no pictures for validation: give {needed} to see how the run does");
                 None
             }
         };
