@@ -134,7 +134,11 @@ fn place(
     // Subsampled planes have one sample for some pixels: the one that the first is in.
     let format = info.format_info();
     let row = y >> format.h_sub()[component as usize];
-    let column = x >> format.w_sub()[component as usize];
+    // Packed pairs of pixels begin with the first of them.
+    let own = format.w_sub()[component as usize];
+    let of_plane = components(info, plane).map(|component| format.w_sub()[component as usize]);
+    let most = of_plane.max().unwrap_or(own);
+    let column = x >> most << (most - own);
     let skipped = (stride.max(0) as usize).checked_mul(row as usize);
     let across = column as usize * info.comp_pstride(component) as usize;
     let offset = skipped.and_then(|skipped| start.checked_add(skipped)?.checked_add(across));
@@ -167,4 +171,33 @@ pub fn row_bytes(info: &VideoInfo, plane: u32) -> usize {
 /// The components, as GStreamer counts them, that are in a plane.
 pub fn components(info: &VideoInfo, plane: u32) -> impl Iterator<Item = u8> {
     (0..info.n_components() as u8).filter(move |&component| info.comp_plane(component) == plane)
+}
+
+#[cfg(test)]
+mod tests {
+    use gst_video::{VideoFormat, VideoFrameFlags};
+
+    use super::*;
+
+    #[test]
+    fn parts_begin_with_whole_groups_of_samples() {
+        gst::init().unwrap();
+        for (format, at, offsets) in [
+            (VideoFormat::I420, (7, 5), &[5 * 32 + 7, 32 * 16 + 2 * 16 + 3][..]),
+            (VideoFormat::Nv12, (7, 5), &[5 * 32 + 7, 32 * 16 + 2 * 32 + 6]),
+            (VideoFormat::Yuy2, (7, 5), &[5 * 64 + 12]),
+            (VideoFormat::Bgra, (7, 5), &[5 * 128 + 28]),
+        ] {
+            let whole = VideoInfo::builder(format, 32, 16).build().unwrap();
+            let part = VideoInfo::builder(format, 20, 10).build().unwrap();
+            let mut buffer = gst::Buffer::with_size(whole.size()).unwrap();
+            let (flags, buffer) = (VideoFrameFlags::empty(), buffer.make_mut());
+            VideoMeta::add(buffer, flags, format, 32, 16).unwrap();
+            let meta = buffer.meta::<VideoMeta>().unwrap();
+            for (plane, offset) in (0..).zip(offsets) {
+                let place = place((&meta, at), &part, plane, whole.size()).unwrap();
+                assert_eq!(place.offset, *offset, "{format:?} {plane}");
+            }
+        }
+    }
 }
