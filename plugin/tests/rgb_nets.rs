@@ -231,6 +231,42 @@ fn a_size_before_and_one_behind_are_linked() {
     assert_eq!(frames.iter().map(|frame| frame.size()).collect::<Vec<_>>(), [(64, 48); 2]);
 }
 
+/// Whether it was refused before the stop, or nobody came to look at it.
+#[test]
+fn a_stopped_element_is_linked_by_the_model_that_it_names() {
+    let (two, three) = (edsr(2), edsr(3));
+    let element = two.element();
+    let info = Picture::random(32, 24).info(VideoFormat::I420);
+    let mut harness = harness(&element, &info);
+    harness.push_and_pull(stamped(Picture::random(32, 24).buffer(&info), 0)).unwrap();
+    for _ in 0..100 {
+        element.set_state(gst::State::Playing).unwrap();
+        element.set_property("model", three.path());
+        element.set_state(gst::State::Null).unwrap();
+        let scale = if element.property::<String>("model") == three.path() { 3 } else { 2 };
+        let caps = gst_video::VideoCapsBuilder::new().width(96).height(96).build();
+        let sink = element.static_pad("sink").unwrap();
+        let peer = gst::Pad::builder(gst::PadDirection::Sink)
+            .query_function(move |pad, parent, query| {
+                if let gst::QueryViewMut::Caps(query) = query.view_mut() {
+                    query.set_result(&caps);
+                    return true;
+                }
+                gst::Pad::query_default(pad, parent, query)
+            })
+            .build();
+        let src = element.static_pad("src").unwrap();
+        if let Some(before) = src.peer() {
+            src.unlink(&before).unwrap();
+        }
+        src.link_full(&peer, gst::PadLinkCheck::empty()).unwrap();
+        let caps = sink.query_caps(None);
+        let width = caps.structure(0).unwrap().get::<i32>("width").unwrap();
+        assert_eq!(width, 96 / scale, "{caps}");
+        element.set_property("model", two.path());
+    }
+}
+
 /// What is pointed at in the larger frame is at another place of the smaller one.
 #[test]
 fn pointers_are_where_they_are_in_the_smaller_frame() {

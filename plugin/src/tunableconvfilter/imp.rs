@@ -230,13 +230,19 @@ impl BaseTransformImpl for TunableConvBase {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        self.forget_next();
-        *lock(&self.state) = None;
-        {
+        // First of all, so that nobody begins to make another engine for this one.
+        let is_other_chosen = {
             let mut settings = lock(&self.settings);
             settings.engine = Default::default();
-            settings.in_force = None;
             settings.followed = None;
+            let in_force = settings.in_force.take();
+            in_force.is_some_and(|in_force| in_force != settings.choice)
+        };
+        self.forget_next();
+        *lock(&self.state) = None;
+        if is_other_chosen {
+            // It was not made any more, but pads are linked by it.
+            self.choose();
         }
         self.time.reset();
         self.parent_stop()

@@ -128,13 +128,13 @@ impl TunableConvBase {
         drop(forgotten);
     }
 
-    /// Gives the properties the values that are in force, unless they were set again meanwhile;
-    /// returns those that changed.
+    /// Gives the properties the values that are in force, unless they were set again meanwhile, or nothing is in force
+    /// any more; returns those that changed.
     fn stand_at(&self, refused: &Choice, in_force: Choice) -> Vec<&'static str> {
         let mut names = differing(refused, &in_force);
         names.retain(|name| *name != "model" || has_model(self.definition));
         let mut settings = lock(&self.settings);
-        if settings.choice != *refused {
+        if settings.choice != *refused || settings.in_force.as_ref() != Some(&in_force) {
             return vec![];
         }
         settings.choice = in_force;
